@@ -1,0 +1,94 @@
+"""Bytes in any form that a transport takes, and a buffer of bytes that wait for their acknowledgement."""
+
+from __future__ import annotations
+
+Buffer = bytes | bytearray | memoryview
+"""A one-dimensional buffer of bytes."""
+
+COMPACT_ABOVE = 64
+"""Released chunks that may lie at the front of the list before it is cut: the cut then costs O(1) a chunk."""
+
+
+class SendBuffer:
+    """Immutable chunks under absolute offsets: appended at the end, read anywhere, released at the front.
+
+    Nothing is copied: :meth:`copy_to` hands out the chunks themselves or views
+    of them. Reading goes on where it last stopped in O(1); going back costs one
+    walk over the chunks.
+    """
+
+    __slots__ = ("_chunks", "_cursor", "_cursor_at", "_head", "_head_at", "end", "start")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._head = 0  # index of the first chunk kept
+        self._head_at = 0  # its offset
+        self._cursor = 0  # index of the chunk where reading goes on
+        self._cursor_at = 0
+        self.start = 0
+        """Offset of the first byte kept."""
+        self.end = 0
+        """Offset after the last byte."""
+
+    def append(self, data: bytes) -> None:
+        """Put ``data`` (not empty) at the end."""
+        self._chunks.append(data)
+        self.end += len(data)
+
+    def release(self, offset: int) -> int:
+        """Let go of everything below ``offset`` (at most :attr:`end`); returns how many bytes that were."""
+        freed = offset - self.start
+        if freed <= 0:
+            return 0
+        self.start = offset
+        chunks = self._chunks
+        if offset == self.end:
+            chunks.clear()
+            self._head = self._cursor = 0
+            self._head_at = self._cursor_at = offset
+            return freed
+        head, at = self._head, self._head_at
+        size = len(chunks[head])
+        while at + size <= offset:
+            chunks[head] = b""
+            at += size
+            head += 1
+            size = len(chunks[head])
+        if self._cursor < head:
+            self._cursor, self._cursor_at = head, at
+        if head > COMPACT_ABOVE and head * 2 > len(chunks):
+            del chunks[:head]
+            self._cursor -= head
+            head = 0
+        self._head, self._head_at = head, at
+        return freed
+
+    def copy_to(self, out: list[Buffer], offset: int, size: int) -> None:
+        """Append to ``out`` buffers that hold the ``size`` (> 0) bytes from ``offset``, all of them kept."""
+        chunks = self._chunks
+        index, at = self._cursor, self._cursor_at
+        if offset < at:
+            index, at = self._head, self._head_at
+        chunk = chunks[index]
+        length = len(chunk)
+        while at + length <= offset:
+            at += length
+            index += 1
+            chunk = chunks[index]
+            length = len(chunk)
+        skip = offset - at
+        while True:
+            have = length - skip
+            if have > size:
+                out.append(memoryview(chunk)[skip : skip + size])
+                break
+            out.append(memoryview(chunk)[skip:] if skip else chunk)
+            size -= have
+            at += length
+            index += 1
+            if not size:
+                break
+            chunk = chunks[index]
+            length = len(chunk)
+            skip = 0
+        self._cursor, self._cursor_at = index, at

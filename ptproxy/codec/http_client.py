@@ -1,0 +1,471 @@
+"""The client's end of an http carrier: numbered POSTs up, numbered GETs down, over several links.
+
+What the wire looks like is told in :mod:`ptproxy.codec.http`. This module
+decides what is asked when; a link (:mod:`ptproxy.codec.http_client_link`)
+writes requests and reads responses. Work waits here until a link is free:
+:meth:`ClientHttp.assign` hands it out whenever links are about to be flushed,
+so that payload given in several calls travels in one POST.
+"""
+
+from __future__ import annotations
+
+import base64
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import Final
+
+from ptproxy.codec.cookie import opening_to_cookie, session_cookie_name
+from ptproxy.codec.http_client_link import ClientHttpLink
+from ptproxy.codec.http_exchange import Download, Exchange, Upload
+from ptproxy.codec.http_records import FIN, POLL, POST, STREAM, UPLOAD_HEAD, token_text
+from ptproxy.codec.http_request import RequestHeads
+from ptproxy.codec.interface import (
+    Buffer,
+    CarrierEnded,
+    CarrierWritable,
+    CodecSettings,
+    Event,
+    Link,
+    PayloadReceived,
+)
+from ptproxy.errors import CodecError, LocalProtocolError
+
+MAX_LINKS: Final = 6
+"""Connections of one carrier: what browsers open to one host over HTTP/1.1."""
+MAX_UPLOADS: Final = 4
+"""POSTs unanswered at once: with two GETs they fill the connections."""
+MAX_UPLOAD: Final = 960 * 1024
+"""Payload bytes of one POST: nginx refuses bodies above 1 MiB by default."""
+UPLOAD_SPAN: Final = 32
+"""How far the newest POST's number may be ahead of the oldest unanswered: the bridge knows 32 back, 64 ahead."""
+MAX_WAITING: Final = 64 * 1024
+"""Payload bytes taken while no link is free to carry them."""
+MIN_POLLS: Final = 2
+"""Long polls in flight while nothing comes: one to be answered, one behind it."""
+MAX_POLLS: Final = 4
+"""Long polls in flight while data comes (1: 20 MiB/s, 4: 65 MiB/s at 40 ms); leaves two links for POSTs."""
+MAX_HELD: Final = 32 << 20
+"""Payload bytes held of downloads that overtook the one before them; beyond, the carrier ends."""
+HELLO_WAIT: Final = 1.0
+"""Seconds (and three round trips) within which a front that does not buffer has passed on the first record."""
+HELLO_WAIT_MOST: Final = 6.0
+"""Seconds after which it is given up even if no round trip was seen."""
+CLOSE_WAIT: Final = 3.0
+"""Seconds for the bridge to answer a clean close."""
+MAX_DEAD_LINKS: Final = 4
+"""New connections in a row that end unused before the carrier gives up."""
+UPLOAD_SIZES: Final = (320, 480, 700, 1000, 1400, 2200)
+"""Body bytes that small POSTs are padded towards: sizes that web applications send."""
+MIN_UPLOAD: Final = 200
+"""Body bytes of the smallest POST."""
+SMALL: Final = 4096
+"""Payload bytes up to which a POST is written as one buffer."""
+MAX_COOKIE_PADDING: Final = 16
+"""Units of 4 characters by which the cookie is longer than its token, at most."""
+
+
+class ClientHttp:
+    """One carrier."""
+
+    __slots__ = (
+        "_close_at", "_closing", "_cookie_end", "_cookie_name", "_dead_links", "_down_next", "_downloads", "_ended", "_fin_sent", "_flush",
+        "_gets", "_heads", "_held", "_hello_at", "_hello_since", "_idle", "_key", "_links", "_mode", "_next_get",
+        "_next_post", "_opening", "_polls", "_queue", "_queued", "_retries", "_rng", "_rtt", "_spare",
+        "_uploads", "_writable", "now",
+    )  # fmt: skip
+
+    def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
+        mode = settings.options.get("download", "auto")
+        if mode not in ("auto", "stream", "poll"):
+            raise LocalProtocolError(f"http: option download is auto, stream or poll, not {mode!r}")
+        self._mode = mode
+        self._rng = rng
+        self._heads = RequestHeads(settings)
+        self._cookie_name = session_cookie_name(settings).encode()
+        self._cookie_end = b"; csrftoken=" + base64.urlsafe_b64encode(rng.randbytes(24))
+        self._opening = opening_to_cookie(self._cookie_name.decode(), opening).encode() + self._cookie_end
+        self._key: bytes | None = None
+        self.now = 0.0
+        self._links: list[ClientHttpLink] = []
+        self._idle: list[ClientHttpLink] = []
+        self._flush: set[Link] = set()
+        self._spare = 0
+        self._dead_links = 0
+        self._queue: list[Buffer] = []
+        self._queued = 0
+        self._retries: list[Exchange] = []
+        self._uploads: dict[int, Upload] = {}
+        self._next_post = 0
+        first = Download(0, POLL)
+        self._gets: list[Download] = [first]
+        self._downloads: dict[int, Download] = {0: first}
+        self._next_get = 1
+        self._down_next = 0
+        self._polls = MIN_POLLS
+        self._held = 0
+        self._writable = True
+        self._rtt: float | None = None
+        self._hello_since: float | None = None
+        self._hello_at: float | None = None
+        self._closing = self._fin_sent = self._ended = False
+        self._close_at: float | None = None
+
+    # ---- for the tunnel --------------------------------------------------------------------------
+
+    @property
+    def download(self) -> str:
+        """How the front passes downloads on: "auto" while not known, then "stream" or "poll".
+
+        Worth remembering per front, as ``settings.options["download"]`` of the next carrier.
+        """
+        return self._mode
+
+    @property
+    def links_wanted(self) -> int:
+        """Connections for everything under way and waiting, and a spare one while the carrier is in use."""
+        if self._ended:
+            return 0
+        waiting = len(self._gets) + len(self._retries) + self._upload_ready()
+        wanted = sum(link.exchange is not None for link in self._links) + waiting + self._spare
+        if self._retries:
+            fresh = sum(not link.used for link in self._links)
+            wanted = max(wanted, len(self._links) + len(self._retries) - fresh)
+        return min(wanted, MAX_LINKS)
+
+    def open_link(self) -> ClientHttpLink:
+        """A new connection's conversation."""
+        link = ClientHttpLink(self)
+        link.closing = self._ended
+        if not self._ended:
+            self._links.append(link)
+        return link
+
+    def authenticated(self, token_key: bytes) -> None:
+        """From now on requests can name the carrier: the downloads start."""
+        self._key = token_key
+        self._writable = True
+        self._spare = 1
+        self._ask()
+
+    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
+        """Queue payload for the next POST."""
+        self.now = now
+        if self._ended or self._closing:
+            return
+        for chunk in chunks:
+            if len(chunk):
+                self._queue.append(chunk)
+                self._queued += len(chunk)
+        self._writable = self.room() > 0
+
+    def room(self) -> int:
+        """What the next POST takes; 0 while as many as allowed are under way."""
+        if self._ended or self._closing or self._key is None or not self._slot():
+            return 0
+        room = (MAX_UPLOAD if self._idle else MAX_WAITING) - self._queued
+        return max(room, 0)
+
+    def links_to_flush(self) -> Collection[Link]:
+        """Links with something to write or to close."""
+        self.assign()
+        flush, self._flush = self._flush, set()
+        return flush
+
+    def close(self, now: float) -> None:
+        """Send what is queued and a last POST that says so; the bridge answers with CLOSE."""
+        self.now = now
+        if self._ended or self._closing:
+            return
+        if self._key is None:
+            self.fail()
+            return
+        self._closing = True
+        self._close_at = now + CLOSE_WAIT
+
+    def deadline(self) -> float | None:
+        """The hello's or the close's time limit; at once where a GET's time of sending is not known."""
+        if self._ended:
+            return None
+        if self._close_at is not None:
+            return self._close_at
+        if self._hello_since is not None and self._hello_at is None:
+            return self._hello_since
+        return self._hello_at
+
+    def on_deadline(self, now: float) -> list[Event]:
+        """Fall back to long poll, or end a close that nobody answers."""
+        events: list[Event] = []
+        self.now = now
+        if self._close_at is not None and now >= self._close_at:
+            self._end("", events)
+        elif self._hello_since is not None and self._mode == "auto":
+            if self._hello_at is None:
+                self._hello_since, self._hello_at = now, now + HELLO_WAIT
+            elif now >= self._hello_at:
+                self._hello_overdue(now)
+        self.settle(events)
+        return events
+
+    # ---- for the links ---------------------------------------------------------------------------
+
+    def link_ready(self, link: ClientHttpLink) -> None:
+        """A link can carry a request."""
+        if not self._ended and not link.closing:
+            self._idle.append(link)
+
+    def link_gone(self, link: ClientHttpLink) -> None:
+        """A link ends; one that waited in vain is not replaced before it is needed."""
+        self._flush.add(link)
+        if link in self._links:
+            self._links.remove(link)
+        if link in self._idle:
+            self._idle.remove(link)
+            self._spare = 0
+
+    def link_died_unused(self, events: list[Event]) -> None:
+        """A new link ended before it could carry anything."""
+        self._dead_links += 1
+        if self._dead_links >= MAX_DEAD_LINKS:
+            self._end("connections to the bridge end as soon as they are made", events)
+
+    def assign(self) -> None:
+        """Hand the waiting work to the links that are free; a request that failed takes only a fresh one."""
+        for link in [known for known in self._idle if not known.used] if self._retries else ():
+            if self._retries:
+                self._start(link, self._retries.pop(0))
+        while self._idle and not self._ended:
+            exchange = self._next_exchange()
+            if exchange is None:
+                return
+            self._start(self._idle[-1], exchange)
+
+    def _start(self, link: ClientHttpLink, exchange: Exchange) -> None:
+        self._idle.remove(link)
+        link.start(exchange, self._request(exchange))
+        self._flush.add(link)
+
+    def body_received(self, exchange: Exchange, parts: list[memoryview], events: list[Event]) -> None:
+        """Part of a response's body. May raise :class:`CodecError`."""
+        if type(exchange) is not Download:
+            return  # an answer to a POST says all it has to say by its status
+        payload: list[memoryview] = []
+        reader = exchange.reader
+        exchange.touched = True
+        for part in parts:
+            reader.receive_data(part, payload)
+        if exchange.kind == STREAM and reader.greeted and self._hello_since is not None:
+            self._hello_since = self._hello_at = None
+            if self._mode == "auto":
+                self._mode = "stream"
+        if payload:
+            self._payload(exchange, payload, events)
+        if reader.next_asked and self._next_get == exchange.number + 1:
+            self._ask()
+        if reader.ended and exchange.number == self._down_next:
+            self._advance(events)
+
+    def answered(self, exchange: Exchange, events: list[Event]) -> None:
+        """A response is complete."""
+        self._dead_links = 0
+        if type(exchange) is Upload:
+            self._uploads.pop(exchange.number, None)
+            took = self.now - exchange.sent_at
+            if self._rtt is None or took < self._rtt:
+                self._rtt = took
+        elif not exchange.reader.ended:
+            self.lost(exchange, "download cut short", events)
+
+    def refused(self, exchange: Exchange, status: int, events: list[Event]) -> None:
+        """A response that is not 200."""
+        self.lost(exchange, f"the web server answered {status}", events)
+
+    def lost(self, exchange: Exchange, why: str, events: list[Event]) -> None:
+        """A request has failed: once more on a fresh connection, then it is the carrier's end."""
+        if self._ended:
+            return
+        if type(exchange) is Download and exchange.reader.ended:
+            return
+        again = exchange.failures == 0 and self._key is not None
+        if type(exchange) is Download and exchange.touched:
+            again = False
+        if not again:
+            self._end(why, events)
+            return
+        exchange.failures += 1
+        self._retries.append(exchange)
+
+    def fail(self) -> None:
+        """The carrier is dead: a link has met nonsense."""
+        self._end("", [])
+
+    def settle(self, events: list[Event]) -> None:
+        """After each call in: finish a close, tell when there is room again."""
+        if self._ended:
+            return
+        writable = self.room() > 0
+        if writable and not self._writable:
+            events.append(CarrierWritable(self))
+        self._writable = writable
+
+    # ---- downloads -------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Put the GETs in flight that should be."""
+        if self._mode == "poll":
+            polls = sum(known.kind == POLL for known in self._downloads.values())
+            for _ in range(self._polls - polls):
+                self._new_download(POLL)
+        else:
+            self._new_download(STREAM)
+
+    def _new_download(self, kind: int) -> None:
+        download = Download(self._next_get, kind)
+        self._next_get += 1
+        self._downloads[download.number] = download
+        self._gets.append(download)
+
+    def _payload(self, download: Download, payload: list[memoryview], events: list[Event]) -> None:
+        data: Buffer = payload[0] if len(payload) == 1 else b"".join(payload)
+        download.payload += len(data)
+        if download.number == self._down_next:
+            events.append(PayloadReceived(self, data))
+            return
+        self._held += len(data)
+        if self._held > MAX_HELD:
+            raise CodecError("downloads that follow on one that does not come to its end")
+        download.held.append(bytes(data))
+
+    def _advance(self, events: list[Event]) -> None:
+        """The download whose turn it was is complete: go on with the next ones."""
+        while True:
+            done = self._downloads.get(self._down_next)
+            if done is None or not done.reader.ended:
+                break
+            del self._downloads[self._down_next]
+            if done.reader.closed:
+                self._end("", events)
+                return
+            self._down_next += 1
+            if done.kind == POLL and done.number:
+                self._polls = MAX_POLLS if done.payload else MIN_POLLS
+            following = self._downloads.get(self._down_next)
+            if following is not None and following.held:
+                events.append(PayloadReceived(self, b"".join(following.held)))
+                self._held -= sum(map(len, following.held))
+                following.held = []
+        if self._key is not None and (self._mode == "poll" or not self._downloads):
+            self._ask()
+
+    def _hello_overdue(self, now: float) -> None:
+        assert self._hello_since is not None  # noqa: S101
+        due = self._hello_since + (max(HELLO_WAIT, 3 * self._rtt) if self._rtt is not None else HELLO_WAIT_MOST)
+        if now < due:
+            self._hello_at = min(due, now + HELLO_WAIT)
+            return
+        self._mode = "poll"
+        self._hello_since = self._hello_at = None
+        self._ask()
+
+    # ---- requests --------------------------------------------------------------------------------
+
+    def _slot(self) -> bool:
+        uploads = self._uploads
+        if len(uploads) >= MAX_UPLOADS:
+            return False
+        return not uploads or self._next_post - next(iter(uploads)) < UPLOAD_SPAN
+
+    def _upload_ready(self) -> bool:
+        if self._ended or self._key is None:
+            return False
+        return bool(self._queue or (self._closing and not self._fin_sent)) and self._slot()
+
+    def _next_exchange(self) -> Exchange | None:
+        upload = self._upload_ready()
+        if upload and not self._uploads:
+            return self._new_upload()
+        if self._gets:
+            return self._gets.pop(0)
+        return self._new_upload() if upload else None
+
+    def _new_upload(self) -> Upload:
+        chunks, size = self._queue, self._queued
+        if size <= MAX_UPLOAD:
+            self._queue, self._queued = [], 0
+        else:
+            chunks, size = self._split_queue()
+        flags = 0
+        if self._closing and not self._queue:
+            flags, self._fin_sent = FIN, True
+        upload = Upload(self._next_post, flags, chunks, size)
+        self._next_post += 1
+        self._uploads[upload.number] = upload
+        self._spare = 1
+        return upload
+
+    def _split_queue(self) -> tuple[list[Buffer], int]:
+        taken: list[Buffer] = []
+        size = 0
+        for index, chunk in enumerate(self._queue):
+            if size + len(chunk) > MAX_UPLOAD:
+                view = memoryview(chunk)
+                left = MAX_UPLOAD - size
+                if left:
+                    taken.append(view[:left])
+                self._queue[: index + 1] = [view[left:]]
+                break
+            taken.append(chunk)
+            size += len(chunk)
+        self._queued -= MAX_UPLOAD
+        return taken, MAX_UPLOAD
+
+    def _request(self, exchange: Exchange) -> list[Buffer]:
+        """Head and body as buffers."""
+        if type(exchange) is Upload:
+            return self._post(exchange)
+        assert type(exchange) is Download  # noqa: S101
+        if exchange.number == 0:
+            return [self._heads.get(self._opening)]
+        if exchange.kind == STREAM and self._mode == "auto" and self._hello_since is None:
+            self._hello_since = self.now
+        return [self._heads.get(self._cookie(exchange.kind, exchange.number))]
+
+    def _cookie(self, kind: int, number: int) -> bytes:
+        assert self._key is not None  # noqa: S101
+        rng = self._rng
+        padding = rng.randbytes(3 * rng.randrange(MAX_COOKIE_PADDING + 1))
+        return self._cookie_name + b"=" + token_text(self._key, kind, number, padding) + self._cookie_end
+
+    def _post(self, upload: Upload) -> list[Buffer]:
+        size, rng = upload.size, self._rng
+        needed = size + UPLOAD_HEAD
+        length = needed
+        if needed <= UPLOAD_SIZES[-1]:
+            step = bisect_left(UPLOAD_SIZES, needed)
+            step = min(step + rng.randrange(2), len(UPLOAD_SIZES) - 1)
+            length = rng.randint(max(needed, UPLOAD_SIZES[step - 1] if step else MIN_UPLOAD), UPLOAD_SIZES[step])
+        head = self._heads.post(length, self._cookie(POST, upload.number))
+        head += (upload.flags << 24 | size).to_bytes(UPLOAD_HEAD, "big")
+        upload.sent_at = self.now
+        padding = rng.randbytes(length - needed)
+        if size <= SMALL:
+            return [b"".join((head, *upload.chunks, padding))]
+        out: list[Buffer] = [head, *upload.chunks]
+        if padding:
+            out.append(padding)
+        return out
+
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def _end(self, reason: str, events: list[Event]) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        for link in list(self._links):
+            link.drop()
+        self._queue, self._queued = [], 0
+        self._uploads.clear()
+        self._downloads.clear()
+        self._gets.clear()
+        self._retries.clear()
+        events.append(CarrierEnded(self, reason))

@@ -1,0 +1,262 @@
+"""The ``websocket`` codec: a carrier is one WebSocket (RFC 6455), its payload binary messages.
+
+The upgrade (``ws_upgrade.py``) is a browser's, answered by a web server's 101;
+the opening rides in its session cookie.
+Then both ways frames as in ``ws_frames.py``: each ``send_data`` is one binary
+message, or several above 128 KiB. Message boundaries mean nothing. Pings are
+answered, never sent. Either side closes with a close frame; it is echoed; the
+bridge closes the connection first (RFC 6455 section 7.1.1), a client waits for that.
+
+Before an opening the bridge judges a GET only once its head is complete,
+whatever its path: how long a beginning is held must not tell a guess at the
+path from another.
+
+Options: ``server`` (value of the Server header in the 101; none without) and
+``clock_offset`` (seconds to add to ``now`` for unix time; with it a Date header
+is sent). Both for a bridge that answers beside a web site which sends them.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from random import Random
+
+from ptproxy.codec.cookie import session_cookie_name
+from ptproxy.codec.head import RequestReader, ResponseReader
+from ptproxy.codec.interface import (
+    Buffer,
+    CarrierCodec,
+    CarrierWritable,
+    CodecSettings,
+    Event,
+    Link,
+    NotMine,
+    OpeningReceived,
+)
+from ptproxy.codec.randomness import RandomPool
+from ptproxy.codec.ws_connection import JOIN, SERVER_FIRST, WebSocket
+from ptproxy.codec.ws_frames import (
+    BINARY,
+    MASKED,
+    MaskedFrameReader,
+    UnmaskedFrameReader,
+    apply_mask,
+    frame_header,
+    masked_frame,
+    unmasked_frame,
+)
+from ptproxy.codec.ws_upgrade import check_answer, opening_in_request, upgrade_answer, upgrade_request
+from ptproxy.errors import CodecError, LocalProtocolError
+
+
+class ClientWebSocket(WebSocket):
+    """The client's end."""
+
+    __slots__ = ("_key", "_opened", "_pool", "_response", "_waiting", "_wanted")
+
+    _side = "bridge"
+
+    def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
+        super().__init__(UnmaskedFrameReader())
+        self._pool = RandomPool(rng)
+        self._key = base64.b64encode(rng.randbytes(16)).decode("ascii")
+        self._response: ResponseReader | None = ResponseReader()
+        self._waiting: list[Buffer] = []
+        self._wanted = 1
+        self._out.append(upgrade_request(settings, opening, self._key).serialize())
+
+    @property
+    def links_wanted(self) -> int:
+        """One connection, until the end."""
+        return 0 if self._ended or self.closing else 1
+
+    def open_link(self) -> Link:
+        """Itself; a WebSocket has one connection."""
+        if not self._wanted:
+            raise LocalProtocolError("a websocket carrier has one connection")
+        self._wanted = 0
+        return self
+
+    def authenticated(self, token_key: bytes) -> None:
+        """Nothing to do: there are no further connections to vouch for."""
+
+    def room(self) -> int:
+        """Nothing before the bridge has switched protocols."""
+        return 0 if self._response is not None else super().room()
+
+    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
+        """Send payload; kept until the bridge has switched protocols."""
+        if self._response is None:
+            super().send_data(chunks, now)
+        elif not self._ended:
+            self._waiting.extend(chunks)
+
+    def close(self, now: float) -> None:
+        """As :meth:`WebSocket.close`; before the 101 just drop the connection, as a browser does."""
+        if self._response is None:
+            super().close(now)
+        else:
+            self._end("")
+
+    def receive_data(self, data: Buffer, now: float) -> list[Event]:
+        """Also the answer to the upgrade; :class:`CodecError` when it is not the expected 101."""
+        if self._response is None or self._ended:
+            return super().receive_data(data, now)
+        try:
+            head = self._response.receive_data(data)
+            if head is None:
+                return []
+            check_answer(head, self._key)
+        except CodecError:
+            self._end("")
+            raise
+        rest, self._response = self._response.rest, None
+        waiting, self._waiting = self._waiting, []
+        self.send_data(waiting, now)
+        events: list[Event] = [CarrierWritable(self)]
+        if rest:
+            events.extend(super().receive_data(rest, now))
+        return events
+
+    def receive_eof(self, now: float) -> list[Event]:
+        """The connection ended."""
+        if self._response is not None:
+            return self._end("the connection ended before the upgrade was answered")
+        return super().receive_eof(now)
+
+    def _send_message(self, chunks: Sequence[Buffer], length: int) -> None:
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        mask = self._pool.take(4)
+        if length <= JOIN:
+            self._out.append(masked_frame(BINARY, data, mask))
+        else:
+            self._out += (frame_header(BINARY, length, MASKED) + mask, apply_mask(data, mask))
+
+    def _control_frame(self, opcode: int, payload: bytes) -> bytes:
+        return masked_frame(opcode, payload, self._pool.take(4))
+
+    def _after_close_frames(self, now: float) -> None:
+        self._deadline = now + SERVER_FIRST
+
+
+class BridgeWebSocket(WebSocket):
+    """The bridge's end: a link that becomes a carrier once its opening is accepted."""
+
+    __slots__ = ("_accepted", "_cookie", "_early", "_key", "_method", "_request", "_settings")
+
+    _side = "client"
+
+    def __init__(self, settings: CodecSettings, cookie: str) -> None:
+        super().__init__(MaskedFrameReader())
+        self._settings = settings
+        self._cookie = cookie
+        self._method = b"GET "  # what of it has not come yet
+        self._request: RequestReader | None = RequestReader()
+        self._key = ""
+        self._early: bytearray | None = None  # what followed the request, until it is read as frames
+        self._accepted = False
+
+    def receive_data(self, data: Buffer, now: float) -> list[Event]:
+        """Also the upgrade: :class:`NotMine` for whatever is not an upgrade of ours."""
+        if self._accepted:
+            if self._early is not None:
+                data, self._early = self._early + data, None
+            return super().receive_data(data, now)
+        if self._ended:
+            return []
+        if self._early is not None:
+            self._early += data
+            return []
+        return self._receive_request(data)
+
+    def receive_eof(self, now: float) -> list[Event]:
+        """The connection ended; before an opening that is the web site's to see."""
+        if self._accepted:
+            return self.receive_data(b"", now) + super().receive_eof(now)
+        if self._ended:
+            return []
+        self._refuse()
+        return [NotMine()]
+
+    def _receive_request(self, data: Buffer) -> list[Event]:
+        assert self._request is not None  # noqa: S101
+        found = None
+        try:
+            start = bytes(data[: len(self._method)])
+            if not self._method.startswith(start):
+                raise CodecError("not a GET")
+            self._method = self._method[len(start) :]
+            head = self._request.receive_data(data)
+            if head is None:
+                return []
+            found = opening_in_request(head, self._settings.path, self._cookie)
+        except CodecError:
+            pass
+        if found is None:
+            self._refuse()
+            return [NotMine()]
+        opening, self._key = found
+        self._early = bytearray(self._request.rest)
+        self._request = None
+        return [OpeningReceived(opening, self._accept, self._refuse)]
+
+    def _accept(self, token_key: bytes, now: float) -> CarrierCodec:  # noqa: ARG002
+        if self._accepted or self._early is None:
+            raise LocalProtocolError("an opening is accepted or refused, once")
+        self._accepted = True
+        self._out.append(upgrade_answer(self._settings, self._key, now).serialize())
+        self._changed = True
+        return self
+
+    def _refuse(self) -> None:
+        self._ended = True
+        self._early = None
+        self._request = None
+        self._reader.ended = True
+
+    def _send_message(self, chunks: Sequence[Buffer], length: int) -> None:
+        header = frame_header(BINARY, length, 0)
+        if length <= JOIN:
+            self._out.append(b"".join((header, *chunks)))
+        else:
+            self._out.append(header)
+            self._out += chunks
+
+    def _control_frame(self, opcode: int, payload: bytes) -> bytes:
+        return unmasked_frame(opcode, payload)
+
+    def _after_close_frames(self, now: float) -> None:  # noqa: ARG002
+        self.closing = True
+        self._deadline = None
+
+
+class WebSocketReception:
+    """A bridge's end of the codec."""
+
+    __slots__ = ("_cookie", "_settings")
+
+    def __init__(self, settings: CodecSettings) -> None:
+        self._settings = settings
+        self._cookie = session_cookie_name(settings)
+
+    def open_link(self) -> Link:
+        """The conversation of one accepted connection."""
+        return BridgeWebSocket(self._settings, self._cookie)
+
+
+class WebSocketCodec:
+    """The entry of the codec table."""
+
+    name = "websocket"
+
+    def client(self, settings: CodecSettings, opening: bytes, rng: Random) -> ClientWebSocket:
+        """One carrier's client end."""
+        return ClientWebSocket(settings, opening, rng)
+
+    def reception(self, settings: CodecSettings, rng: Random) -> WebSocketReception:  # noqa: ARG002
+        """A bridge's end; a server draws nothing at random."""
+        return WebSocketReception(settings)
+
+
+WEBSOCKET = WebSocketCodec()

@@ -1,0 +1,191 @@
+"""An open WebSocket (RFC 6455 sections 5 to 7): messages both ways, pings answered, the close handshake.
+
+``ClientWebSocket`` and ``BridgeWebSocket`` in ``websocket.py`` add the upgrade
+and what the sides do differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from ptproxy.codec.interface import Buffer, CarrierEnded, Event, Link, PayloadReceived
+from ptproxy.codec.ws_frames import (
+    CLOSE,
+    GOING_AWAY,
+    NO_STATUS,
+    NORMAL_CLOSURE,
+    PING,
+    PONG,
+    Control,
+    FrameError,
+    FrameReader,
+    close_payload,
+    parse_close,
+)
+
+MAX_MESSAGE: Final = 128 * 1024
+"""Payload bytes of one message we send: what the tunnel draws from the session in one go."""
+JOIN: Final = 4096
+"""Payload bytes up to which header and payload are joined: below, one write is cheaper than one copy."""
+CLOSE_TIMEOUT: Final = 10.0
+"""Seconds until a close frame must be answered; Chromium's closing handshake time-out."""
+SERVER_FIRST: Final = 2.0
+"""Seconds a client leaves the server to close the connection after the close frames, as Chromium does."""
+NO_LIMIT: Final = 1 << 40
+"""What :meth:`room` says while open: the connection's own buffer is the only limit."""
+
+_CLEAN: Final = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_STATUS})
+
+
+class WebSocket:
+    """One end of an open WebSocket: the carrier and its only link in one object."""
+
+    __slots__ = ("_changed", "_close_sent", "_deadline", "_ended", "_out", "_pong", "_reader", "closing")
+
+    _side = "peer"
+
+    def __init__(self, reader: FrameReader) -> None:
+        self.closing = False
+        self._reader = reader
+        self._out: list[Buffer] = []
+        self._pong: bytes | None = None  # answer to the latest ping, sent with the next drain
+        self._changed = False
+        self._close_sent = False
+        self._ended = False  # nothing more is received
+        self._deadline: float | None = None
+
+    # ---- what the sides do differently --------------------------------------------------------
+
+    def _send_message(self, chunks: Sequence[Buffer], length: int) -> None:
+        raise NotImplementedError
+
+    def _control_frame(self, opcode: int, payload: bytes) -> bytes:
+        raise NotImplementedError
+
+    def _after_close_frames(self, now: float) -> None:
+        raise NotImplementedError
+
+    # ---- carrier ------------------------------------------------------------------------------
+
+    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:  # noqa: ARG002
+        """Send payload as one binary message, or several above :data:`MAX_MESSAGE`."""
+        if self._close_sent or self._ended:
+            return
+        length = sum(map(len, chunks))
+        self._changed = True
+        if length <= MAX_MESSAGE:
+            if length:
+                self._send_message(chunks, length)
+            return
+        for piece in _pieces(chunks):
+            self._send_message(piece, sum(map(len, piece)))
+
+    def room(self) -> int:
+        """No limit of its own once open."""
+        return 0 if self._close_sent or self._ended else NO_LIMIT
+
+    def links_to_flush(self) -> Collection[Link]:
+        """Itself, when something changed."""
+        if not self._changed:
+            return ()
+        self._changed = False
+        return (self,)
+
+    def close(self, now: float) -> None:
+        """Send a close frame; the connection is closed when the peer has answered or time is up."""
+        if self._close_sent or self.closing:
+            return
+        self._send_close(NORMAL_CLOSURE)
+        self._deadline = now + CLOSE_TIMEOUT
+
+    def deadline(self) -> float | None:
+        """When a closing handshake has taken long enough."""
+        return self._deadline
+
+    def on_deadline(self, now: float) -> list[Event]:
+        """Give up waiting for the peer."""
+        if self._deadline is None or now < self._deadline:
+            return []
+        return self._end(f"the {self._side} did not answer the close frame in time")
+
+    # ---- link ---------------------------------------------------------------------------------
+
+    def receive_data(self, data: Buffer, now: float) -> list[Event]:
+        """Payload and the end of the conversation; pings are answered on the next drain."""
+        try:
+            items = self._reader.receive_data(data)
+            if len(items) == 1 and type(items[0]) is not Control:  # nearly always
+                return [PayloadReceived(self, items[0])]
+            events: list[Event] = []
+            for item in items:
+                if type(item) is Control:
+                    self._receive_control(item, events, now)
+                else:
+                    events.append(PayloadReceived(self, item))
+        except FrameError as error:
+            self._send_close(error.code)
+            self._end("")
+            raise
+        return events
+
+    def receive_eof(self, now: float) -> list[Event]:  # noqa: ARG002
+        """The connection ended."""
+        return self._end("the connection ended without a close frame")
+
+    def data_to_send(self) -> list[Buffer]:
+        """Drain what is to be written."""
+        if self._pong is not None:
+            self._out.append(self._control_frame(PONG, self._pong))
+            self._pong = None
+        out = self._out
+        if out:
+            self._out = []
+        return out
+
+    # ---- within -------------------------------------------------------------------------------
+
+    def _receive_control(self, control: Control, events: list[Event], now: float) -> None:
+        if control.opcode == PING:
+            if not self._close_sent:
+                self._pong = control.payload
+                self._changed = True
+        elif control.opcode == CLOSE:
+            code = parse_close(control.payload)
+            reason = "" if code in _CLEAN else f"the {self._side} closed the WebSocket with code {code}"
+            self._send_close(code)
+            self._ended = True
+            self._after_close_frames(now)
+            events.append(CarrierEnded(self, reason))
+
+    def _send_close(self, code: int) -> None:
+        if not self._close_sent:
+            self._close_sent = True
+            self._changed = True
+            self._out.append(self._control_frame(CLOSE, close_payload(code)))
+
+    def _end(self, reason: str) -> list[Event]:
+        """Nothing more either way; told unless the carrier had ended before."""
+        ended, self._ended = self._ended, True
+        self._reader.ended = True
+        self.closing = True
+        self._changed = True
+        self._close_sent = True
+        self._pong = None
+        self._deadline = None
+        return [] if ended else [CarrierEnded(self, reason)]
+
+
+def _pieces(chunks: Sequence[Buffer]) -> list[list[Buffer]]:
+    """The same bytes in messages of at most :data:`MAX_MESSAGE`, without copying."""
+    pieces: list[list[Buffer]] = []
+    room = 0
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            if not room:
+                pieces.append([])
+                room = MAX_MESSAGE
+            pieces[-1].append(view[:room])
+            view, room = view[room:], max(0, room - len(view))
+    return pieces

@@ -1,0 +1,186 @@
+"""The bridge link: everything a client needs to know of one bridge, in one line of text.
+
+    ptproxy://KEY@HOST:PORT?path=/x&name=N&codecs=a,b&cert=PIN&seal=1&binding=none&token=T
+
+==========  =====================================================================================
+KEY         the bridge's X25519 public key, base64url without padding (43 characters)
+HOST:PORT   where to connect; an IPv6 address in brackets
+path        the secret path of the codecs' requests; ``/`` when absent
+name        the TLS server name; HOST when absent
+codecs      what the bridge speaks, in its order of preference (required)
+cert        SHA-256 of the leaf certificate, base64url (43 characters); absent: the authorities decide
+seal        ``1``: payload is sealed inside TLS as well (a CDN terminates it)
+binding     ``none``: openings are not bound to the certificate; only together with ``seal=1``
+token       the invite: 16 bytes, base64url (22 characters); whoever holds it can enrol
+==========  =====================================================================================
+
+Values are percent-encoded where a URL demands it. Reading is strict: an unknown,
+repeated or empty parameter is an error, so that a damaged link is noticed here
+and not as a connection that mysteriously fails. One link has one spelling:
+``Link.parse(text).serialize()`` is canonical.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass, field, replace
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
+
+from ptproxy.config.quantities import Endpoint, is_ip, parse_address, parse_host
+
+SCHEME: Final = "ptproxy"
+MAX_LINK: Final = 2048
+"""Longest link in characters; usual ones have 200 to 300 and fit a QR code."""
+MAX_PATH: Final = 256
+"""Longest secret path in characters: request heads must look ordinary."""
+MAX_CODECS: Final = 16
+"""Codecs a link may name."""
+
+_PARAMETERS: Final = ("path", "name", "codecs", "cert", "seal", "binding", "token")
+_CODEC = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_PATH = re.compile(r"/[A-Za-z0-9._~!$'()*+,;=:@/-]*")
+
+
+def check_path(path: str) -> str:
+    """``path`` if it can be a codec's secret path; raises :class:`ValueError`."""
+    if not _PATH.fullmatch(path) or len(path) > MAX_PATH or "//" in path or {".", ".."} & set(path.split("/")):
+        raise ValueError(
+            f"{path[:60]!r} cannot be the path: write a plain URL path that starts with /, as in /assets/live"
+        )
+    return path
+
+
+def check_codecs(codecs: tuple[str, ...]) -> tuple[str, ...]:
+    """``codecs`` if they can be codec names, none twice; raises :class:`ValueError`."""
+    for name in codecs:
+        if not _CODEC.fullmatch(name):
+            raise ValueError(f"{name[:40]!r} is no codec name: a-z, 0-9, _ and -, as in websocket")
+    if not codecs:
+        raise ValueError("at least one codec is needed, as in websocket")
+    if len(set(codecs)) != len(codecs) or len(codecs) > MAX_CODECS:
+        raise ValueError(f"each codec is named once, at most {MAX_CODECS} of them")
+    return codecs
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One bridge as its clients see it; the fields are the module's table."""
+
+    key: bytes
+    """32 bytes: the bridge's X25519 public key."""
+    host: str
+    port: int
+    path: str
+    server_name: str
+    codecs: tuple[str, ...]
+    pin: bytes | None = None
+    """32 bytes: SHA-256 of the leaf certificate (DER), or None."""
+    seal: bool = False
+    binding: bool = True
+    token: bytes = field(default=b"", repr=False)
+    """16 bytes, or none."""
+
+    def __post_init__(self) -> None:
+        if len(self.key) != 32 or (self.pin is not None and len(self.pin) != 32) or len(self.token) not in (0, 16):
+            raise ValueError("a bridge key and a certificate pin have 32 bytes, an invite token 16")
+        if not 0 < self.port < 65536:
+            raise ValueError(f"port {self.port} is not between 1 and 65535")
+        if parse_host(self.host) != self.host or parse_host(self.server_name) != self.server_name:
+            raise ValueError("host and server name must be written in ASCII and lower case")
+        check_path(self.path)
+        check_codecs(self.codecs)
+        if not self.binding and not self.seal:
+            raise ValueError("binding=none needs seal=1: without either, whoever terminates TLS could read along")
+
+    @classmethod
+    def parse(cls, text: str) -> Link:
+        """Read a link; raises :class:`ValueError` saying what is wrong, never repeating a secret."""
+        text = text.strip()
+        if not text.startswith(f"{SCHEME}://"):
+            raise ValueError(f"a bridge link starts with {SCHEME}://")
+        if len(text) > MAX_LINK or not text.isascii() or any(ord(letter) <= 32 or ord(letter) > 126 for letter in text):
+            raise ValueError(f"a bridge link is one line of at most {MAX_LINK} ASCII characters without spaces")
+        authority, question, query = text.removeprefix(f"{SCHEME}://").partition("?")
+        key_text, at, address = authority.partition("@")
+        if not at or not question or "#" in text:
+            raise ValueError(f"a bridge link reads {SCHEME}://KEY@HOST:PORT?path=…&codecs=…: is a part cut off?")
+        key = _decode(key_text, 32, "bridge key")
+        endpoint = parse_address(address.removesuffix("/"))
+        values = _parameters(query)
+        if "codecs" not in values:
+            raise ValueError("the link names no codecs: is its end cut off?")
+        for name, only in (("seal", "1"), ("binding", "none")):
+            if values.get(name, only) != only:
+                raise ValueError(f"{name} in the link can only be {only!r}")
+        return cls(
+            key=key,
+            host=endpoint.host,
+            port=endpoint.port,
+            path=values.get("path", "/"),
+            server_name=parse_host(values.get("name", endpoint.host)),
+            codecs=tuple(values["codecs"].split(",")),
+            pin=_decode(values["cert"], 32, "certificate pin") if "cert" in values else None,
+            seal="seal" in values,
+            binding="binding" not in values,
+            token=_decode(values["token"], 16, "invite token") if "token" in values else b"",
+        )
+
+    def serialize(self) -> str:
+        """The link's one canonical spelling."""
+        values = {"path": "" if self.path == "/" else self.path}
+        values["name"] = "" if self.server_name == self.host else self.server_name
+        values["codecs"] = ",".join(self.codecs)
+        values["cert"] = "" if self.pin is None else _encode(self.pin)
+        values["seal"] = "1" if self.seal else ""
+        values["binding"] = "" if self.binding else "none"
+        values["token"] = _encode(self.token)
+        query = "&".join(f"{name}={quote(value, safe='/,:')}" for name, value in values.items() if value)
+        return f"{SCHEME}://{_encode(self.key)}@{Endpoint(self.host, self.port)}?{query}"
+
+    def without_token(self) -> Link:
+        """The same bridge without the invite: nothing in it lets anybody enrol."""
+        return replace(self, token=b"")
+
+    @property
+    def sends_name(self) -> bool:
+        """Whether the TLS hello can carry a server name (an IP address is none, RFC 6066 section 3)."""
+        return not is_ip(self.server_name)
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """The parameters of a link, each at most once, all known, none empty."""
+    values: dict[str, str] = {}
+    for part in query.split("&"):
+        name, _, encoded = part.partition("=")
+        if name not in _PARAMETERS:
+            shown = name[:20] if name.isalnum() else "…"
+            raise ValueError(f"unknown parameter {shown!r} in the link: it is damaged, or a newer ptproxy made it")
+        if name in values:
+            raise ValueError(f"{name} stands twice in the link")
+        if not re.fullmatch(r"(?:[^%]|%[0-9A-Fa-f]{2})+", encoded):
+            raise ValueError(f"{name} in the link is empty or wrongly encoded")
+        try:
+            values[name] = unquote_to_bytes(encoded).decode("ascii")
+        except UnicodeDecodeError:
+            raise ValueError(f"{name} in the link is not ASCII") from None
+    return values
+
+
+def _encode(data: bytes) -> str:
+    """base64url without padding (RFC 4648 section 5)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _decode(text: str, length: int, what: str) -> bytes:
+    """Exactly ``length`` bytes of unpadded, canonical base64url; raises :class:`ValueError`."""
+    characters = (length * 4 + 2) // 3
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) == characters else b""
+    except (ValueError, binascii.Error):
+        data = b""
+    if len(data) != length or _encode(data) != text:
+        raise ValueError(f"the {what} in the link is not {characters} characters of base64url: is it cut off?")
+    return data

@@ -1,0 +1,292 @@
+"""The settings of the two roles; every attribute is the YAML key of the same name.
+
+Durations are seconds, sizes bytes, files absolute paths, addresses
+:class:`~ptproxy.config.quantities.Endpoint`. A model holds only what each field
+says for itself; what must hold between fields is in :mod:`ptproxy.config.rules`.
+``examples`` are what an error message offers as right.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+
+from ptproxy.config.link import Link, check_codecs, check_path
+from ptproxy.config.quantities import (
+    Endpoint,
+    SiteUrl,
+    parse_address,
+    parse_duration,
+    parse_host,
+    parse_listen,
+    parse_site,
+    parse_size,
+)
+
+
+def _folder(info: ValidationInfo) -> Path:
+    """The folder that relative paths start from."""
+    context: dict[str, Any] = info.context or {}
+    folder: Path = context.get("folder", Path.cwd())
+    return folder
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("expected a file name, as in cert.pem or /etc/ptproxy/cert.pem")
+    return _folder(info) / Path(value).expanduser()
+
+
+def _listen(value: object, info: ValidationInfo) -> tuple[Endpoint, ...]:
+    texts = value if isinstance(value, list) else [value]
+    if not texts:
+        raise ValueError("expected at least one address, as in 127.0.0.1:1080")
+    endpoints = tuple(parse_listen(text, _folder(info)) for text in texts)
+    for endpoint in endpoints:
+        if endpoints.count(endpoint) > 1 and endpoint.port:
+            raise ValueError(f"{endpoint} stands twice")
+    return endpoints
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("expected a codec's name or a list of them, as in [websocket, http]")
+    return check_codecs(tuple(names))
+
+
+def _codecs(value: object, info: ValidationInfo) -> tuple[str, ...]:
+    names = _names(value)
+    known = (info.context or {}).get("codecs")
+    for name in names if known is not None else ():
+        if name not in known:
+            raise ValueError(f"there is no codec {name!r}; known are {', '.join(known)}")
+    return names
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    return value
+
+
+def _link(value: object) -> Link:
+    return Link.parse(_text(value))
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):
+        raise ValueError("expected text or a list of texts")
+    return tuple(str(item) for item in items)
+
+
+def _trust(value: object, info: ValidationInfo) -> str | Path:
+    return value if isinstance(value, str) and value in ("pin", "system") else _path(value, info)
+
+
+def _off(value: object) -> object:
+    """YAML reads a plain ``off`` as false."""
+    return "off" if value is False else value
+
+
+File = Annotated[Path, PlainValidator(_path)]
+Listen = Annotated[tuple[Endpoint, ...], PlainValidator(_listen)]
+Address = Annotated[Endpoint, PlainValidator(parse_address)]
+Size = Annotated[int, PlainValidator(parse_size)]
+Duration = Annotated[float, PlainValidator(parse_duration)]
+Codecs = Annotated[tuple[str, ...], PlainValidator(_codecs)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Texts = Annotated[tuple[str, ...], PlainValidator(_texts)]
+HostName = Annotated[str, PlainValidator(lambda value: parse_host(_text(value)))]
+UrlPath = Annotated[str, PlainValidator(lambda value: check_path(_text(value)))]
+BridgeLink = Annotated[Link, PlainValidator(_link)]
+Trust = Annotated[str | Path, PlainValidator(_trust)]
+SiteChoice = Annotated[str | SiteUrl, PlainValidator(parse_site)]
+Loop = Literal["auto", "uvloop", "asyncio"]
+
+
+class Section(BaseModel):
+    """A mapping of known keys; unknown ones are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class LogConfig(Section):
+    """What is logged, and where to."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+    addresses: Literal["scrubbed", "shown"] = "scrubbed"
+    """Whether client and target addresses appear in the log."""
+    file: File | None = None
+    """None: standard error."""
+
+
+class EgressConfig(Section):
+    """Where the bridge may connect to; :mod:`ptproxy.proxy.policy` reads the rules."""
+
+    allow: Texts = Field((), examples=['["10.0.0.0/8", "127.0.0.1:8080"]'])
+    """Exceptions to the refusal of everything that is not the public Internet."""
+    deny: Texts = Field((), examples=['["192.0.2.0/24", "*:25"]'])
+    ports: Texts = Field(("1-65535",), examples=['["80", "443", "8000-9000"]'])
+    ipv6: bool = True
+    connect_timeout: Duration = Field(10.0, examples=["10s"])
+    """Seconds for one target: names, all its addresses."""
+
+
+class BridgeTls(Section):
+    """A bridge's TLS; ``certificate`` and ``private_key`` only where it terminates TLS itself."""
+
+    certificate: File | None = Field(None, examples=["cert.pem"])
+    private_key: File | None = Field(None, examples=["cert.key"])
+    server_name: HostName | None = Field(None, examples=["example.org"])
+    """The name clients send; None: the host of ``address``."""
+    client_certificates: Annotated[Literal["off", "required"], BeforeValidator(_off)] = "off"
+    client_ca: File | None = Field(None, examples=["ca.pem"])
+    front_certificate: File | None = Field(None, examples=["/etc/letsencrypt/live/example.org/fullchain.pem"])
+    """``behind``: the web server's certificate, to bind openings to."""
+    front_certificate_previous: File | None = Field(None, examples=["previous.pem"])
+    """``behind``: the certificate before, for clients that saw it during a renewal."""
+    binding: Literal["certificate", "none"] = "certificate"
+
+
+class BridgeLimits(Section):
+    """What a bridge spends at most."""
+
+    handshakes: Count = 512
+    """Connections that have not authenticated yet."""
+    carriers: Count = 4096
+    sessions: Count = 4096
+    streams: Count = 1024
+    """Streams of one session."""
+    memory: Size = Field(256 << 20, examples=["256MiB"])
+    """Bytes kept for streams until their clients have them, all sessions together."""
+    idle: Duration = Field(0.0, examples=["1h"])
+    """Seconds after which a stream without traffic is reset; 0: never."""
+    half_open: Duration = Field(300.0, examples=["5m"])
+    """Seconds a stream may stay closed in one direction without traffic in the other; 0: for ever."""
+    opening_timeout: Duration = Field(10.0, examples=["10s"])
+    """Seconds for a connection's TLS handshake and opening."""
+    linger: Duration = Field(60.0, examples=["60s"])
+    """Seconds a session without carriers is kept."""
+    drain: Duration = Field(10.0, examples=["10s"])
+    """Seconds that open streams get when the bridge stops."""
+
+
+class BridgeConfig(Section):
+    """A bridge's whole configuration."""
+
+    role: Literal["bridge"]
+    listen: Listen = Field(..., examples=["0.0.0.0:443"])
+    mode: Literal["standalone", "behind"]
+    address: Address = Field(..., examples=["example.org:443"])
+    """What clients dial."""
+    key: File = Field(..., examples=["bridge.key"])
+    tls: BridgeTls = BridgeTls()
+    seal: bool = False
+    path: UrlPath = Field("/", examples=["/assets/live"])
+    codecs: Codecs = Field(("websocket", "http", "random"), examples=["[websocket, http]"])
+    site: SiteChoice | None = Field(None, examples=["builtin"])
+    """``"builtin"`` or a :class:`SiteUrl`: what strangers see."""
+    access: Literal["enrolled", "open"] = "enrolled"
+    state: File = Field(..., examples=["state"])
+    egress: EgressConfig = EgressConfig()
+    limits: BridgeLimits = BridgeLimits()
+    log: LogConfig = LogConfig()
+    loop: Loop = "auto"
+
+    @property
+    def server_name(self) -> str:
+        """The TLS server name that clients send."""
+        return self.tls.server_name or self.address.host
+
+    def link(self, public: bytes, pin: bytes | None, token: bytes = b"") -> Link:
+        """The link for this bridge's clients; ``public`` is its static public key."""
+        return Link(
+            key=public,
+            host=self.address.host,
+            port=self.address.port,
+            path=self.path,
+            server_name=self.server_name,
+            codecs=self.codecs,
+            pin=pin,
+            seal=self.seal,
+            binding=self.tls.binding == "certificate",
+            token=token,
+        )
+
+
+class ClientTls(Section):
+    """How a client's TLS looks and whom it trusts."""
+
+    fingerprint: Literal["python"] = "python"
+    """Whose ClientHello is sent: Python's own."""
+    trust: Trust | None = Field(None, examples=["pin"])
+    """``"pin"``, ``"system"`` or a file of authorities; None: pin where the link has one, else system."""
+    client_certificate: File | None = Field(None, examples=["client.pem"])
+    client_key: File | None = Field(None, examples=["client.pem.key"])
+
+
+class FrontConfig(Section):
+    """Who may use the local port."""
+
+    user: str | None = Field(None, min_length=1, max_length=255, examples=["anna"])
+    password_file: File | None = Field(None, examples=["password"])
+
+
+class ClientLimits(Section):
+    """What a client spends at most."""
+
+    connections: Count = 4096
+    """Local connections."""
+    streams: Count = 1024
+    """Streams of the session."""
+    memory: Size = Field(64 << 20, examples=["64MiB"])
+    """Bytes kept for streams until the bridge has them."""
+    idle: Duration = Field(0.0, examples=["1h"])
+    """Seconds after which a stream without traffic is reset; 0: never."""
+    half_open: Duration = Field(300.0, examples=["5m"])
+    """Seconds a stream may stay closed in one direction without traffic in the other; 0: for ever."""
+    linger: Duration = Field(60.0, examples=["60s"])
+    """Seconds that streams wait for the tunnel to come back."""
+    drain: Duration = Field(5.0, examples=["5s"])
+    """Seconds that open streams get when the client stops."""
+
+
+class ClientConfig(Section):
+    """A client's whole configuration."""
+
+    role: Literal["client"]
+    listen: Listen = Field(..., examples=["127.0.0.1:1080"])
+    bridge: BridgeLink = Field(..., examples=["ptproxy://KEY@example.org:443?codecs=websocket"])
+    key: File = Field(..., examples=["client.key"])
+    codec: Codecs | None = Field(None, examples=["[websocket, http]"])
+    """In order of preference; None: what the link names, in its order (:attr:`codecs`)."""
+    carriers: int = Field(4, ge=1, le=64)
+    front: FrontConfig = FrontConfig()
+    tls: ClientTls = ClientTls()
+    state: File = Field(..., examples=["state"])
+    limits: ClientLimits = ClientLimits()
+    log: LogConfig = LogConfig()
+    loop: Loop = "auto"
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """The codecs to use, best first."""
+        return self.codec if self.codec is not None else self.bridge.codecs
+
+    @property
+    def pin(self) -> bytes | None:
+        """The certificate pin to check, or None where authorities decide."""
+        return self.bridge.pin if self.tls.trust in (None, "pin") else None
+
+    @property
+    def authorities(self) -> Path | None:
+        """The file of authorities to trust instead of the system's, or None."""
+        return self.tls.trust if isinstance(self.tls.trust, Path) else None
+
+
+Config = BridgeConfig | ClientConfig

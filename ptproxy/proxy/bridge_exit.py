@@ -1,0 +1,204 @@
+"""What becomes of the streams that clients open at a bridge: dialled, served, or refused.
+
+An address is dialled by the egress and coupled with the stream, a service is
+handed to whoever offers it under that name, a UDP association gets sockets of
+its own. A stream that the client gives up takes its dial along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping
+from typing import Final, cast
+
+from ptproxy.errors import DialError, Reason
+from ptproxy.log import get_logger
+from ptproxy.proxy.relay import StreamEnd, TcpEnd, couple
+from ptproxy.target import Target
+from ptproxy.tunnel.stream import Association, Dialer, Incoming
+
+MAX_STREAMS: Final = 32768
+"""Streams of all clients together: each holds a descriptor and about 10 KiB."""
+
+Service = Callable[[Incoming], None]
+"""A service of the bridge: accepts or refuses the stream, now or later, and does not block."""
+
+log = get_logger(__name__)
+
+
+class BridgeExit:
+    """A bridge's :class:`~ptproxy.tunnel.stream.Exit`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        dialer: Dialer,
+        *,
+        services: Mapping[str, Service] | None = None,
+        most_streams: int = MAX_STREAMS,
+    ) -> None:
+        self.streams = 0
+        """Streams and associations that are open or being dialled."""
+        self._loop = loop
+        self._dialer = dialer
+        self._services = dict(services or {})
+        self._most_streams = most_streams
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._closed = False
+
+    def stream_opened(self, incoming: Incoming) -> None:
+        """A client opened a stream; see :class:`~ptproxy.tunnel.stream.Exit`."""
+        kind = incoming.target.kind
+        if self._closed:
+            incoming.refuse(Reason.SHUTDOWN)
+        elif kind == "service":
+            service = self._services.get(incoming.target.host)
+            if service is None:
+                incoming.refuse(Reason.UNSUPPORTED)
+            else:
+                service(incoming)
+        elif self.streams >= self._most_streams:
+            incoming.refuse(Reason.LIMIT)
+        elif kind == "address":
+            end = _DialledEnd(incoming, self._over)
+            dial = self._dialer.dial(incoming.target, cast("asyncio.Protocol", end))
+            self._watch(incoming, self._loop.create_task(dial), end.fail)
+        else:
+            pair = DatagramPair(incoming, self._over)
+            self._watch(incoming, self._loop.create_task(pair.open(self._dialer)), pair.fail)
+
+    async def close(self) -> None:
+        """Give up every dial; streams that are open end with their sessions."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _over(self) -> None:
+        """A stream or association has ended, or was never opened."""
+        self.streams -= 1
+
+    def _watch(self, incoming: Incoming, task: asyncio.Task[object], fail: Callable[[Reason], None]) -> None:
+        """Own a dial until it is decided; ``fail`` is called if it fails or is given up."""
+        self.streams += 1
+        self._tasks.add(task)
+        task.add_done_callback(functools.partial(self._decided, incoming, fail))
+
+        def give_up() -> None:
+            task.cancel()
+
+        incoming.on_cancel(give_up)
+
+    def _decided(
+        self, incoming: Incoming, fail: Callable[[Reason], None], task: asyncio.Task[object]
+    ) -> None:
+        """A dial is over."""
+        self._tasks.discard(task)
+        if task.cancelled():
+            fail(Reason.SHUTDOWN if self._closed else Reason.CANCELLED)
+            return
+        error = task.exception()
+        if isinstance(error, DialError):
+            log.debug("not dialled", target=str(incoming.target), identity=incoming.peer, why=str(error))
+            fail(error.reason)
+        elif error is not None:
+            fail(Reason.GENERAL)
+            self._loop.call_exception_handler(
+                {"message": "a dial failed in an unforeseen way", "exception": error, "task": task}
+            )
+
+
+class _DialledEnd(TcpEnd):
+    """The target's end. The stream is accepted the moment the target is there, before it can speak."""
+
+    __slots__ = ("_accepted", "_incoming", "_over")
+
+    def __init__(self, incoming: Incoming, over: Callable[[], None]) -> None:
+        super().__init__()
+        self._incoming = incoming
+        self._over = over
+        self._accepted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the stream, unless it was given up in the meantime."""
+        super().connection_made(transport)
+        if self._incoming.cancelled:
+            self.transport.abort()
+            return
+        self._accepted = True
+        stream = StreamEnd()
+        couple(self, stream, self._over)
+        self._incoming.accept(stream)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The target is gone."""
+        if self._accepted:
+            super().connection_lost(exc)
+
+    def fail(self, reason: Reason) -> None:
+        """The dial failed, or was given up."""
+        if self._accepted:
+            self.transport.abort()
+        else:
+            self._over()
+            self._incoming.refuse(reason)
+
+
+class DatagramPair:
+    """Two associations coupled: what one receives, the other sends; the end of one ends the other."""
+
+    __slots__ = ("_ended", "_incoming", "_over", "inside", "outside")
+
+    def __init__(self, incoming: Incoming, over: Callable[[], None]) -> None:
+        self.inside = _Side(self)
+        """Receives what comes through the tunnel."""
+        self.outside = _Side(self)
+        """Receives what comes from the world."""
+        self._incoming = incoming
+        self._over = over
+        self._ended = False
+
+    async def open(self, dialer: Dialer) -> None:
+        """Open the association outside and take the one inside; raises DialError."""
+        outside = await dialer.associate(self.outside)
+        if self._incoming.cancelled or self._ended:
+            outside.close()
+            raise DialError(Reason.CANCELLED)
+        self.inside.peer = outside
+        self.outside.peer = self._incoming.accept_association(self.inside)
+
+    def fail(self, reason: Reason) -> None:
+        """It was not opened."""
+        self._incoming.refuse(reason)
+        self.end()
+
+    def end(self) -> None:
+        """One of the two is over."""
+        if not self._ended:
+            self._ended = True
+            for side in (self.inside, self.outside):
+                if side.peer is not None:
+                    side.peer.close()
+            self._over()
+
+
+class _Side:
+    """One association's receiver; ``peer`` is the other association."""
+
+    __slots__ = ("_pair", "peer")
+
+    def __init__(self, pair: DatagramPair) -> None:
+        self._pair = pair
+        self.peer: Association | None = None
+
+    def datagram_received(self, source: Target, data: bytes) -> None:
+        """Pass it on to the other association."""
+        if self.peer is not None:
+            self.peer.send_datagram(source, data)
+
+    def association_lost(self, exc: DialError | None) -> None:
+        """This one is over: the other, too."""
+        del exc
+        self._pair.end()

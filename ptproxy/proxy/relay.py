@@ -1,0 +1,126 @@
+"""Two transports coupled: what one receives, the other writes.
+
+One end is a TCP connection (:class:`TcpEnd`), the other a stream
+(:class:`StreamEnd`), which is a transport too. ``data_received`` of each end is
+the other's bound ``write``: relaying a message is two callbacks and nothing
+else. The rules, both ways:
+
+- A transport that cannot keep up with writing pauses the other's reading.
+- The end of one direction is passed on and the other direction goes on; when
+  both have ended, both transports are closed.
+- An end that breaks breaks the other: a local reset resets the stream
+  (:attr:`Reason.CONNECTION_LOST`), a reset stream resets the connection, so
+  that a cut transfer never looks complete.
+
+Put both together with :func:`couple` before either transport delivers data;
+each end's ``transport`` must be set by then or in its ``connection_made``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ptproxy.buffer import Buffer
+from ptproxy.errors import Reason
+from ptproxy.tunnel.tcp import BufferedReads, send_reset
+
+
+class _End:
+    """What both kinds of end do."""
+
+    __slots__ = ()
+
+    transport: asyncio.Transport
+    other: TcpEnd | StreamEnd
+    ended: bool
+    lost: bool
+    on_end: Callable[[], None] | None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = transport  # type: ignore[assignment, misc]  # the slot is in the two classes below
+
+    def pause_writing(self) -> None:
+        """This end is behind: the other reads no more for now."""
+        transport = self.other.transport
+        if not transport.is_closing():
+            transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """This end has caught up."""
+        transport = self.other.transport
+        if not transport.is_closing():
+            transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """This direction has ended."""
+        self.ended = True  # type: ignore[misc]
+        other = self.other
+        if other.ended:
+            other.transport.close()
+            self.transport.close()
+        elif not other.transport.is_closing():
+            other.transport.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """This end is gone: cleanly when both directions had ended, else it takes the other along."""
+        self.lost = True  # type: ignore[misc]
+        other = self.other
+        if other.lost:
+            del self.other, other.other  # the cycle, or a collection has to find it
+            if self.on_end is not None:
+                self.on_end()
+        elif exc is not None or not (self.ended and other.ended):
+            other.break_off(Reason.CANCELLED if exc is None else Reason.CONNECTION_LOST)
+
+
+class TcpEnd(_End, BufferedReads):
+    """The end that is a TCP (or Unix) connection."""
+
+    __slots__ = ("data_received", "ended", "lost", "on_end", "other", "transport")
+
+    data_received: Callable[[Buffer], None]  # type: ignore[assignment]  # a slot in place of the method
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.lost = False
+        self.on_end = None
+
+    def break_off(self, reason: Reason) -> None:  # noqa: ARG002  (TCP cannot say why)
+        """Reset the connection."""
+        send_reset(self.transport)
+
+
+class StreamEnd(_End, asyncio.Protocol):
+    """The end that is a stream of a dialer's, through a tunnel or over TCP."""
+
+    __slots__ = ("data_received", "ended", "lost", "on_end", "other", "transport")
+
+    data_received: Callable[[Buffer], None]  # type: ignore[assignment]  # a slot in place of the method
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.lost = False
+        self.on_end = None
+
+    def break_off(self, reason: Reason) -> None:
+        """Reset the stream for ``reason``."""
+        reset_stream(self.transport, reason)
+
+
+def couple(tcp: TcpEnd, stream: StreamEnd, on_end: Callable[[], None] | None = None) -> None:
+    """Make each the other's other end; ``on_end`` is called once, when both are gone."""
+    tcp.other = stream
+    stream.other = tcp
+    tcp.on_end = stream.on_end = on_end
+
+
+def reset_stream(transport: asyncio.Transport, reason: Reason) -> None:
+    """Break a stream: with ``reason`` through a tunnel, with a TCP reset where the dialer dials directly."""
+    reset = getattr(transport, "reset", None)
+    if reset is None:
+        send_reset(transport)
+    else:
+        reset(reason)

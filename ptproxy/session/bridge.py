@@ -1,0 +1,204 @@
+"""The bridge's side: it follows the client's bindings and asks when it has none (R2, R12, R14, R15)."""
+
+from __future__ import annotations
+
+from ptproxy.errors import SessionError
+from ptproxy.session.carrier import Carrier
+from ptproxy.session.events import CarrierGivenUp, Event
+from ptproxy.session.frames import MOVE, Frame
+from ptproxy.session.session import Session
+from ptproxy.session.stream import Stream
+
+
+class BridgeSession(Session):
+    """A bridge's end of a session."""
+
+    first_id = 3
+
+    # ---- carriers (R2) -----------------------------------------------------------------------
+
+    def attach_carrier(self, number: int, alive: tuple[int, ...], now: float) -> list[Event]:
+        """R2: an authenticated carrier, and the lower numbers the client still uses.
+
+        Lower ones that it does not name are given up. Raises
+        :class:`~ptproxy.errors.SessionError` for a number that was given up or is
+        live, and for an impossible ALIVE: that carrier is refused, the session goes on.
+        """
+        self._check_number(number, alive)
+        for carrier in list(self.carriers.values()):
+            if carrier.number < number and carrier.number not in alive:
+                self._give_up(carrier, now)
+                self._events.append(CarrierGivenUp(carrier.number))
+        if not self._free_bits:
+            raise SessionError("too many carriers")
+        start = 1
+        for other in (*sorted(set(alive)), number):
+            self._dead.add_range(start, other)
+            start = other + 1
+        carrier = self._new_carrier(number, now)
+        for other in alive:
+            if other in self._dead:
+                carrier.closed[other] = None
+                self._mark(carrier)
+        for stream in list(self.streams.values()):
+            if stream.carrier is None:
+                self._find_carrier(stream, now)
+        return self._take_events()
+
+    def _check_number(self, number: int, alive: tuple[int, ...]) -> None:
+        """R2: a carrier given up is refused when it arrives."""
+        if number in self._dead or number in self.carriers or not 0 < number <= 0xFFFFFFFF or self.closed:
+            raise SessionError("a carrier with a number that was used or given up")
+        if len(alive) >= self.limits.max_carriers or not all(0 < other < number for other in alive):
+            raise SessionError("an impossible list of live carriers")
+
+    def _receive_closed(self, carrier: Carrier, frame: Frame, now: float) -> None:
+        """R2: the client regards a carrier as dead; one that has not arrived is refused when it does."""
+        del carrier
+        number = frame[1]
+        dead = self.carriers.get(number)
+        if dead is not None:
+            self._give_up(dead, now)
+            self._events.append(CarrierGivenUp(number))
+        else:
+            self._dead.add(number)
+
+    def _carrier_died(self, stream: Stream, carrier: Carrier, now: float) -> None:
+        """R11, R14: without a carrier until the client binds; an OPEN not acknowledged is repeated."""
+        del carrier
+        self._place(stream, None)
+        self._rewind(stream)
+        self._find_carrier(stream, now)
+
+    def _find_carrier(self, stream: Stream, now: float) -> None:
+        """R11, R14: repeat an OPEN that the client may never have seen, else ask."""
+        if stream.finished:
+            return
+        if stream.open_acknowledged:
+            self._want_bind(stream, now)
+        else:
+            other = self._choose_carrier()
+            if other is not None:
+                self._place(stream, other.number)
+                self._wake(stream, now)
+
+    def _leave(self, carrier: Carrier, now: float) -> None:
+        """R25: nothing new goes there; the client moves its streams."""
+        del now
+        carrier.leaving = True
+
+    # ---- following (R12, R15) ----------------------------------------------------------------
+
+    def _receive_bind(self, carrier: Carrier, frame: Frame, now: float) -> None:
+        """R12: a BIND is an acknowledgement, maybe a move, and owes a WINDOW here (R9)."""
+        kind, number, generation, received, limit = frame
+        stream = self._stream(number)
+        self._prove(carrier, now)
+        if stream is None:
+            self._answer_forgotten(carrier, number)
+            return
+        self._owe_window(stream, carrier)
+        self._take_window(stream, carrier, received, limit, now)
+        if self._is_newer(stream, generation):
+            self._follow(stream, carrier, kind, generation, now)
+        if stream.carrier is not None:
+            self._answered(stream)
+
+    def _is_newer(self, stream: Stream, generation: int) -> bool:
+        """R12: the bridge follows the highest generation; a stream without a carrier also the same one."""
+        return generation > stream.generation or (stream.carrier is None and generation == stream.generation)
+
+    def _follow(self, stream: Stream, carrier: Carrier, kind: int, generation: int, now: float) -> None:
+        """R12: the stream is bound to ``carrier``, sent := acknowledged; R15: MOVE drains first."""
+        old = stream.carrier
+        stream.generation = generation
+        self._place(stream, carrier.number)
+        if kind == MOVE and old is not None and not stream.draining:
+            if stream.acknowledged < stream.sent and old != carrier.number:
+                stream.draining = old
+        else:
+            self._rewind(stream)
+        self._owe_opened(stream)
+        self._wake(stream, now)
+
+    def _bound_by_open(self, stream: Stream, carrier: Carrier, generation: int, now: float) -> None:
+        """R6: an OPEN of a known stream is a BIND without acknowledgement."""
+        if self._is_newer(stream, generation):
+            self._follow(stream, carrier, 0, generation, now)
+            self._answered(stream)
+
+    # ---- asking (R14) ------------------------------------------------------------------------
+
+    def _want_bind(self, stream: Stream, now: float) -> None:
+        """R14: ask for a stream's carrier, a moment later: the client's own BIND is mostly on its way."""
+        delay = self.limits.ask_delay
+        self._asked.pop(stream.id, None)
+        if delay <= 0:
+            self._ask(stream)
+        else:
+            self._asking.pop(stream.id, None)
+            stream.ask_due = now + delay
+            self._asking[stream.id] = None
+            self._arm(stream.ask_due)
+
+    def _ask(self, stream: Stream) -> None:
+        """R14: ASK on one live carrier; without any, the next one that attaches is asked."""
+        carrier = self._choose_carrier()
+        if carrier is not None:
+            self._asked[stream.id] = (carrier.number, self._now)
+            carrier.asks[stream.id] = None
+            self._mark(carrier)
+
+    def _answered(self, stream: Stream) -> None:
+        """R14: the client has bound the stream: nothing is asked any more."""
+        asked = self._asked.pop(stream.id, None)
+        if asked is not None and asked[0] in self.carriers:
+            self.carriers[asked[0]].asks.pop(stream.id, None)
+        self._asking.pop(stream.id, None)
+
+    def _give_up(self, carrier: Carrier, now: float) -> None:
+        """R14: questions put on the carrier that died are put again."""
+        super()._give_up(carrier, now)
+        for number, (asked, _) in list(self._asked.items()):
+            if asked == carrier.number:
+                self._want_bind(self.streams[number], now)
+
+    def _opened_elsewhere(self, stream: Stream, now: float) -> None:
+        """R11, R14: instead of the OPEN an ASK tells of the carrier."""
+        del now
+        self._ask(stream)
+
+    def _receive_ask(self, carrier: Carrier, frame: Frame, now: float) -> None:
+        del carrier, frame, now
+        raise SessionError("ASK from a client")
+
+    def _check_carriers(self, now: float) -> None:
+        """R14: questions that have waited are put."""
+        for number in list(self._asking):
+            stream = self.streams[number]
+            due = stream.ask_due
+            if due is not None and due > now:
+                self._arm(due)
+                break
+            del self._asking[number]
+            self._ask(stream)
+
+    def _safety_net(self, now: float) -> None:
+        """R20: a question without an answer for 10 s is put once more."""
+        super()._safety_net(now)
+        patience = self.limits.safety_net
+        for number, (_, since) in list(self._asked.items()):
+            if now - since < patience:
+                self._arm_net(since + patience)
+            else:
+                self._ask(self.streams[number])
+                self._arm_net(now + patience)
+
+    def _nudge(self, stream: Stream, carrier: Carrier, now: float) -> None:
+        """R20: ASK once more; an OPEN without an answer is said again."""
+        del carrier
+        if stream.open_acknowledged:
+            self._ask(stream)
+        else:
+            self._rewind(stream)
+            self._wake(stream, now)

@@ -1,0 +1,329 @@
+"""One carrier over its connections: codec, sealing and a session's frames, driven by the loop.
+
+A :class:`Connection` is the asyncio protocol of one TLS (or, behind a web
+server, plain) connection; it speaks through a codec's *link*. A
+:class:`Carrier` is one byte stream each way over one connection or several;
+it pulls frames from the session when there is room below.
+
+How much is under way below: a connection is *blocked* from
+:data:`HIGH_WATER` bytes unsent in its transport until :data:`LOW_WATER`; the
+kernel's own share is bounded by TCP_NOTSENT_LOWAT. So an urgent frame waits
+behind little, and frames are made only when they can leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, cast
+
+from ptproxy.auth.seal import Opener, Sealer
+from ptproxy.buffer import Buffer
+from ptproxy.codec.interface import CarrierCodec, CarrierEnded, CarrierWritable, Event, Link, PayloadReceived
+from ptproxy.errors import AuthenticationError, CodecError
+from ptproxy.session import Session
+from ptproxy.tunnel.tcp import BufferedReads, tune
+
+HIGH_WATER: Final = 64 * 1024
+"""Unsent bytes in a connection's transport above which nothing more is made for it."""
+LOW_WATER: Final = 16 * 1024
+"""Unsent bytes below which it is fed again."""
+PUMP_BYTES: Final = 128 * 1024
+"""Bytes of frames drawn from the session in one go: eight TLS records."""
+PUMP_ROUNDS: Final = 4
+"""Goes in one turn of the loop, after which others get theirs."""
+CODEC_SLACK: Final = 0.001
+"""Seconds by which a codec's timer may be late rather than be set anew."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds a codec may take over its clean close before its connections are dropped."""
+
+
+class ConnectionOwner(Protocol):
+    """Whoever a connection belongs to: a client's carrier or a bridge's listener."""
+
+    def happened(self, connection: Connection, events: Sequence[Event]) -> None:
+        """The link made these of what arrived."""
+
+    def connection_failed(self, connection: Connection, error: CodecError) -> None:
+        """The link cannot make sense of what arrived."""
+
+    def connection_ended(self, connection: Connection) -> None:
+        """The connection is closed (told once, after the link's last events)."""
+
+
+class Connection(BufferedReads):
+    """One connection, speaking through a link once it has one."""
+
+    __slots__ = ("_eof", "blocked", "ended", "link", "loop", "owner", "transport", "waiting")
+
+    def __init__(self, owner: ConnectionOwner, loop: asyncio.AbstractEventLoop, link: Link | None = None) -> None:
+        self.owner = owner
+        self.loop = loop
+        self.link = link
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self.blocked = False
+        self.waiting: set[Carrier] = set()
+        self.ended = False
+        self._eof = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what waits below small."""
+        self.transport = cast(asyncio.Transport, transport)  # aiofastnet's is one in all but name
+        self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        tune(transport)
+
+    def data_received(self, data: Buffer) -> None:
+        """Feed the link and pass on what it says."""
+        link = self.link
+        if link is None:
+            return
+        try:
+            happened = link.receive_data(data, self.loop.time())
+        except CodecError as error:
+            self.owner.connection_failed(self, error)
+            return
+        if happened:
+            self.owner.happened(self, happened)
+        if not self.ended:
+            self.flush()
+
+    def eof_received(self) -> bool | None:
+        """The peer sends no more: the link decides what that means; TLS closes either way."""
+        self._feed_eof()
+        if not self.ended:
+            self.flush()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone: for the link it is at least an end of input."""
+        del exc
+        if not self.ended:
+            self._feed_eof()
+        if not self.ended:
+            self.ended = True
+            self.link = None
+            self.owner.connection_ended(self)
+        for carrier in self.waiting:
+            carrier.unblocked()
+        self.waiting.clear()
+
+    def pause_writing(self) -> None:
+        """Enough waits below."""
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        """There is room again: whoever waited goes on."""
+        self.blocked = False
+        waiting, self.waiting = self.waiting, set()
+        for carrier in waiting:
+            carrier.unblocked()
+
+    def flush(self) -> None:
+        """Write what the link has to say; close when it is through."""
+        link = self.link
+        if link is None or self.transport is None:
+            return
+        chunks = link.data_to_send()
+        if chunks:
+            if len(chunks) == 1:
+                self.transport.write(chunks[0])
+            else:
+                self.transport.writelines(chunks)
+        if link.closing:
+            self.transport.close()
+
+    def drop(self) -> None:
+        """Close without another word from the link."""
+        if not self.ended:
+            self.ended = True
+            self.link = None
+            if self.transport is not None:
+                self.transport.close()
+            self.owner.connection_ended(self)
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self.drop()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _feed_eof(self) -> None:
+        link = self.link
+        if link is None or self._eof:
+            return
+        self._eof = True
+        try:
+            happened = link.receive_eof(self.loop.time())
+        except CodecError as error:
+            self.owner.connection_failed(self, error)
+            return
+        if happened:
+            self.owner.happened(self, happened)
+
+
+class Carrier:
+    """One carrier of a session: its number, its codec and (when sealed) its record keys.
+
+    ``connections`` maps the codec's links to connections: the carrier's own on a
+    client, the listener's on a bridge, where a web server in front may mix the
+    requests of several carriers on one connection.
+    """
+
+    __slots__ = (
+        "_blocked", "_close_timer", "_codec_timer", "_codec_timer_at", "codec", "codec_name", "connections", "ended", "live", "loop",
+        "number", "on_end", "on_payload", "opener", "received_bytes", "sealer", "sent_bytes", "session", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        codec: CarrierCodec,
+        codec_name: str,
+        connections: dict[Link, Connection],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.codec = codec
+        self.codec_name = codec_name
+        self.connections = connections
+        self.loop = loop
+        self.number = 0
+        self.session: Session | None = None
+        self.sealer: Sealer | None = None
+        self.opener: Opener | None = None
+        self.live = False
+        self.ended = False
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.on_payload: Callable[[Carrier, Buffer], None] = _ignore
+        self.on_end: Callable[[Carrier, str], None] = _ignore_end
+        self._blocked = False
+        self._codec_timer: asyncio.TimerHandle | None = None
+        self._codec_timer_at = 0.0
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    # ---- up ------------------------------------------------------------------------------------
+
+    def codec_event(self, event: Event) -> None:
+        """One event of the codec that concerns this carrier."""
+        if self.ended:
+            return
+        kind = type(event)
+        if kind is PayloadReceived:
+            data = event.data  # type: ignore[union-attr]
+            self.received_bytes += len(data)
+            if self.opener is None:
+                self.on_payload(self, data)
+                return
+            try:
+                opened = self.opener.receive_data(data)
+            except AuthenticationError as error:
+                self.end(str(error))
+                return
+            for plain in opened:
+                self.on_payload(self, plain)
+        elif kind is CarrierWritable:
+            self.unblocked()
+        elif kind is CarrierEnded:
+            self.end(event.reason)  # type: ignore[union-attr]
+
+    # ---- down ----------------------------------------------------------------------------------
+
+    def send(self, chunks: Sequence[Buffer]) -> None:
+        """Send bytes of the carrier's stream as they are (the opening's, before sealing starts)."""
+        self.codec.send_data(chunks, self.loop.time())
+        self.flush()
+
+    def pump(self) -> None:
+        """Draw frames from the session and write them, while there is room below."""
+        session = self.session
+        if session is None or self._blocked or self.ended:
+            return
+        codec, number, now = self.codec, self.number, self.loop.time()
+        for _ in range(PUMP_ROUNDS):
+            room = codec.room()
+            if room <= 0:
+                break
+            chunks = session.data_to_send(number, room if room < PUMP_BYTES else PUMP_BYTES, now)
+            if not chunks:
+                break
+            self.sent_bytes += sum(map(len, chunks))
+            if self.sealer is not None:
+                codec.send_data(self.sealer.seal(chunks), now)
+            else:
+                codec.send_data(chunks, now)
+            self.flush()
+            if self._blocked or self.ended:
+                return
+        else:
+            self.loop.call_soon(self.pump)
+        self._arm_codec()
+
+    def flush(self) -> None:
+        """Write what the codec's links have to say; note when a connection is full."""
+        connections = self.connections
+        for link in self.codec.links_to_flush():
+            connection = connections.get(link)
+            if connection is not None:
+                connection.flush()
+                if connection.blocked:
+                    connection.waiting.add(self)
+                    self._blocked = True
+        self._arm_codec()
+
+    def unblocked(self) -> None:
+        """There is room below again."""
+        self._blocked = False
+        self.pump()
+
+    def _arm_codec(self) -> None:
+        """Keep the codec's clock: one timer, set only when it is due earlier than the one running."""
+        deadline = self.codec.deadline()
+        if deadline is None:
+            return
+        timer = self._codec_timer
+        if timer is not None:
+            if self._codec_timer_at <= deadline + CODEC_SLACK:
+                return
+            timer.cancel()
+        self._codec_timer_at = deadline
+        self._codec_timer = self.loop.call_at(deadline, self._codec_due)
+
+    def _codec_due(self) -> None:
+        self._codec_timer = None
+        for event in self.codec.on_deadline(self.loop.time()):
+            self.codec_event(event)
+        self.flush()
+        if not self.ended:
+            self.pump()
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def end(self, reason: str, *, told_session: bool = False) -> None:
+        """The carrier carries no more; ``on_end`` is told unless the session knows already.
+
+        The codec says goodbye in its manner, within :data:`CLOSE_TIMEOUT`.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        was_live, self.live = self.live, False
+        self.codec.close(self.loop.time())
+        self.flush()
+        self._close_timer = self.loop.call_later(CLOSE_TIMEOUT, self._close_overdue)
+        if not (told_session and was_live):
+            self.on_end(self, reason)
+
+    def _close_overdue(self) -> None:
+        if self._codec_timer is not None:
+            self._codec_timer.cancel()
+        self.drop_connections()
+
+    def drop_connections(self) -> None:
+        """Drop the connections that are this carrier's own; a bridge's are not."""
+
+
+def _ignore(carrier: Carrier, data: Buffer) -> None:
+    """Nobody listens (any more)."""
+
+
+def _ignore_end(carrier: Carrier, reason: str) -> None:
+    """Nobody listens (any more)."""

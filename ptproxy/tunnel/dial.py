@@ -1,0 +1,306 @@
+"""Dialers: directly, or through a tunnel whose carriers are kept in order.
+
+:class:`TunnelDialer` keeps at least one carrier open to its bridge (redialling
+with jittered backoff), opens more while bulk would make interactive streams
+wait behind it, and places each new stream on the least busy carrier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+
+from typing import Final
+
+from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
+from ptproxy.log import get_logger
+from ptproxy.session import Limits
+from ptproxy.target import Target
+from ptproxy.tunnel.client import ClientCarrier, ClientTunnel, OpeningRefused, Route
+from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
+from ptproxy.tunnel.tcp import connect_tcp, reason_of
+from ptproxy.tunnel.tunnel import TunnelAssociation
+
+CARRIER_WAIT: Final = 15.0
+"""Seconds that a dial waits for the first carrier before it says that the tunnel is down."""
+OPEN_TIMEOUT: Final = 75.0
+"""Seconds that a dial waits for the far side's word; the bridge's own connect limit is shorter."""
+BACKOFF_FIRST: Final = 0.3
+BACKOFF_LAST: Final = 30.0
+"""Seconds between redials: doubled from the first to the last, each jittered by half."""
+BULK_RATE: Final = 4 << 20
+"""Bytes a second above which a carrier counts as busy with bulk."""
+SAMPLE: Final = 0.5
+"""Seconds over which a carrier's rate is taken, at least."""
+SPARE_IDLE: Final = 60.0
+"""Seconds after which a carrier beyond the first that carries no stream is closed."""
+DRAIN_CHECK: Final = 0.05
+"""Seconds between looks whether the streams have ended, while stopping."""
+
+log = get_logger(__name__)
+
+
+class DirectDialer:
+    """Dials from here, without a tunnel: what each half is tested with."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float = 30.0) -> None:
+        self._loop = loop
+        self._timeout = timeout
+
+    async def dial(self, target: Target, protocol: asyncio.Protocol, first_data: bytes = b"") -> Stream:
+        """Connect by TCP; raises :class:`~ptproxy.errors.DialError`."""
+        if target.kind != "address":
+            raise DialError(Reason.UNSUPPORTED)
+        if target.ip is not None:
+            hosts = [target.host]
+        else:
+            try:
+                found = await self._loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            except OSError as error:
+                raise DialError(reason_of(error)) from error
+            hosts = [str(address[4][0]) for address in found]
+        failure = DialError(Reason.NAME_NOT_FOUND)
+        for host in hosts:
+            try:
+                transport = await connect_tcp(self._loop, protocol, host, target.port, self._timeout)
+            except DialError as error:
+                failure = error
+                continue
+            if first_data:
+                transport.write(first_data)
+            return transport
+        raise failure
+
+    async def associate(self, receiver: DatagramReceiver) -> Association:
+        """Datagrams need a far side; refused."""
+        del receiver
+        raise DialError(Reason.UNSUPPORTED)
+
+
+class TunnelDialer:
+    """Opens streams and associations at a bridge, over carriers that it keeps."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, route: Route, *, carriers: int = 4, limits: Limits | None = None
+    ) -> None:
+        self._loop = loop
+        self._route = route
+        self._most = carriers
+        self._limits = limits
+        self._rng = random.SystemRandom()
+        self._need = asyncio.Event()
+        self._up = asyncio.Event()
+        self._wanted = 1
+        self._stopping = False
+        self._keeper: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._retired: list[ClientTunnel] = []
+        self.last_error = ""
+        self.tunnel = self._fresh_tunnel()
+
+    # ---- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the first carrier and keep carriers from then on.
+
+        Raises what went wrong with the last codec tried; then nothing is kept.
+        """
+        await self._connect()
+        self._keeper = self._loop.create_task(self._keep())
+        self._sweeper = self._loop.create_task(self._sweep())
+
+    async def stop(self, drain: float = 0.0) -> None:
+        """No new streams; those open may end within ``drain`` seconds, then all is closed."""
+        self._stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain):
+                while self._open_streams():
+                    await asyncio.sleep(DRAIN_CHECK)  # noqa: ASYNC110  (bounded, once in a process's life)
+        for task in (self._keeper, self._sweeper):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        for tunnel in (*self._retired, self.tunnel):
+            carriers = list(tunnel.carriers.values())
+            tunnel.close(Reason.SHUTDOWN)
+            for carrier in carriers:
+                carrier.drop_connections()
+        await asyncio.sleep(0)
+
+    def _open_streams(self) -> int:
+        return sum(len(tunnel.session.streams) for tunnel in (*self._retired, self.tunnel))
+
+    # ---- dialling ----------------------------------------------------------------------------------
+
+    async def dial(self, target: Target, protocol: asyncio.Protocol, first_data: bytes = b"") -> Stream:
+        """Open a stream at the bridge; see :class:`~ptproxy.tunnel.stream.Dialer`."""
+        tunnel = await self._ready_tunnel()
+        stream = TunnelStream(tunnel, protocol)
+        stream.state = tunnel.session.open_stream(target.serialize(), first_data, tunnel.now(), self._place(tunnel))
+        stream.state.owner = stream
+        await self._opened(tunnel, stream)
+        stream.start()
+        return stream
+
+    async def associate(self, receiver: DatagramReceiver) -> Association:
+        """Open a UDP association at the bridge."""
+        tunnel = await self._ready_tunnel()
+        association = TunnelAssociation(tunnel, receiver)
+        association.state = tunnel.session.open_association(Target.datagrams().serialize(), tunnel.now())
+        association.state.owner = association
+        await self._opened(tunnel, association)
+        return association
+
+    async def _opened(self, tunnel: ClientTunnel, opening: TunnelStream | TunnelAssociation) -> None:
+        """Wait for the far side's word; a dial that is given up resets the stream."""
+        opening.opened = self._loop.create_future()
+        tunnel.schedule()
+        overdue = self._loop.call_later(OPEN_TIMEOUT, _time_out, opening.opened)
+        try:
+            await opening.opened
+        except (DialError, asyncio.CancelledError) as error:
+            state, now = opening.state, tunnel.now()
+            if state.owner is not None:
+                state.owner = None
+                state.reset(Reason.CANCELLED, now)
+                tunnel.schedule()
+            if isinstance(error, DialError):
+                raise DialError(error.reason, str(error)) from None
+            raise
+        finally:
+            overdue.cancel()
+            opening.opened = None
+
+    async def _ready_tunnel(self) -> ClientTunnel:
+        """The tunnel that takes new streams, with a carrier; DialError(TUNNEL_DOWN) without."""
+        if self._stopping:
+            raise DialError(Reason.SHUTDOWN)
+        tunnel = self.tunnel
+        if tunnel.closed or tunnel.goaway:
+            tunnel = self._replace_tunnel()
+        if not tunnel.carriers:
+            self._up.clear()
+            self._need.set()
+            try:
+                async with asyncio.timeout(CARRIER_WAIT):
+                    await self._up.wait()
+            except TimeoutError:
+                raise DialError(Reason.TUNNEL_DOWN, self.last_error or "no carrier to the bridge") from None
+            tunnel = self.tunnel
+        return tunnel
+
+    def _place(self, tunnel: ClientTunnel) -> int | None:
+        """The carrier for a new stream: one that is not busy with bulk, else the least busy one.
+
+        Where all are busy and more are allowed, another is asked for.
+        """
+        carriers = tunnel.carriers
+        if len(carriers) == 1 and self._most == 1:
+            return None
+        now = tunnel.now()
+        best: ClientCarrier | None = None
+        best_rate = 0.0
+        for carrier in carriers.values():
+            assert isinstance(carrier, ClientCarrier)  # noqa: S101
+            rate = _rate(carrier, now)
+            if best is None or rate < best_rate:
+                best, best_rate = carrier, rate
+        if best is not None and best_rate > BULK_RATE and len(carriers) < self._most:
+            self._wanted = max(self._wanted, len(carriers) + 1)
+            self._need.set()
+        return best.number if best is not None else None
+
+    # ---- keeping carriers -----------------------------------------------------------------------------
+
+    def _fresh_tunnel(self) -> ClientTunnel:
+        tunnel = ClientTunnel(self._route, self._loop, self._limits)
+        tunnel.on_change = self._changed
+        return tunnel
+
+    def _replace_tunnel(self) -> ClientTunnel:
+        """A new session: the old one takes no new streams, its old ones go on."""
+        if not self.tunnel.closed:
+            self._retired.append(self.tunnel)
+        self.tunnel = self._fresh_tunnel()
+        return self.tunnel
+
+    def _changed(self, suspected: int | None) -> None:
+        """A carrier came, went, or is suspected."""
+        if self.tunnel.carriers:
+            self._up.set()
+        if suspected is not None:
+            self._wanted = len(self.tunnel.carriers) + 1
+        if len(self.tunnel.carriers) < self._wanted:
+            self._need.set()
+
+    async def _keep(self) -> None:
+        """Dial whenever a carrier is needed, with growing pauses while that fails."""
+        pause = BACKOFF_FIRST
+        while True:
+            await self._need.wait()
+            self._need.clear()
+            if self.tunnel.closed or self.tunnel.goaway:
+                self._replace_tunnel()
+            while len(self.tunnel.carriers) < self._wanted:
+                try:
+                    await self._connect()
+                    pause = BACKOFF_FIRST
+                except PtproxyError as error:
+                    self.last_error = str(error)
+                    log.warning("no carrier to the bridge", error=str(error), again_in=round(pause, 1))
+                    await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+                    pause = min(pause * 2, BACKOFF_LAST)
+                    if self.tunnel.carriers and not isinstance(error, DialError):
+                        self._wanted = len(self.tunnel.carriers)
+            self._wanted = max(1, min(self._wanted, self._most))
+
+    async def _connect(self) -> ClientCarrier:
+        """One more carrier, by the first codec that the bridge takes."""
+        failure: PtproxyError = DialError(Reason.TUNNEL_DOWN)
+        tunnel = self.tunnel
+        for codec in self._route.codecs:
+            try:
+                return await tunnel.connect(codec)
+            except OpeningRefused as error:
+                failure = error
+            except (DialError, AuthenticationError) as error:
+                raise error from None
+        raise failure
+
+    async def _sweep(self) -> None:
+        """Close spare carriers that carry nothing, and sessions that have ended."""
+        while True:
+            await asyncio.sleep(SPARE_IDLE / 2)
+            tunnel = self.tunnel
+            used = {stream.carrier for stream in tunnel.session.streams.values()}
+            for carrier in list(tunnel.carriers.values())[1:]:
+                if carrier.number not in used and _rate(carrier, tunnel.now()) < 1.0:
+                    self._wanted = max(1, len(tunnel.carriers) - 1)
+                    carrier.end("spare")
+            for retired in list(self._retired):
+                if not retired.session.streams:
+                    self._retired.remove(retired)
+                    retired.close()
+
+
+
+
+def _rate(carrier: object, now: float) -> float:
+    """Bytes a second over about the last :data:`SAMPLE` seconds or since the last look."""
+    assert isinstance(carrier, ClientCarrier)  # noqa: S101
+    elapsed = now - carrier.sampled_at
+    if elapsed >= SAMPLE:
+        total = carrier.sent_bytes + carrier.received_bytes
+        carrier.rate = (total - carrier.sampled_bytes) / elapsed
+        carrier.sampled_at, carrier.sampled_bytes = now, total
+    return carrier.rate
+
+
+def _time_out(opened: asyncio.Future[None]) -> None:
+    if not opened.done():
+        opened.set_exception(DialError(Reason.TIMED_OUT))
+
+

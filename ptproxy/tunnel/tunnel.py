@@ -1,0 +1,330 @@
+"""One session over its carriers, driven by the event loop: what happens to every byte.
+
+The session (no I/O) decides what to send on which carrier; this rim asks it,
+once a loop turn, and hands what it says happened to the streams' transports.
+
+    carrier reads ─▶ received() ─▶ session ─▶ events ─▶ TunnelStream.deliver ─▶ protocol
+    TunnelStream.write ─▶ session ─▶ schedule() ─▶ (end of the turn) carrier.pump() ─▶ codec ─▶ TLS
+
+There is no task and no future for any read or write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from ptproxy.buffer import Buffer
+from ptproxy.errors import DialError, LocalProtocolError, Reason, SessionError
+from ptproxy.log import get_logger
+from ptproxy.session import Session, events
+from ptproxy.session import Stream as SessionStream
+from ptproxy.target import Target, TargetError
+from ptproxy.tunnel.carrier import Carrier
+from ptproxy.tunnel.stream import DatagramReceiver, TunnelStream
+
+TIMER_SLACK: Final = 0.02
+"""Seconds by which the session's timer may be late: its deadlines are 100 ms and more."""
+
+MAX_DATAGRAM: Final = 65_507
+"""Bytes of a UDP payload over IPv4, the most an association carries."""
+
+log = get_logger(__name__)
+
+
+class Tunnel:
+    """A session, its live carriers, and the transports of its streams.
+
+    ``ClientTunnel`` and ``BridgeTunnel`` say what a remote open means and what
+    follows when a carrier ends.
+    """
+
+    def __init__(self, session: Session, loop: asyncio.AbstractEventLoop) -> None:
+        self.session = session
+        self.loop = loop
+        self.now: Callable[[], float] = loop.time
+        self.carriers: dict[int, Carrier] = {}
+        self.closed = False
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    # ---- sending ------------------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Have what the session wants to say written at the end of this turn of the loop."""
+        if not self._scheduled and not self.closed:
+            self._scheduled = True
+            self.loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        if self.closed:
+            return
+        carriers = self.carriers
+        for number in tuple(self.session.ready):
+            carrier = carriers.get(number)
+            if carrier is not None:
+                carrier.pump()
+        self._arm()
+
+    def _arm(self) -> None:
+        """Keep one timer running, never later than the session's next deadline (plus slack)."""
+        deadline = self.session.deadline()
+        if deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= deadline + TIMER_SLACK:
+                return
+            self._timer.cancel()
+        self._timer_at = max(deadline, self.now()) + TIMER_SLACK
+        self._timer = self.loop.call_at(self._timer_at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self.closed:
+            self.dispatch(self.session.on_deadline(self.now()))
+            self.schedule()
+            self._arm()
+
+    # ---- receiving ----------------------------------------------------------------------------
+
+    def received(self, carrier: Carrier, data: Buffer) -> None:
+        """A live carrier's byte stream brought ``data`` (valid during the call only)."""
+        session = self.session
+        try:
+            happened = session.receive_data(carrier.number, data, self.now())
+        except SessionError as error:
+            self.broken(error)
+            return
+        for event in happened:
+            if type(event) is events.DataReceived:
+                owner = event.stream.owner
+                if owner is not None:
+                    owner.deliver(event.data)
+            else:
+                self._happened(event)
+        if session.ready:
+            self.schedule()
+        else:
+            self._arm()
+
+    def dispatch(self, happened: Iterable[Any]) -> None:
+        """Tell the streams what the session says."""
+        for event in happened:
+            self._happened(event)
+
+    def _happened(self, event: Any) -> None:
+        kind = type(event)
+        if kind is events.DataReceived:
+            if event.stream.owner is not None:
+                event.stream.owner.deliver(event.data)
+        elif kind is events.StreamWritable:
+            if event.stream.owner is not None:
+                event.stream.owner.writable()
+        elif kind is events.EofReceived:
+            if event.stream.owner is not None:
+                event.stream.owner.deliver_eof()
+        elif kind is events.StreamAccepted:
+            opened = event.stream.owner.opened if event.stream.owner is not None else None
+            if opened is not None and not opened.done():
+                opened.set_result(None)
+        elif kind is events.StreamReset:
+            self._ended(event.stream, event.reason)
+        elif kind is events.StreamFinished:
+            self._ended(event.stream, None)
+        elif kind is events.DatagramReceived:
+            if event.stream.owner is not None:
+                event.stream.owner.datagram(event.address, event.data)
+        elif kind is events.StreamOpened:
+            self.stream_opened(event.stream, event.first_data)
+        elif kind is events.CarrierGivenUp:
+            carrier = self.carriers.pop(event.carrier, None)
+            if carrier is not None:
+                carrier.end("given up", told_session=True)
+                self.carrier_ended(carrier)
+        else:
+            self.carrier_event(event)
+
+    def _ended(self, stream: SessionStream, reason: Reason | None) -> None:
+        owner, stream.owner = stream.owner, None
+        if owner is not None:
+            owner.lost(reason)
+
+    # ---- what the two sides decide --------------------------------------------------------------
+
+    def stream_opened(self, stream: SessionStream, first_data: Buffer) -> None:
+        """The peer opened a stream; here: nothing is offered."""
+        del first_data
+        stream.reset(Reason.UNSUPPORTED, self.now())
+
+    def carrier_event(self, event: Any) -> None:
+        """CarrierSuspected, ChallengeReceived, ProofReceived, GoawayReceived: here ignored."""
+
+    def carrier_ended(self, carrier: Carrier) -> None:
+        """A live carrier is gone; its streams wait in the session."""
+
+    def broken(self, error: SessionError) -> None:
+        """The peer broke the session's rules: every stream ends, every carrier closes."""
+        log.warning("session broken by the peer", error=str(error))
+        self.close(Reason.GENERAL)
+
+    # ---- carriers ------------------------------------------------------------------------------
+
+    def carrier_lost(self, carrier: Carrier, reason: str) -> None:
+        """A live carrier's connection ended: its streams move or wait."""
+        if self.carriers.pop(carrier.number, None) is carrier and not self.closed:
+            log.debug("carrier ended", carrier=carrier.number, codec=carrier.codec_name, reason=reason or "closed")
+            self.dispatch(self.session.carrier_lost(carrier.number, self.now()))
+            self.carrier_ended(carrier)
+            self.schedule()
+
+    def close(self, reason: Reason = Reason.SHUTDOWN) -> None:
+        """End every stream (told ``reason``) and close every carrier."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.dispatch(self.session.close(reason, self.now()))
+        for stream in list(self.session.streams.values()):
+            self._ended(stream, reason)
+        for carrier in list(self.carriers.values()):
+            carrier.end("session closed", told_session=True)
+        self.carriers.clear()
+
+
+class TunnelAssociation:
+    """A UDP association through the tunnel: the session's stream with a receiver on it."""
+
+    __slots__ = ("_lost", "_receiver", "abandoned", "opened", "state", "tunnel")
+
+    def __init__(self, tunnel: Tunnel, receiver: DatagramReceiver | None) -> None:
+        self.tunnel = tunnel
+        self.state: SessionStream = None  # type: ignore[assignment]  # set by whoever opens
+        self.opened: asyncio.Future[None] | None = None
+        self.abandoned: Callable[[], None] | None = None
+        self._receiver = receiver
+        self._lost = False
+
+    def set_receiver(self, receiver: DatagramReceiver) -> None:
+        """Who gets the datagrams from now on."""
+        self._receiver = receiver
+
+    def send_datagram(self, target: Target, data: bytes) -> None:
+        """Send one datagram; what is over-long is dropped, as a network would."""
+        if not self._lost and len(data) <= MAX_DATAGRAM:
+            self.state.send_datagram(target.serialize(), bytes(data), self.tunnel.now())
+            self.tunnel.schedule()
+
+    def close(self) -> None:
+        """End the association; the receiver is not told."""
+        if not self._lost:
+            self._lost = True
+            self.state.reset(Reason.CANCELLED, self.tunnel.now())
+            self.tunnel.schedule()
+
+    # ---- what the tunnel tells -------------------------------------------------------------------
+
+    def datagram(self, address: Buffer, data: Buffer) -> None:
+        """A datagram came; one whose address is nonsense is dropped."""
+        if self._receiver is None or self._lost:
+            return
+        try:
+            source = Target.parse(bytes(address))
+        except TargetError:
+            return
+        self._receiver.datagram_received(source, bytes(data))
+
+    def deliver(self, data: Buffer) -> None:
+        """Associations carry no stream bytes: they are given back and forgotten."""
+        self.state.consume(len(data), self.tunnel.now())
+
+    def deliver_eof(self) -> None:
+        """Associations have no half-close."""
+
+    def writable(self) -> None:
+        """Datagrams know no credit."""
+
+    def lost(self, reason: Reason | None) -> None:
+        """The association is over."""
+        if self._lost:
+            return
+        self._lost = True
+        error = DialError(reason if reason is not None else Reason.GENERAL)
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_exception(error)
+        elif self._receiver is not None:
+            self._receiver.association_lost(error if reason is not None else None)
+        elif self.abandoned is not None:
+            self.abandoned()
+
+
+class TunnelIncoming:
+    """A stream that the far side opened, before anybody has taken it (an ``Incoming``)."""
+
+    __slots__ = ("_done", "_owner", "cancelled", "first_data", "peer", "target")
+
+    def __init__(self, owner: TunnelStream | TunnelAssociation, target: Target, first_data: bytes, peer: str) -> None:
+        self.target = target
+        self.first_data = first_data
+        self.peer = peer
+        self.cancelled = False
+        self._owner = owner
+        self._done = False
+        owner.abandoned = self._abandoned
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the far side gives up before anything was decided."""
+        if self.cancelled:
+            callback()
+        elif not self._done:
+            owner = self._owner
+
+            def both() -> None:
+                self._abandoned()
+                callback()
+
+            owner.abandoned = both
+
+    def accept(self, protocol: asyncio.Protocol) -> TunnelStream:
+        """Take the stream: the far side is told, ``connection_made`` is called, data follows."""
+        self._decide()
+        stream = self._owner
+        if not isinstance(stream, TunnelStream):
+            raise LocalProtocolError("an association is taken with accept_association")
+        stream.state.accept(stream.tunnel.now())
+        stream.tunnel.schedule()
+        stream.set_protocol(protocol)
+        stream.start()
+        return stream
+
+    def accept_association(self, receiver: DatagramReceiver) -> TunnelAssociation:
+        """Take a UDP association."""
+        self._decide()
+        association = self._owner
+        if not isinstance(association, TunnelAssociation):
+            raise LocalProtocolError("a stream is taken with accept")
+        association.state.accept(association.tunnel.now())
+        association.tunnel.schedule()
+        association.set_receiver(receiver)
+        return association
+
+    def refuse(self, reason: Reason) -> None:
+        """Do not take it; the far side is told why."""
+        if self.cancelled or self._done:
+            return
+        self._decide()
+        owner = self._owner
+        owner.state.reset(reason, owner.tunnel.now())
+        owner.tunnel.schedule()
+
+    def _decide(self) -> None:
+        if self.cancelled or self._done:
+            raise LocalProtocolError("the stream was already decided or given up")
+        self._done = True
+        self._owner.abandoned = None
+
+    def _abandoned(self) -> None:
+        self.cancelled = True

@@ -1,0 +1,21 @@
+"""What all tests share: the marker for tests that need a real program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+"""Where programs are looked for; Debian keeps servers outside a user's path."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """``@pytest.mark.program("curl")``: skipped by name without curl; in CI (``CI=true``) that is a failure."""
+    for marker in item.iter_markers("program"):
+        for name in marker.args:
+            if shutil.which(name, path=SEARCH_PATH) is None:
+                if os.environ.get("CI") == "true":
+                    pytest.fail(f"{name} is not installed, and CI must not skip what needs it", pytrace=False)
+                pytest.skip(f"{name} is not installed")

@@ -1,0 +1,282 @@
+"""A random walk of two real sessions: everything that can happen to them, drawn from one seed.
+
+A ClientSession and a BridgeSession with windows of a few bytes talk over up to
+three carriers, each two pipes of bytes. Every step is drawn from
+``random.Random(seed)``: applications open, write, stall, end and reset streams
+(:mod:`walk_streams`); carriers are dialled, cut inside a frame, declared dead late,
+never or wrongly, and the bridge is restarted (:mod:`walk_carriers`). Then the walk is
+brought to rest, first with stalled readers still stalled (nothing transmitted may
+stay retained), then with everybody reading, and every stream is judged
+(:mod:`walk_oracle`).
+
+No I/O and no clock: the same seed gives the same walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from walk_carriers import Figures, Pipe
+from walk_oracle import (
+    BudgetExceeded,
+    End,
+    Fault,
+    LeftBehind,
+    NeverArrived,
+    NoSilence,
+    NotReady,
+    Pair,
+    RetentionPinned,
+    SessionBroken,
+    Side,
+)
+from walk_streams import Streams
+
+ROUNDS = 300
+"""Deadlines that may pass before two sessions at rest must be silent."""
+
+SILENCE = 25.0
+"""Seconds without a byte after which all is said: longer than any interval of the rules."""
+
+PUMPS = 2000
+"""Exchanges without a deadline between that may happen at rest."""
+
+WEIGHTS: dict[str, float] = {
+    "exchange": 10,
+    "drain": 16,
+    "deliver": 22,
+    "write": 16,
+    "consume": 8,
+    "time": 5,
+    "open": 4,
+    "accept": 4,
+    "eof": 3,
+    "reset": 1,
+    "cut": 2,
+    "notice": 2,
+    "mistake": 1,
+    "dial": 4,
+    "attach": 5,
+    "move": 3,
+    "leave": 2,
+    "goaway": 0.3,
+    "associate": 0.4,
+    "datagram": 1,
+    "restart": 0,
+}
+"""How often each step is drawn; a walk scales each by a factor of its own."""
+
+FACTORS = (0.3, 1.0, 1.0, 1.0, 3.0)
+
+
+class Walk(Streams):
+    """One walk; :meth:`run` raises a :class:`walk_oracle.Fault` or returns :class:`Figures`."""
+
+    def run(self) -> Figures:
+        """Walk, come to rest, judge."""
+        try:
+            self.walk()
+            self.rest()
+        except Fault:
+            raise
+        except Exception as error:
+            raise SessionBroken(f"{type(error).__name__}: {error}") from error
+        return self.figures
+
+    def walk(self) -> None:
+        """Draw and take steps."""
+        rng, draw = self.rng, self.draw
+        steps: list[Callable[[], object]] = []
+        weights: list[float] = []
+        for name, weight in WEIGHTS.items():
+            steps.append(getattr(self, name))
+            weights.append(weight * FACTORS[int(draw() * 5)])
+        if self.restarts:
+            weights[-1] = 1.5
+        if draw() < 0.9:
+            self.attach_one(self.dial_one())
+        for step in rng.choices(steps, weights, k=rng.randrange(30, 150)):
+            step()
+        self.check_budget()
+
+    # -- rest ------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """Everything is connected and heard; then everybody reads, writes a last time and ends."""
+        self.resting = True
+        self.connect()
+        self.settle()
+        self.judge_stalled()
+        for side in self.sides:
+            for end in list(side.ends.values()):
+                self.revive(end)
+            for end in side.leftover:
+                self.consume_one(end, end.delivered - end.consumed)
+        self.settle_reading()
+        self.judge_living()
+        for side in self.sides:
+            for end in list(side.ends.values()):
+                if end.stream.is_association:
+                    if end.index == 0:
+                        self.reset_one(end)
+                else:
+                    self.eof_one(end)
+        self.settle()
+        self.judge()
+
+    def connect(self) -> None:
+        """Dials end, cuts are noticed by some and never by others, and one carrier works."""
+        for pipe in list(self.pipes.values()):
+            if pipe.client == "dialling":
+                if pipe.open:
+                    self.attach_one(pipe)
+                else:
+                    self.dial_fails(pipe)
+        for pipe in list(self.pipes.values()):
+            self.arrive(pipe)
+            if not pipe.open:
+                for side in self.sides:
+                    if self.draw() < 0.5:
+                        self.lose(pipe, side)
+        if not any(self.works(pipe) for pipe in self.pipes.values()):
+            self.connect_one()
+
+    def works(self, pipe: Pipe) -> bool:
+        """Whether a carrier still carries both ways and streams may be bound to it."""
+        return (
+            pipe.open and pipe.client == pipe.bridge == "attached" and pipe.number not in self.client.leaving
+        )
+
+    def connect_one(self) -> None:
+        """The client dials, and both ends attach."""
+        pipe = self.dial_one()
+        self.attach_one(pipe)
+        self.arrive(pipe)
+
+    def settle(self) -> None:
+        """Exchange everything and let time pass until nobody has anything left to say."""
+        heard = self.now
+        for _ in range(ROUNDS):
+            if self.pump():
+                heard = self.now
+            if self.client.suspected:
+                self.log(f"client suspects {sorted(self.client.suspected)}")
+                self.client.suspected.clear()
+                self.connect_one()
+                continue
+            deadlines = [d for side in self.sides if (d := side.session.deadline()) is not None]
+            if not deadlines or min(deadlines) > heard + SILENCE:
+                return
+            self.now = max(self.now, min(deadlines))
+            for side in self.sides:
+                self.wake(side)
+            self.check_budget()
+        raise NoSilence(f"deadlines after {ROUNDS} rounds: {deadlines}")
+
+    def pump(self) -> bool:
+        """Exchange until no byte moves; whether any did."""
+        for count in range(PUMPS):
+            done = 0
+            for pipe in list(self.pipes.values()):
+                done += self.exchange_one(pipe)
+            if not done:
+                self.check_unready()
+                return count > 0
+        raise NoSilence(f"bytes after {PUMPS} exchanges")
+
+    def check_unready(self) -> None:
+        """Carriers that are not ready have nothing to send."""
+        for side in self.sides:
+            for number in sorted(side.session.carriers):
+                if side.session.data_to_send(number, 1 << 20, self.now):
+                    raise NotReady(f"{side.name}: carrier {number} was not ready and had something to send")
+
+    def revive(self, end: End) -> None:
+        """A stalled application goes on: it accepts, reads, and writes a little more."""
+        end.stalled = False
+        if end.index and not end.accepted:
+            self.accept_one(end)
+        self.consume_one(end, end.delivered - end.consumed)
+        end.polite = False
+        if not end.waiting:
+            self.write_one(end, 3)
+
+    def settle_reading(self) -> None:
+        """Come to silence while everybody reads all there is."""
+        for _ in range(ROUNDS):
+            self.settle()
+            unread = [end for side in self.sides for end in side.ends.values() if end.delivered > end.consumed]
+            if not unread:
+                return
+            for end in unread:
+                self.consume_one(end, end.delivered - end.consumed)
+        raise NoSilence(f"unread bytes after {ROUNDS} rounds: {unread}")
+
+    # -- judgement -------------------------------------------------------------------
+
+    def judge_stalled(self) -> None:
+        """Everything transmitted is acknowledged, whoever reads; only what has no credit is retained (R8)."""
+        for pair in self.pairs.values():
+            opener, acceptor = pair.opener, pair.acceptor
+            if opener is None or opener.over or acceptor is None or acceptor.over:
+                continue
+            for end, other in ((opener, acceptor), (acceptor, opener)):
+                buffer = end.stream.buffer
+                if buffer.start != other.delivered or (buffer.end > buffer.start and end.stream.limit > buffer.start):
+                    raise RetentionPinned(f"{end!r}: {buffer.start} acknowledged of {other.delivered} delivered")
+
+    def check_budget(self) -> None:
+        """Retained bytes and granted credit are what the streams say, and inside the limits (R21, R22)."""
+        for side in self.sides:
+            session = side.session
+            streams = session.streams.values()
+            datagrams = sum(stream.datagram_bytes for stream in streams)
+            retained = sum(stream.retained for stream in streams) + datagrams
+            if retained != session.account.retained:
+                raise BudgetExceeded(f"{side.name}: accounts say {session.account.retained} for {retained} retained")
+            first = sum(end.first for end in side.ends.values())
+            if self.all_polite and not self.resting and retained > max(self.retention, self.floor) + datagrams + first:
+                raise BudgetExceeded(f"{side.name}: {retained} bytes retained")
+            unread = sum(stream.granted - stream.read for stream in streams if stream.id in side.ends)
+            most = self.limits.receive_budget + len(streams) * self.limits.initial_window
+            if unread > session._granted_unread or session._granted_unread > most:
+                raise BudgetExceeded(f"{side.name}: {session._granted_unread} bytes granted")
+
+    def judge_living(self) -> None:
+        """Everybody has read everything, every acceptance was told, and nobody waits with room to write."""
+        for pair in self.pairs.values():
+            opener, acceptor = pair.opener, pair.acceptor
+            if opener is None or opener.over or acceptor is None or acceptor.over:
+                continue
+            if not opener.accepted:
+                raise NeverArrived(f"{opener!r}: acceptance")
+            for end, other in ((opener, acceptor), (acceptor, opener)):
+                if end.delivered != other.written:
+                    raise NeverArrived(f"{end!r}: {end.delivered} of {other.written} bytes")
+                if end.waiting:
+                    raise NotReady(f"{end!r}: not told to go on writing")
+
+    def judge(self) -> None:
+        """Every stream has ended as its applications asked, and nothing is left."""
+        for side in self.sides:
+            if side.ends:
+                raise LeftBehind(f"{next(iter(side.ends.values()))!r} has not ended")
+            if side.session.streams or not side.session.idle:
+                raise LeftBehind(f"{side.name}: {side.session.streams} idle={side.session.idle}")
+            session = side.session
+            if session.account.retained or session._granted_unread or session._unread_over:
+                raise LeftBehind(f"{side.name}: {session.account.retained} retained, {session._granted_unread} granted")
+        for pair in self.pairs.values():
+            self.judge_pair(pair)
+
+    def judge_pair(self, pair: Pair) -> None:
+        """One stream: finished on both sides with everything delivered, or reset and told so."""
+        opener, acceptor = pair.opener, pair.acceptor
+        assert opener is not None
+        if acceptor is None:
+            if opener.over not in ("reset", "refused", "session lost", "restart"):
+                raise NeverArrived(f"{opener!r}: was never dialled")
+            return
+        for end, other in ((opener, acceptor), (acceptor, opener)):
+            if end.over == "finished" and end.delivered != other.written:
+                raise NeverArrived(f"{end!r}: {end.delivered} of {other.written} bytes")
