@@ -12,7 +12,7 @@ SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """``@pytest.mark.program("curl")``: skipped by name without curl; in CI (``CI=true``) that is a failure."""
+    """``@pytest.mark.program("curl")``: skipped by name without curl; with ``CI=true`` that is a failure."""
     for marker in item.iter_markers("program"):
         for name in marker.args:
             if shutil.which(name, path=SEARCH_PATH) is None:

@@ -8,7 +8,7 @@ Read in this order:
 - ``opening``       a carrier's handshake: :class:`ClientOpening`, :class:`BridgeOpening`
 - ``payload``       what is said in it (:class:`Hello`, :class:`Answer`) and the prologue
 - ``noise``         the Noise Protocol Framework beneath: IK and KK
-- ``mask``          why a prober sees random bytes, and costs 2 µs
+- ``mask``          why a prober sees random bytes, and costs one HMAC
 - ``kem``, ``keys`` ML-KEM-768 and the keys that come out
 - ``seal``          records for carriers whose TLS ends at a third party
 - ``verification``  proving it again, every ten minutes

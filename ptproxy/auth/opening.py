@@ -37,11 +37,10 @@ from ptproxy.auth.keys import Keys, seal_keys, token_key
 from ptproxy.auth.mask import MAC_LENGTH, NONCE_LENGTH, mask_of
 from ptproxy.auth.payload import MIN_HELLO, Answer, Hello, Verdict, encapsulation_key, prologue
 from ptproxy.auth.replay import ReplayFilter, ReplayVerdict
+from ptproxy.buffer import Buffer
 from ptproxy.errors import AuthenticationError, LocalProtocolError
 
 __all__ = ["Answer", "BridgeOpening", "ClientOpening", "Hello", "Keys", "PeerHello", "Verdict"]
-
-Buffer = bytes | bytearray | memoryview
 
 _HEADER: Final = NONCE_LENGTH + MAC_LENGTH
 _MESSAGE1_OVERHEAD: Final = _HEADER + noise.DHLEN + (noise.DHLEN + noise.TAGLEN) + noise.TAGLEN

@@ -35,7 +35,7 @@ WINDOW: Final = 60
 BUCKET: Final = 15
 """Seconds of one bucket: few buckets to look through, little kept too long."""
 MAX_ENTRIES: Final = 1 << 19
-"""Openings remembered at most: 4,300 a second over the whole window, about 60 MiB when full."""
+"""Openings remembered at most: 4,300 a second over the whole window, about 70 MiB when full."""
 ENTRY: Final = 16
 """Bytes kept of an ephemeral key: 128 bits of it collide for nobody."""
 

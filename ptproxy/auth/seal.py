@@ -25,9 +25,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ptproxy.auth.mask import expand
+from ptproxy.buffer import Buffer
 from ptproxy.errors import AuthenticationError
-
-Buffer = bytes | bytearray | memoryview
 
 MAX_RECORD: Final = 16384
 """Plaintext bytes of one record: as a TLS record, so that a reader waits for no more than one of them."""

@@ -19,6 +19,7 @@ from typing import Final
 
 from ptproxy.auth import noise
 from ptproxy.auth.credentials import StaticKey
+from ptproxy.buffer import Buffer
 from ptproxy.errors import AuthenticationError, LocalProtocolError
 
 CHALLENGE_LENGTH: Final = noise.DHLEN + noise.TAGLEN
@@ -53,7 +54,7 @@ class BridgeVerification:
         self._handshake = noise.Initiator(noise.KK, self._prologue, self._key, self._client_public)
         return self._handshake.write_message(b"", self._rng)
 
-    def check(self, proof: bytes | bytearray | memoryview) -> None:
+    def check(self, proof: Buffer) -> None:
         """Return if ``proof`` answers the outstanding challenge, else :class:`AuthenticationError`."""
         handshake, self._handshake = self._handshake, None
         if handshake is None:
@@ -80,7 +81,7 @@ class ClientVerification:
         self._prologue = _LABEL + handshake_hash
         self._rng = rng
 
-    def prove(self, challenge: bytes | bytearray | memoryview) -> bytes:
+    def prove(self, challenge: Buffer) -> bytes:
         """The proof for ``challenge``, 48 bytes; :class:`AuthenticationError` if it is not the bridge's."""
         if len(challenge) != CHALLENGE_LENGTH:
             raise AuthenticationError("verification: a challenge of impossible length")

@@ -1,0 +1,14 @@
+"""The command line: ``ptproxy init | bridge | client | check | invite | completion``.
+
+- :mod:`~ptproxy.cli.main`: the program, its sub-commands found lazily, and how failures are told.
+- :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``.
+- :mod:`~ptproxy.cli.check`: ``check``, and loading a configuration with every check there is.
+- :mod:`~ptproxy.cli.init`: ``init bridge`` and ``init client``, with
+  :mod:`~ptproxy.cli.written` (the YAML they write) and :mod:`~ptproxy.cli.certificate`.
+- :mod:`~ptproxy.cli.invite`: ``invite new | list | revoke``.
+- :mod:`~ptproxy.cli.completion`: shell completion.
+- :mod:`~ptproxy.cli.words`: parameter types and what commands print in common.
+
+Every failure is one line on standard error. Exit status: 0 done, 1 it could not
+be done, 2 wrong usage or configuration, 130 interrupted.
+"""

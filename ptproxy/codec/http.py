@@ -28,8 +28,9 @@ several keep-alive connections (over HTTP/1.1, six at most, as a browser's):
 (records, upload bodies, tokens), ``http_body`` (what delimits a body),
 ``http_request`` (a browser's request heads), ``http_client`` and ``http_bridge``
 (the carriers, no word of HTTP/1.1 in them), ``http_client_link`` and
-``http_bridge_link`` (HTTP/1.1 on one connection), ``http_exchange`` and
-``http_uploads`` (what is under way).
+``http_bridge_link`` (HTTP/1.1 on one connection), ``http_exchange`` and ``http_posts``
+(what a client has under way), ``http_uploads``, ``http_downloads`` and
+``http_tokens`` (what a bridge has).
 
 Option ``download``: ``stream``, ``poll`` or ``auto`` (default: try streaming first).
 :attr:`ClientHttp.download` says what it came to, for the next carrier over the same front.
@@ -39,7 +40,6 @@ from __future__ import annotations
 
 from random import Random
 
-from ptproxy.codec.http_bridge import TokenTable
 from ptproxy.codec.http_bridge_link import HttpReception
 from ptproxy.codec.http_client import ClientHttp
 from ptproxy.codec.interface import CodecSettings
@@ -56,7 +56,7 @@ class HttpCodec:
 
     def reception(self, settings: CodecSettings, rng: Random) -> HttpReception:
         """A bridge's end."""
-        return HttpReception(settings, TokenTable(rng))
+        return HttpReception(settings, rng)
 
 
 HTTP = HttpCodec()

@@ -16,6 +16,8 @@ from ptproxy.errors import CodecError
 
 MAX_CHUNK_LINE = 256
 """Bytes of a chunk's size line with extensions; servers write less than 12."""
+MAX_LENGTH_DIGITS = 15
+"""Digits of a Content-Length."""
 MAX_TRAILERS = 1024
 """Bytes of a trailer section; proxies that add one write a checksum."""
 
@@ -40,19 +42,20 @@ class BodyReader(Protocol):
 class LengthBody:
     """A body of Content-Length bytes (section 6.2)."""
 
-    __slots__ = ("_left", "done")
+    __slots__ = ("done", "left")
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
+        """Bytes still to come."""
         self.done = length == 0
 
     def receive_data(self, data: memoryview, out: list[memoryview]) -> int:
         """Take what belongs to the body."""
-        taken = min(self._left, len(data))
+        taken = min(self.left, len(data))
         if taken:
             out.append(data[:taken])
-            self._left -= taken
-            self.done = self._left == 0
+            self.left -= taken
+            self.done = self.left == 0
         return taken
 
     def receive_eof(self) -> bool:
@@ -152,26 +155,32 @@ def response_body(head: Headers) -> BodyReader:
     return _delimited(head) or CloseBody()
 
 
-def request_body(head: Headers) -> BodyReader:
-    """What delimits a request's body: none without a header that says so. May raise CodecError."""
-    return _delimited(head) or LengthBody(0)
+def request_body(head: Headers, most: int) -> BodyReader:
+    """What delimits a request's body: none without a header that says so.
+
+    Raises CodecError, also for a length above ``most``.
+    """
+    body = _delimited(head) or LengthBody(0)
+    if type(body) is LengthBody and body.left > most:
+        raise CodecError("a body larger than any of ours")
+    return body
 
 
-def content_length(head: Headers) -> int | None:
-    """The value of Content-Length, None when absent. Raises CodecError unless it is one plain number."""
-    value = head.get("content-length")
-    if value is None:
-        return None
-    if not (value.isascii() and value.isdigit() and len(value) <= 15):
-        raise CodecError("malformed Content-Length")
-    return int(value)
-
-
-def _delimited(head: Headers) -> BodyReader | None:
-    codings = head.tokens("transfer-encoding")
-    length = content_length(head)
-    if codings:
-        if codings != ["chunked"] or length is not None:
-            raise CodecError("a body with a transfer coding that nobody asked for")
-        return ChunkedBody()
-    return None if length is None else LengthBody(length)
+def _delimited(head: Headers) -> LengthBody | ChunkedBody | None:
+    """By Content-Length or the chunked coding, never both nor twice: smuggling is made of that."""
+    body: LengthBody | ChunkedBody | None = None
+    for name, value in head.headers:
+        lower = name.lower()
+        if lower not in ("content-length", "transfer-encoding"):
+            continue
+        if body is not None:
+            raise CodecError("a body delimited twice")
+        if lower == "transfer-encoding":
+            if value.lower() != "chunked":
+                raise CodecError("a body with a transfer coding that nobody asked for")
+            body = ChunkedBody()
+        elif value.isascii() and value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
+            body = LengthBody(int(value))
+        else:
+            raise CodecError("malformed Content-Length")
+    return body

@@ -7,13 +7,16 @@ answered here: one that names nobody by a plain 404, a malformed one by 400.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import Random
 from typing import Final
 
 from ptproxy.codec.cookie import opening_from_cookie, session_cookie_name
 from ptproxy.codec.head import HttpHead, RequestReader
-from ptproxy.codec.http_body import BodyReader, content_length, request_body
-from ptproxy.codec.http_bridge import BridgeHttp, TokenTable
-from ptproxy.codec.http_records import POST, TOKEN_TEXT
+from ptproxy.codec.http_body import BodyReader, request_body
+from ptproxy.codec.http_bridge import BridgeHttp
+from ptproxy.codec.http_records import MIN_OPENING, POST, TOKEN_TEXT
+from ptproxy.codec.http_tokens import TokenTable
 from ptproxy.codec.http_uploads import Arriving
 from ptproxy.codec.interface import Buffer, CodecSettings, Event, NotMine, OpeningReceived
 from ptproxy.errors import CodecError, LocalProtocolError
@@ -61,15 +64,15 @@ class LinkAnswer:
             head += first
         self.link.out.append(head)
 
-    def write(self, parts: list[Buffer], size: int) -> None:
+    def write(self, parts: Sequence[Buffer], size: int) -> None:
         """One chunk."""
         out = self.link.out
         if not self._chunked:
             out += parts
         elif len(parts) == 1:
-            out.append(b"%x\r\n%b\r\n" % (size, parts[0]))
+            out.append(b"".join((b"%x\r\n" % size, parts[0], b"\r\n")))
         else:
-            out.append(b"%x\r\n%b" % (size, parts[0]))
+            out.append(b"%x\r\n" % size + bytes(parts[0]))
             out += parts[1:]
             out.append(b"\r\n")
 
@@ -81,7 +84,7 @@ class LinkAnswer:
             self.link.out.append(last)
         self.link.answered(keep=self._keep)
 
-    def complete(self, parts: list[Buffer], size: int) -> None:
+    def complete(self, parts: Sequence[Buffer], size: int) -> None:
         """A whole response with its length."""
         out = self.link.out
         out.append(_COMMON + b"Content-Length: %d\r\n" % size + (b"" if self._keep else _CLOSE) + b"\r\n")
@@ -97,8 +100,8 @@ class BridgeHttpLink:
     """The conversation on one accepted connection."""
 
     __slots__ = (
-        "_answer", "_body", "_carrier", "_deciding", "_foreign", "_held", "_keep", "_now", "_reader", "_reception",
-        "_upload", "closing", "joined", "out",
+        "_answer", "_body", "_carrier", "_deciding", "_foreign", "_held", "_keep", "_now", "_reader",
+        "_reception", "_upload", "closing", "joined", "out",
     )  # fmt: skip
 
     def __init__(self, reception: HttpReception) -> None:
@@ -204,11 +207,9 @@ class BridgeHttpLink:
         reception = self._reception
         options = head.tokens("connection")
         self._keep = head.version == "HTTP/1.1" and "close" not in options
-        body = request_body(head)
-        if (content_length(head) or 0) > MAX_BODY:
-            raise CodecError("a body larger than any of ours")
+        body = request_body(head, MAX_BODY)
         value = head.cookie(reception.cookie)
-        known = reception.tokens.find(value[:TOKEN_TEXT]) if value is not None else None
+        known = reception.tokens.get(value[:TOKEN_TEXT]) if value is not None else None
         if known is not None:
             carrier, kind, number = known
             if (kind == POST) == (head.method == "POST") and (kind == POST or head.method == "GET"):
@@ -222,7 +223,7 @@ class BridgeHttpLink:
                 return
         elif head.method == "GET" and body.done and head.target.partition("?")[0] == reception.path:
             opening = opening_from_cookie(reception.cookie, head)
-            if opening is not None:
+            if opening is not None and len(opening) >= MIN_OPENING:
                 self._deciding = OpeningReceived(opening, self._accept, self._refuse)
                 events.append(self._deciding)
                 return
@@ -238,7 +239,9 @@ class BridgeHttpLink:
         self._answer = LinkAnswer(self, chunked=version == "HTTP/1.1", keep=self._keep)
         return self._answer
 
-    def _asked(self, carrier: BridgeHttp, kind: int, number: int, head: HttpHead, events: list[Event]) -> None:
+    def _asked(
+        self, carrier: BridgeHttp, kind: int, number: int, head: HttpHead, events: list[Event]
+    ) -> None:
         if not carrier.download_asked(self._new_answer(head.version), kind, number, self._now, events):
             self._answer = self._carrier = None
             self._respond_plain("404 Not Found", keep=self._keep)
@@ -248,7 +251,7 @@ class BridgeHttpLink:
         done = self._body.done
         carrier, upload = self._carrier, self._upload
         if carrier is not None and upload is not None:
-            carrier.upload_received(upload, parts, done, events)
+            carrier.upload_received(upload, parts, self._now, events, done=done)
         if done:
             self._body = self._carrier = self._upload = None
             if upload is None:
@@ -270,8 +273,7 @@ class BridgeHttpLink:
         if carrier is not None and upload is not None:
             carrier.upload_lost(upload)
         if carrier is not None and answer is not None:
-            carrier.now = self._now
-            carrier.answer_lost(answer, events)
+            carrier.answer_lost(answer, self._now, events)
 
     # ---- openings --------------------------------------------------------------------------------
 
@@ -282,7 +284,7 @@ class BridgeHttpLink:
         self.joined = True
         answer = LinkAnswer(self, chunked=False, keep=self._keep)
         self._answer = answer
-        self._carrier = BridgeHttp(self._reception.tokens, token_key, answer, now)
+        self._carrier = BridgeHttp(self._reception.tokens, token_key, answer, now, self._reception.rng)
         return self._carrier
 
     def _refuse(self) -> None:
@@ -299,12 +301,13 @@ class BridgeHttpLink:
 class HttpReception:
     """A bridge's end of the codec: the token table of all its carriers."""
 
-    __slots__ = ("cookie", "path", "tokens")
+    __slots__ = ("cookie", "path", "rng", "tokens")
 
-    def __init__(self, settings: CodecSettings, tokens: TokenTable) -> None:
+    def __init__(self, settings: CodecSettings, rng: Random) -> None:
         self.cookie = session_cookie_name(settings)
         self.path = settings.path
-        self.tokens = tokens
+        self.rng = rng
+        self.tokens: TokenTable = {}
 
     def open_link(self) -> BridgeHttpLink:
         """The conversation of one accepted connection."""

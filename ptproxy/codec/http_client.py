@@ -10,7 +10,6 @@ so that payload given in several calls travels in one POST.
 from __future__ import annotations
 
 import base64
-from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final
@@ -18,7 +17,8 @@ from typing import Final
 from ptproxy.codec.cookie import opening_to_cookie, session_cookie_name
 from ptproxy.codec.http_client_link import ClientHttpLink
 from ptproxy.codec.http_exchange import Download, Exchange, Upload
-from ptproxy.codec.http_records import FIN, POLL, POST, STREAM, UPLOAD_HEAD, token_text
+from ptproxy.codec.http_posts import MAX_UPLOAD, UploadQueue, body_length, request_with_body
+from ptproxy.codec.http_records import MIN_OPENING, POLL, POST, STREAM, token_text
 from ptproxy.codec.http_request import RequestHeads
 from ptproxy.codec.interface import (
     Buffer,
@@ -29,16 +29,11 @@ from ptproxy.codec.interface import (
     Link,
     PayloadReceived,
 )
+from ptproxy.codec.randomness import RandomPool
 from ptproxy.errors import CodecError, LocalProtocolError
 
 MAX_LINKS: Final = 6
 """Connections of one carrier: what browsers open to one host over HTTP/1.1."""
-MAX_UPLOADS: Final = 4
-"""POSTs unanswered at once: with two GETs they fill the connections."""
-MAX_UPLOAD: Final = 960 * 1024
-"""Payload bytes of one POST: nginx refuses bodies above 1 MiB by default."""
-UPLOAD_SPAN: Final = 32
-"""How far the newest POST's number may be ahead of the oldest unanswered: the bridge knows 32 back, 64 ahead."""
 MAX_WAITING: Final = 64 * 1024
 """Payload bytes taken while no link is free to carry them."""
 MIN_POLLS: Final = 2
@@ -48,19 +43,15 @@ MAX_POLLS: Final = 4
 MAX_HELD: Final = 32 << 20
 """Payload bytes held of downloads that overtook the one before them; beyond, the carrier ends."""
 HELLO_WAIT: Final = 1.0
-"""Seconds (and three round trips) within which a front that does not buffer has passed on the first record."""
+"""Seconds (and three round trips) within which a front that does not buffer passes on the first record."""
+HELLO_TICK: Final = 0.1
+"""Seconds between looks at whether it has come, so that the time of sending need not be known exactly."""
 HELLO_WAIT_MOST: Final = 6.0
 """Seconds after which it is given up even if no round trip was seen."""
 CLOSE_WAIT: Final = 3.0
 """Seconds for the bridge to answer a clean close."""
 MAX_DEAD_LINKS: Final = 4
 """New connections in a row that end unused before the carrier gives up."""
-UPLOAD_SIZES: Final = (320, 480, 700, 1000, 1400, 2200)
-"""Body bytes that small POSTs are padded towards: sizes that web applications send."""
-MIN_UPLOAD: Final = 200
-"""Body bytes of the smallest POST."""
-SMALL: Final = 4096
-"""Payload bytes up to which a POST is written as one buffer."""
 MAX_COOKIE_PADDING: Final = 16
 """Units of 4 characters by which the cookie is longer than its token, at most."""
 
@@ -69,21 +60,23 @@ class ClientHttp:
     """One carrier."""
 
     __slots__ = (
-        "_close_at", "_closing", "_cookie_end", "_cookie_name", "_dead_links", "_down_next", "_downloads", "_ended", "_fin_sent", "_flush",
-        "_gets", "_heads", "_held", "_hello_at", "_hello_since", "_idle", "_key", "_links", "_mode", "_next_get",
-        "_next_post", "_opening", "_polls", "_queue", "_queued", "_retries", "_rng", "_rtt", "_spare",
-        "_uploads", "_writable", "now",
+        "_close_at", "_cookie_end", "_cookie_name", "_dead_links", "_down_next", "_downloads", "_ended",
+        "_flush", "_gets", "_heads", "_held", "_hello_at", "_hello_since", "_idle", "_key", "_links", "_mode",
+        "_next_get", "_opening", "_polls", "_pool", "_retries", "_rtt", "_spare", "_uploads", "_writable",
+        "now",
     )  # fmt: skip
 
     def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
         mode = settings.options.get("download", "auto")
         if mode not in ("auto", "stream", "poll"):
             raise LocalProtocolError(f"http: option download is auto, stream or poll, not {mode!r}")
+        if len(opening) < MIN_OPENING:
+            raise LocalProtocolError(f"http: an opening has {MIN_OPENING} bytes at least")
         self._mode = mode
-        self._rng = rng
+        self._pool = RandomPool(rng)
         self._heads = RequestHeads(settings)
         self._cookie_name = session_cookie_name(settings).encode()
-        self._cookie_end = b"; csrftoken=" + base64.urlsafe_b64encode(rng.randbytes(24))
+        self._cookie_end = b"; csrftoken=" + base64.urlsafe_b64encode(self._pool.take(24))
         self._opening = opening_to_cookie(self._cookie_name.decode(), opening).encode() + self._cookie_end
         self._key: bytes | None = None
         self.now = 0.0
@@ -92,11 +85,8 @@ class ClientHttp:
         self._flush: set[Link] = set()
         self._spare = 0
         self._dead_links = 0
-        self._queue: list[Buffer] = []
-        self._queued = 0
         self._retries: list[Exchange] = []
-        self._uploads: dict[int, Upload] = {}
-        self._next_post = 0
+        self._uploads = UploadQueue()
         first = Download(0, POLL)
         self._gets: list[Download] = [first]
         self._downloads: dict[int, Download] = {0: first}
@@ -108,7 +98,7 @@ class ClientHttp:
         self._rtt: float | None = None
         self._hello_since: float | None = None
         self._hello_at: float | None = None
-        self._closing = self._fin_sent = self._ended = False
+        self._ended = False
         self._close_at: float | None = None
 
     # ---- for the tunnel --------------------------------------------------------------------------
@@ -144,27 +134,28 @@ class ClientHttp:
     def authenticated(self, token_key: bytes) -> None:
         """From now on requests can name the carrier: the downloads start."""
         self._key = token_key
-        self._writable = True
+        if self._mode == "auto":
+            self._hello_at = self.now
         self._spare = 1
         self._ask()
 
     def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
         """Queue payload for the next POST."""
         self.now = now
-        if self._ended or self._closing:
-            return
-        for chunk in chunks:
-            if len(chunk):
-                self._queue.append(chunk)
-                self._queued += len(chunk)
-        self._writable = self.room() > 0
+        if not self._ended and not self._uploads.closing:
+            self._uploads.add(chunks)
 
     def room(self) -> int:
         """What the next POST takes; 0 while as many as allowed are under way."""
-        if self._ended or self._closing or self._key is None or not self._slot():
+        space = self._space()
+        self._writable = space > 0
+        return space
+
+    def _space(self) -> int:
+        uploads = self._uploads
+        if self._ended or uploads.closing or self._key is None or not uploads.slot():
             return 0
-        room = (MAX_UPLOAD if self._idle else MAX_WAITING) - self._queued
-        return max(room, 0)
+        return max((MAX_UPLOAD if self._idle else MAX_WAITING) - uploads.size, 0)
 
     def links_to_flush(self) -> Collection[Link]:
         """Links with something to write or to close."""
@@ -175,22 +166,20 @@ class ClientHttp:
     def close(self, now: float) -> None:
         """Send what is queued and a last POST that says so; the bridge answers with CLOSE."""
         self.now = now
-        if self._ended or self._closing:
+        if self._ended or self._uploads.closing:
             return
         if self._key is None:
             self.fail()
             return
-        self._closing = True
+        self._uploads.closing = True
         self._close_at = now + CLOSE_WAIT
 
     def deadline(self) -> float | None:
-        """The hello's or the close's time limit; at once where a GET's time of sending is not known."""
+        """The time limit of a close, or the next look at whether HELLO has come."""
         if self._ended:
             return None
         if self._close_at is not None:
             return self._close_at
-        if self._hello_since is not None and self._hello_at is None:
-            return self._hello_since
         return self._hello_at
 
     def on_deadline(self, now: float) -> list[Event]:
@@ -199,11 +188,8 @@ class ClientHttp:
         self.now = now
         if self._close_at is not None and now >= self._close_at:
             self._end("", events)
-        elif self._hello_since is not None and self._mode == "auto":
-            if self._hello_at is None:
-                self._hello_since, self._hello_at = now, now + HELLO_WAIT
-            elif now >= self._hello_at:
-                self._hello_overdue(now)
+        elif self._hello_at is not None and now >= self._hello_at:
+            self._look_for_hello(now)
         self.settle(events)
         return events
 
@@ -254,10 +240,8 @@ class ClientHttp:
         exchange.touched = True
         for part in parts:
             reader.receive_data(part, payload)
-        if exchange.kind == STREAM and reader.greeted and self._hello_since is not None:
-            self._hello_since = self._hello_at = None
-            if self._mode == "auto":
-                self._mode = "stream"
+        if self._hello_at is not None and exchange.kind == STREAM and reader.greeted:
+            self._mode, self._hello_at = "stream", None
         if payload:
             self._payload(exchange, payload, events)
         if reader.next_asked and self._next_get == exchange.number + 1:
@@ -269,11 +253,11 @@ class ClientHttp:
         """A response is complete."""
         self._dead_links = 0
         if type(exchange) is Upload:
-            self._uploads.pop(exchange.number, None)
+            self._uploads.answered(exchange)
             took = self.now - exchange.sent_at
             if self._rtt is None or took < self._rtt:
                 self._rtt = took
-        elif not exchange.reader.ended:
+        elif type(exchange) is Download and not exchange.reader.ended:
             self.lost(exchange, "download cut short", events)
 
     def refused(self, exchange: Exchange, status: int, events: list[Event]) -> None:
@@ -300,13 +284,10 @@ class ClientHttp:
         self._end("", [])
 
     def settle(self, events: list[Event]) -> None:
-        """After each call in: finish a close, tell when there is room again."""
-        if self._ended:
-            return
-        writable = self.room() > 0
-        if writable and not self._writable:
+        """After each call in: tell when there is room again after :meth:`room` has said there was none."""
+        if not self._writable and self._space():
+            self._writable = True
             events.append(CarrierWritable(self))
-        self._writable = writable
 
     # ---- downloads -------------------------------------------------------------------------------
 
@@ -357,103 +338,48 @@ class ClientHttp:
         if self._key is not None and (self._mode == "poll" or not self._downloads):
             self._ask()
 
-    def _hello_overdue(self, now: float) -> None:
-        assert self._hello_since is not None  # noqa: S101
-        due = self._hello_since + (max(HELLO_WAIT, 3 * self._rtt) if self._rtt is not None else HELLO_WAIT_MOST)
-        if now < due:
-            self._hello_at = min(due, now + HELLO_WAIT)
+    def _look_for_hello(self, now: float) -> None:
+        """Fall back to polling once HELLO is overdue; its GET may still wait for a connection."""
+        if self._hello_since is None and not self._gets:
+            self._hello_since = now
+        wait = HELLO_WAIT_MOST if self._rtt is None else max(HELLO_WAIT, 3 * self._rtt)
+        if self._hello_since is None or now < self._hello_since + wait:
+            self._hello_at = now + HELLO_TICK
             return
-        self._mode = "poll"
-        self._hello_since = self._hello_at = None
+        self._mode, self._hello_at = "poll", None
         self._ask()
 
     # ---- requests --------------------------------------------------------------------------------
 
-    def _slot(self) -> bool:
-        uploads = self._uploads
-        if len(uploads) >= MAX_UPLOADS:
-            return False
-        return not uploads or self._next_post - next(iter(uploads)) < UPLOAD_SPAN
-
     def _upload_ready(self) -> bool:
-        if self._ended or self._key is None:
-            return False
-        return bool(self._queue or (self._closing and not self._fin_sent)) and self._slot()
+        return self._key is not None and self._uploads.ready()
 
     def _next_exchange(self) -> Exchange | None:
         upload = self._upload_ready()
-        if upload and not self._uploads:
-            return self._new_upload()
-        if self._gets:
+        if self._gets and not (upload and not len(self._uploads)):
             return self._gets.pop(0)
-        return self._new_upload() if upload else None
-
-    def _new_upload(self) -> Upload:
-        chunks, size = self._queue, self._queued
-        if size <= MAX_UPLOAD:
-            self._queue, self._queued = [], 0
-        else:
-            chunks, size = self._split_queue()
-        flags = 0
-        if self._closing and not self._queue:
-            flags, self._fin_sent = FIN, True
-        upload = Upload(self._next_post, flags, chunks, size)
-        self._next_post += 1
-        self._uploads[upload.number] = upload
+        if not upload:
+            return None
         self._spare = 1
-        return upload
-
-    def _split_queue(self) -> tuple[list[Buffer], int]:
-        taken: list[Buffer] = []
-        size = 0
-        for index, chunk in enumerate(self._queue):
-            if size + len(chunk) > MAX_UPLOAD:
-                view = memoryview(chunk)
-                left = MAX_UPLOAD - size
-                if left:
-                    taken.append(view[:left])
-                self._queue[: index + 1] = [view[left:]]
-                break
-            taken.append(chunk)
-            size += len(chunk)
-        self._queued -= MAX_UPLOAD
-        return taken, MAX_UPLOAD
+        return self._uploads.take()
 
     def _request(self, exchange: Exchange) -> list[Buffer]:
         """Head and body as buffers."""
         if type(exchange) is Upload:
-            return self._post(exchange)
+            exchange.sent_at = self.now
+            length = body_length(exchange.size, self._pool)
+            head = self._heads.post(length, self._cookie(POST, exchange.number))
+            return request_with_body(head, exchange, length, self._pool)
         assert type(exchange) is Download  # noqa: S101
         if exchange.number == 0:
             return [self._heads.get(self._opening)]
-        if exchange.kind == STREAM and self._mode == "auto" and self._hello_since is None:
-            self._hello_since = self.now
         return [self._heads.get(self._cookie(exchange.kind, exchange.number))]
 
     def _cookie(self, kind: int, number: int) -> bytes:
         assert self._key is not None  # noqa: S101
-        rng = self._rng
-        padding = rng.randbytes(3 * rng.randrange(MAX_COOKIE_PADDING + 1))
+        pool = self._pool
+        padding = pool.take(3 * pool.below(MAX_COOKIE_PADDING + 1))
         return self._cookie_name + b"=" + token_text(self._key, kind, number, padding) + self._cookie_end
-
-    def _post(self, upload: Upload) -> list[Buffer]:
-        size, rng = upload.size, self._rng
-        needed = size + UPLOAD_HEAD
-        length = needed
-        if needed <= UPLOAD_SIZES[-1]:
-            step = bisect_left(UPLOAD_SIZES, needed)
-            step = min(step + rng.randrange(2), len(UPLOAD_SIZES) - 1)
-            length = rng.randint(max(needed, UPLOAD_SIZES[step - 1] if step else MIN_UPLOAD), UPLOAD_SIZES[step])
-        head = self._heads.post(length, self._cookie(POST, upload.number))
-        head += (upload.flags << 24 | size).to_bytes(UPLOAD_HEAD, "big")
-        upload.sent_at = self.now
-        padding = rng.randbytes(length - needed)
-        if size <= SMALL:
-            return [b"".join((head, *upload.chunks, padding))]
-        out: list[Buffer] = [head, *upload.chunks]
-        if padding:
-            out.append(padding)
-        return out
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -463,7 +389,6 @@ class ClientHttp:
         self._ended = True
         for link in list(self._links):
             link.drop()
-        self._queue, self._queued = [], 0
         self._uploads.clear()
         self._downloads.clear()
         self._gets.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ptproxy.codec.head import ResponseHead, ResponseReader
+from ptproxy.codec.head import ResponseReader
 from ptproxy.codec.http_body import BodyReader, LengthBody, response_body
 from ptproxy.codec.interface import Buffer, Event
 from ptproxy.errors import CodecError
@@ -25,7 +25,7 @@ class ClientHttpLink:
     """The conversation on one connection."""
 
     __slots__ = (
-        "_body", "_carrier", "_interim", "_keep", "_known", "_known_head", "_out", "_reader", "closing",
+        "_body", "_carrier", "_interim", "_keep", "_known", "_out", "_reader", "closing",
         "exchange", "live", "used",
     )  # fmt: skip
 
@@ -42,8 +42,7 @@ class ClientHttpLink:
         self._body: BodyReader | None = None
         self._interim = 0
         self._keep = True
-        self._known = b""  # the last head without body, as bytes: answers to POSTs are alike
-        self._known_head: ResponseHead | None = None
+        self._known = b""  # the last whole answer without body: answers to POSTs are alike
 
     # ---- for the tunnel --------------------------------------------------------------------------
 
@@ -144,19 +143,16 @@ class ClientHttpLink:
             self.drop()
         self._carrier.answered(exchange, events)
 
-    def _receive_head(
-        self, data: memoryview, exchange: Exchange, events: list[Event]
-    ) -> memoryview | None:
+    def _receive_head(self, data: memoryview, exchange: Exchange, events: list[Event]) -> memoryview | None:
         """Read a head; returns what follows it, None while it is not whole."""
         known, whole = len(self._known), self._reader.empty
         if known and whole and data[:known] == self._known:
-            head, rest = self._known_head, data[known:]
-        else:
-            head = self._reader.receive_data(data)
-            if head is None:
-                return None
-            rest = memoryview(self._reader.rest)
-        assert head is not None  # noqa: S101
+            self._finish(exchange, events)
+            return data[known:]
+        head = self._reader.receive_data(data)
+        if head is None:
+            return None
+        rest = memoryview(self._reader.rest)
         if head.status < 200:
             self._interim += 1
             if head.status == 101 or self._interim > MAX_INTERIM:
@@ -172,7 +168,7 @@ class ClientHttpLink:
         self._keep = "close" not in options and (head.version == "HTTP/1.1" or "keep-alive" in options)
         self._body = response_body(head)
         if type(self._body) is LengthBody and self._body.done:
-            if whole and head is not self._known_head:
-                self._known, self._known_head = bytes(data[: len(data) - len(rest)]), head
+            if whole and self._keep:
+                self._known = bytes(data[: len(data) - len(rest)])
             self._finish(exchange, events)
         return rest

@@ -28,9 +28,9 @@ from __future__ import annotations
 
 import base64
 import hmac
-from random import Random
 from typing import Final
 
+from ptproxy.codec.randomness import RandomPool
 from ptproxy.errors import CodecError
 
 DATA: Final = 0
@@ -46,12 +46,18 @@ POLL: Final = 2
 
 FIN: Final = 1
 """Flag of an upload body: the carrier's last."""
+MIN_OPENING: Final = 80
+"""Bytes of an opening: more than a token with its padding has, so that a carrier gone by opens nothing."""
 UPLOAD_HEAD: Final = 4
 """Bytes before an upload body's payload."""
 RECORD_HEAD: Final = 4
 """Bytes before a record's content."""
 MAX_RECORD: Final = 1 << 20
-"""Bytes of one DATA record as sent here (u24 would allow 16 MiB): a body's pads and ends need not wait long."""
+"""Bytes of one DATA record as sent here (u24 would allow 16 MiB)."""
+MAX_PADDING: Final = 255
+"""Bytes of padding in HELLO, PAD, NEXT, END and CLOSE."""
+SMALL: Final = 4096
+"""Payload bytes up to which a record or upload is written as one buffer."""
 TOKEN_BYTES: Final = 18
 """Bytes of a token: 144 bits, and a whole number of base64 characters."""
 TOKEN_TEXT: Final = 24
@@ -78,9 +84,9 @@ def record_head(kind: int, length: int) -> bytes:
     return (kind << 24 | length).to_bytes(4, "big")
 
 
-def padding(rng: Random, most: int) -> bytes:
-    """0 to ``most`` random bytes."""
-    return rng.randbytes(rng.randrange(most + 1))
+def padding(pool: RandomPool) -> bytes:
+    """0 to :data:`MAX_PADDING` random bytes."""
+    return pool.take(pool.below(MAX_PADDING + 1))
 
 
 class RecordReader:

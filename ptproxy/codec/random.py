@@ -48,6 +48,7 @@ from ptproxy.codec.interface import (
     CarrierCodec,
     CarrierEnded,
     CodecSettings,
+    CodecType,
     Event,
     Link,
     NotMine,
@@ -317,4 +318,4 @@ class RandomCodec:
         return RandomReception(settings, rng)
 
 
-RANDOM = RandomCodec()
+RANDOM: Final[CodecType] = RandomCodec()

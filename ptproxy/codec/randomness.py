@@ -30,3 +30,7 @@ class RandomPool:
         self._pool = self._rng.randbytes(POOL)
         self._at = count
         return self._pool[:count]
+
+    def below(self, limit: int) -> int:
+        """A number from 0 to ``limit`` - 1; for small limits the bias of 32 bits is nothing."""
+        return int.from_bytes(self.take(4), "big") % limit

@@ -21,6 +21,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from random import Random
+from typing import Final
 
 from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.head import RequestReader, ResponseReader
@@ -29,6 +30,7 @@ from ptproxy.codec.interface import (
     CarrierCodec,
     CarrierWritable,
     CodecSettings,
+    CodecType,
     Event,
     Link,
     NotMine,
@@ -259,4 +261,4 @@ class WebSocketCodec:
         return WebSocketReception(settings)
 
 
-WEBSOCKET = WebSocketCodec()
+WEBSOCKET: Final[CodecType] = WebSocketCodec()

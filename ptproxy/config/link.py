@@ -46,7 +46,12 @@ _PATH = re.compile(r"/[A-Za-z0-9._~!$'()*+,;=:@/-]*")
 
 def check_path(path: str) -> str:
     """``path`` if it can be a codec's secret path; raises :class:`ValueError`."""
-    if not _PATH.fullmatch(path) or len(path) > MAX_PATH or "//" in path or {".", ".."} & set(path.split("/")):
+    if (
+        not _PATH.fullmatch(path)
+        or len(path) > MAX_PATH
+        or "//" in path
+        or {".", ".."} & set(path.split("/"))
+    ):
         raise ValueError(
             f"{path[:60]!r} cannot be the path: write a plain URL path that starts with /, as in /assets/live"
         )
@@ -84,7 +89,11 @@ class Link:
     """16 bytes, or none."""
 
     def __post_init__(self) -> None:
-        if len(self.key) != 32 or (self.pin is not None and len(self.pin) != 32) or len(self.token) not in (0, 16):
+        if (
+            len(self.key) != 32
+            or (self.pin is not None and len(self.pin) != 32)
+            or len(self.token) not in (0, 16)
+        ):
             raise ValueError("a bridge key and a certificate pin have 32 bytes, an invite token 16")
         if not 0 < self.port < 65536:
             raise ValueError(f"port {self.port} is not between 1 and 65535")
@@ -93,7 +102,9 @@ class Link:
         check_path(self.path)
         check_codecs(self.codecs)
         if not self.binding and not self.seal:
-            raise ValueError("binding=none needs seal=1: without either, whoever terminates TLS could read along")
+            raise ValueError(
+                "binding=none needs seal=1: without either, whoever terminates TLS could read along"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Link:
@@ -101,12 +112,20 @@ class Link:
         text = text.strip()
         if not text.startswith(f"{SCHEME}://"):
             raise ValueError(f"a bridge link starts with {SCHEME}://")
-        if len(text) > MAX_LINK or not text.isascii() or any(ord(letter) <= 32 or ord(letter) > 126 for letter in text):
-            raise ValueError(f"a bridge link is one line of at most {MAX_LINK} ASCII characters without spaces")
+        if (
+            len(text) > MAX_LINK
+            or not text.isascii()
+            or any(ord(letter) <= 32 or ord(letter) > 126 for letter in text)
+        ):
+            raise ValueError(
+                f"a bridge link is one line of at most {MAX_LINK} ASCII characters without spaces"
+            )
         authority, question, query = text.removeprefix(f"{SCHEME}://").partition("?")
         key_text, at, address = authority.partition("@")
         if not at or not question or "#" in text:
-            raise ValueError(f"a bridge link reads {SCHEME}://KEY@HOST:PORT?path=…&codecs=…: is a part cut off?")
+            raise ValueError(
+                f"a bridge link reads {SCHEME}://KEY@HOST:PORT?path=…&codecs=…: is a part cut off?"
+            )
         key = _decode(key_text, 32, "bridge key")
         endpoint = parse_address(address.removesuffix("/"))
         values = _parameters(query)
@@ -157,7 +176,9 @@ def _parameters(query: str) -> dict[str, str]:
         name, _, encoded = part.partition("=")
         if name not in _PARAMETERS:
             shown = name[:20] if name.isalnum() else "…"
-            raise ValueError(f"unknown parameter {shown!r} in the link: it is damaged, or a newer ptproxy made it")
+            raise ValueError(
+                f"unknown parameter {shown!r} in the link: it is damaged, or a newer ptproxy made it"
+            )
         if name in values:
             raise ValueError(f"{name} stands twice in the link")
         if not re.fullmatch(r"(?:[^%]|%[0-9A-Fa-f]{2})+", encoded):
@@ -182,5 +203,7 @@ def _decode(text: str, length: int, what: str) -> bytes:
     except (ValueError, binascii.Error):
         data = b""
     if len(data) != length or _encode(data) != text:
-        raise ValueError(f"the {what} in the link is not {characters} characters of base64url: is it cut off?")
+        raise ValueError(
+            f"the {what} in the link is not {characters} characters of base64url: is it cut off?"
+        )
     return data

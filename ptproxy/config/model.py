@@ -11,7 +11,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    model_validator,
+)
 
 from ptproxy.config.link import Link, check_codecs, check_path
 from ptproxy.config.quantities import (
@@ -59,9 +67,9 @@ def _names(value: object) -> tuple[str, ...]:
 
 def _codecs(value: object, info: ValidationInfo) -> tuple[str, ...]:
     names = _names(value)
-    known = (info.context or {}).get("codecs")
-    for name in names if known is not None else ():
-        if name not in known:
+    known: tuple[str, ...] | None = (info.context or {}).get("codecs")
+    for name in names:
+        if known is not None and name not in known:
             raise ValueError(f"there is no codec {name!r}; known are {', '.join(known)}")
     return names
 
@@ -111,7 +119,13 @@ Loop = Literal["auto", "uvloop", "asyncio"]
 class Section(BaseModel):
     """A mapping of known keys; unknown ones are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_commented_out(cls, value: object) -> object:
+        """A section without a single key is one with every default."""
+        return {} if value is None else value
 
 
 class LogConfig(Section):
@@ -128,27 +142,29 @@ class LogConfig(Section):
 class EgressConfig(Section):
     """Where the bridge may connect to; :mod:`ptproxy.proxy.policy` reads the rules."""
 
-    allow: Texts = Field((), examples=['["10.0.0.0/8", "127.0.0.1:8080"]'])
+    allow: Texts = Field(default=(), examples=['["10.0.0.0/8", "127.0.0.1:8080"]'])
     """Exceptions to the refusal of everything that is not the public Internet."""
-    deny: Texts = Field((), examples=['["192.0.2.0/24", "*:25"]'])
-    ports: Texts = Field(("1-65535",), examples=['["80", "443", "8000-9000"]'])
+    deny: Texts = Field(default=(), examples=['["192.0.2.0/24", "*:25"]'])
+    ports: Texts = Field(default=("1-65535",), examples=['["80", "443", "8000-9000"]'])
     ipv6: bool = True
-    connect_timeout: Duration = Field(10.0, examples=["10s"])
+    connect_timeout: Duration = Field(default=10.0, examples=["10s"])
     """Seconds for one target: names, all its addresses."""
 
 
 class BridgeTls(Section):
     """A bridge's TLS; ``certificate`` and ``private_key`` only where it terminates TLS itself."""
 
-    certificate: File | None = Field(None, examples=["cert.pem"])
-    private_key: File | None = Field(None, examples=["cert.key"])
-    server_name: HostName | None = Field(None, examples=["example.org"])
+    certificate: File | None = Field(default=None, examples=["cert.pem"])
+    private_key: File | None = Field(default=None, examples=["cert.key"])
+    server_name: HostName | None = Field(default=None, examples=["example.org"])
     """The name clients send; None: the host of ``address``."""
     client_certificates: Annotated[Literal["off", "required"], BeforeValidator(_off)] = "off"
-    client_ca: File | None = Field(None, examples=["ca.pem"])
-    front_certificate: File | None = Field(None, examples=["/etc/letsencrypt/live/example.org/fullchain.pem"])
+    client_ca: File | None = Field(default=None, examples=["ca.pem"])
+    front_certificate: File | None = Field(
+        default=None, examples=["/etc/letsencrypt/live/example.org/fullchain.pem"]
+    )
     """``behind``: the web server's certificate, to bind openings to."""
-    front_certificate_previous: File | None = Field(None, examples=["previous.pem"])
+    front_certificate_previous: File | None = Field(default=None, examples=["previous.pem"])
     """``behind``: the certificate before, for clients that saw it during a renewal."""
     binding: Literal["certificate", "none"] = "certificate"
 
@@ -162,17 +178,17 @@ class BridgeLimits(Section):
     sessions: Count = 4096
     streams: Count = 1024
     """Streams of one session."""
-    memory: Size = Field(256 << 20, examples=["256MiB"])
+    memory: Size = Field(default=256 << 20, examples=["256MiB"])
     """Bytes kept for streams until their clients have them, all sessions together."""
-    idle: Duration = Field(0.0, examples=["1h"])
+    idle: Duration = Field(default=0.0, examples=["1h"])
     """Seconds after which a stream without traffic is reset; 0: never."""
-    half_open: Duration = Field(300.0, examples=["5m"])
+    half_open: Duration = Field(default=300.0, examples=["5m"])
     """Seconds a stream may stay closed in one direction without traffic in the other; 0: for ever."""
-    opening_timeout: Duration = Field(10.0, examples=["10s"])
+    opening_timeout: Duration = Field(default=10.0, examples=["10s"])
     """Seconds for a connection's TLS handshake and opening."""
-    linger: Duration = Field(60.0, examples=["60s"])
+    linger: Duration = Field(default=60.0, examples=["60s"])
     """Seconds a session without carriers is kept."""
-    drain: Duration = Field(10.0, examples=["10s"])
+    drain: Duration = Field(default=10.0, examples=["10s"])
     """Seconds that open streams get when the bridge stops."""
 
 
@@ -187,9 +203,9 @@ class BridgeConfig(Section):
     key: File = Field(..., examples=["bridge.key"])
     tls: BridgeTls = BridgeTls()
     seal: bool = False
-    path: UrlPath = Field("/", examples=["/assets/live"])
-    codecs: Codecs = Field(("websocket", "http", "random"), examples=["[websocket, http]"])
-    site: SiteChoice | None = Field(None, examples=["builtin"])
+    path: UrlPath = Field(default="/", examples=["/assets/live"])
+    codecs: Codecs = Field(default=("websocket", "http", "random"), examples=["[websocket, http]"])
+    site: SiteChoice | None = Field(default=None, examples=["builtin"])
     """``"builtin"`` or a :class:`SiteUrl`: what strangers see."""
     access: Literal["enrolled", "open"] = "enrolled"
     state: File = Field(..., examples=["state"])
@@ -224,17 +240,17 @@ class ClientTls(Section):
 
     fingerprint: Literal["python"] = "python"
     """Whose ClientHello is sent: Python's own."""
-    trust: Trust | None = Field(None, examples=["pin"])
+    trust: Trust | None = Field(default=None, examples=["pin"])
     """``"pin"``, ``"system"`` or a file of authorities; None: pin where the link has one, else system."""
-    client_certificate: File | None = Field(None, examples=["client.pem"])
-    client_key: File | None = Field(None, examples=["client.pem.key"])
+    client_certificate: File | None = Field(default=None, examples=["client.pem"])
+    client_key: File | None = Field(default=None, examples=["client.pem.key"])
 
 
 class FrontConfig(Section):
     """Who may use the local port."""
 
-    user: str | None = Field(None, min_length=1, max_length=255, examples=["anna"])
-    password_file: File | None = Field(None, examples=["password"])
+    user: str | None = Field(default=None, min_length=1, max_length=255, examples=["anna"])
+    password_file: File | None = Field(default=None, examples=["password"])
 
 
 class ClientLimits(Section):
@@ -244,15 +260,15 @@ class ClientLimits(Section):
     """Local connections."""
     streams: Count = 1024
     """Streams of the session."""
-    memory: Size = Field(64 << 20, examples=["64MiB"])
+    memory: Size = Field(default=64 << 20, examples=["64MiB"])
     """Bytes kept for streams until the bridge has them."""
-    idle: Duration = Field(0.0, examples=["1h"])
+    idle: Duration = Field(default=0.0, examples=["1h"])
     """Seconds after which a stream without traffic is reset; 0: never."""
-    half_open: Duration = Field(300.0, examples=["5m"])
+    half_open: Duration = Field(default=300.0, examples=["5m"])
     """Seconds a stream may stay closed in one direction without traffic in the other; 0: for ever."""
-    linger: Duration = Field(60.0, examples=["60s"])
+    linger: Duration = Field(default=60.0, examples=["60s"])
     """Seconds that streams wait for the tunnel to come back."""
-    drain: Duration = Field(5.0, examples=["5s"])
+    drain: Duration = Field(default=5.0, examples=["5s"])
     """Seconds that open streams get when the client stops."""
 
 
@@ -263,9 +279,9 @@ class ClientConfig(Section):
     listen: Listen = Field(..., examples=["127.0.0.1:1080"])
     bridge: BridgeLink = Field(..., examples=["ptproxy://KEY@example.org:443?codecs=websocket"])
     key: File = Field(..., examples=["client.key"])
-    codec: Codecs | None = Field(None, examples=["[websocket, http]"])
+    codec: Codecs | None = Field(default=None, examples=["[websocket, http]"])
     """In order of preference; None: what the link names, in its order (:attr:`codecs`)."""
-    carriers: int = Field(4, ge=1, le=64)
+    carriers: int = Field(default=4, ge=1, le=64)
     front: FrontConfig = FrontConfig()
     tls: ClientTls = ClientTls()
     state: File = Field(..., examples=["state"])

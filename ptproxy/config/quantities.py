@@ -49,7 +49,9 @@ def parse_duration(value: object) -> float:
     number, unit = _split(value)
     factor = _TIME_UNITS.get(unit)
     if number is None or factor is None:
-        raise ValueError(f"{_shown(value)} is no duration: write a number with a unit, as in 500ms, 10s, 5m or 2h")
+        raise ValueError(
+            f"{_shown(value)} is no duration: write a number with a unit, as in 500ms, 10s, 5m or 2h"
+        )
     seconds = number * factor
     if seconds > MAX_DURATION:
         raise ValueError(f"{_shown(value)} is longer than a year: write a duration as in 10s or 5m")
@@ -146,7 +148,9 @@ def parse_listen(text: object, folder: Path | None = None) -> Endpoint:
         return Endpoint("", 0, folder / path if folder is not None else path)
     endpoint = parse_address(text, lowest_port=0)
     if not is_ip(endpoint.host) and endpoint.host != "localhost":
-        raise ValueError(f"{_shown(text)}: listen takes an IP address, as in 0.0.0.0:443, [::]:443 or 127.0.0.1:8443")
+        raise ValueError(
+            f"{_shown(text)}: listen takes an IP address, as in 0.0.0.0:443, [::]:443 or 127.0.0.1:8443"
+        )
     return endpoint
 
 

@@ -129,8 +129,9 @@ class _DialledEnd(TcpEnd):
             return
         self._accepted = True
         stream = StreamEnd()
+        stream.data_received = self.transport.write
         couple(self, stream, self._over)
-        self._incoming.accept(stream)
+        self.data_received = self._incoming.accept(stream).write
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The target is gone."""

@@ -38,7 +38,7 @@ from ptproxy.front import (
 )
 from ptproxy.log import get_logger
 from ptproxy.proxy.datagrams import LocalDatagrams
-from ptproxy.proxy.relay import StreamEnd, TcpEnd, couple, reset_stream
+from ptproxy.proxy.relay import StreamEnd, TcpEnd, couple, end_writing, reset_stream
 from ptproxy.target import Target
 from ptproxy.tunnel.tcp import BufferedReads, send_reset
 
@@ -166,7 +166,7 @@ class LocalConnection(BufferedReads):
             return
         self._proxy.farewells.add(self)
         self._steer_reading()
-        transport.write_eof()
+        end_writing(transport)
 
     def break_off(self) -> None:
         """Reset the connection."""

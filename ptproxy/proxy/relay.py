@@ -61,7 +61,7 @@ class _End:
             other.transport.close()
             self.transport.close()
         elif not other.transport.is_closing():
-            other.transport.write_eof()
+            end_writing(other.transport)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -115,6 +115,14 @@ def couple(tcp: TcpEnd, stream: StreamEnd, on_end: Callable[[], None] | None = N
     tcp.other = stream
     stream.other = tcp
     tcp.on_end = stream.on_end = on_end
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """Half-close; a connection that its peer has already reset is found out here by some transports."""
+    try:
+        transport.write_eof()
+    except OSError:
+        transport.abort()
 
 
 def reset_stream(transport: asyncio.Transport, reason: Reason) -> None:

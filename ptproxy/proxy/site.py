@@ -9,23 +9,29 @@ but every bridge that uses it shows the same pages.
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from email.utils import formatdate
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError
 from ptproxy.log import get_logger
 from ptproxy.proxy.web_pages import Pages, error_page
 from ptproxy.proxy.web_request import Request, RequestReader
-from ptproxy.tunnel.tcp import connect_tcp, connect_unix, send_reset
+from ptproxy.tunnel.tcp import BufferedReads, connect_tcp, connect_unix, send_reset
 
 HEADER_TIMEOUT: Final = 60.0
-"""Seconds for a request's head, and for more of its body (nginx: client_header_timeout, client_body_timeout)."""
+"""Seconds for a request's head, and for the rest of its body (nginx: client_header_timeout)."""
 KEEPALIVE_TIMEOUT: Final = 75.0
 """Seconds a connection may be idle between requests (nginx: keepalive_timeout)."""
 SEND_TIMEOUT: Final = 60.0
 """Seconds a stranger may take nothing of an answer (nginx: send_timeout)."""
+LINGER_TIMEOUT: Final = 5.0
+"""Seconds without a byte after which an unwanted body is no longer waited for (nginx: lingering_timeout)."""
+LINGER_TIME: Final = 30.0
+"""Seconds after which it is not waited for in any case (nginx: lingering_time)."""
 MAX_REQUESTS: Final = 1000
 """Requests on one connection (nginx: keepalive_requests)."""
 MAX_CONNECTIONS: Final = 1024
@@ -40,22 +46,47 @@ BUILTIN: Final = Path(__file__).with_name("builtin_site")
 log = get_logger(__name__)
 
 
+class Answers(Protocol):
+    """What answers requests: :class:`~ptproxy.proxy.web_pages.Pages`."""
+
+    def answer(self, request: Request, *, scheme: str, local_port: int, date: str) -> bytes:
+        """The whole answer to ``request``."""
+
+
+class Unavailable:
+    """Answers when the web server behind is down: 502, as a web server in front of it would."""
+
+    def answer(self, request: Request, *, scheme: str, local_port: int, date: str) -> bytes:
+        """The error page."""
+        del scheme, local_port
+        return error_page(request.refusal or 502, request, date)
+
+
+class NothingHere:
+    """Answers behind a web server, which shows its own page instead of this 404."""
+
+    def answer(self, request: Request, *, scheme: str, local_port: int, date: str) -> bytes:
+        """The error page."""
+        del scheme, local_port
+        return error_page(request.refusal or 404, request, date)
+
+
 class BuiltinSite:
     """A few static pages; see :class:`~ptproxy.tunnel.stream.Site`."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        folder: Path = BUILTIN,
+        pages: Answers | None = None,
         *,
         scheme: str = "https",
         header_timeout: float = HEADER_TIMEOUT,
         keepalive_timeout: float = KEEPALIVE_TIMEOUT,
         most_connections: int = MAX_CONNECTIONS,
     ) -> None:
-        """Reads ``folder`` now; raises ``OSError``."""
+        """Reads the built-in pages now, if no others are given; raises ``OSError``."""
         self.loop = loop
-        self.pages = Pages(folder)
+        self.pages = pages if pages is not None else Pages(BUILTIN)
         self.scheme = scheme
         self.header_timeout = header_timeout
         self.keepalive_timeout = keepalive_timeout
@@ -90,7 +121,9 @@ class _Visitor(asyncio.Protocol):
         self._reader = RequestReader()
         self._served = 0
         self._writing_paused = False
+        self._lingering = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._last_moment: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -99,7 +132,9 @@ class _Visitor(asyncio.Protocol):
         self._wait(self._site.header_timeout)
 
     def data_received(self, data: Buffer) -> None:
-        if not self._transport.is_closing():
+        if self._lingering:
+            self._wait(LINGER_TIMEOUT)
+        elif not self._transport.is_closing():
             self._reader.receive_data(data)
             self._answer()
 
@@ -119,8 +154,9 @@ class _Visitor(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for timer in (self._deadline, self._last_moment):
+            if timer is not None:
+                timer.cancel()
         self._site.visitors.discard(self)
 
     def cut(self) -> None:
@@ -143,15 +179,24 @@ class _Visitor(asyncio.Protocol):
                 request.keep_alive = False
             transport.write(self._serve(request))
             if not request.keep_alive:
-                transport.close()
+                self._finish()
                 return
             self._wait(self._site.header_timeout)
+
+    def _finish(self) -> None:
+        """Close after the last answer; while a body still comes, stay to read it (nginx: lingering_close)."""
+        if self._reader.body_read:
+            self._transport.close()
+            return
+        self._lingering = True
+        self._wait(LINGER_TIMEOUT)
+        self._last_moment = self._site.loop.call_later(LINGER_TIME, self.cut)
 
     def _serve(self, request: Request) -> bytes:
         site = self._site
         date = formatdate(usegmt=True)
         answer = site.pages.answer(request, scheme=site.scheme, local_port=self._port, date=date)
-        if request.expects_continue and request.has_body and answer.startswith(b"HTTP/1.1 2"):
+        if request.expects_continue and answer.startswith(b"HTTP/1.1 2"):
             return b"HTTP/1.1 100 Continue\r\n\r\n" + answer
         return answer
 
@@ -167,3 +212,181 @@ class _Visitor(asyncio.Protocol):
             self.cut()
         else:
             self._transport.close()
+
+
+class ForwardSite:
+    """A real web server behind the bridge; see :class:`~ptproxy.tunnel.stream.Site`.
+
+    ``host`` is its name or address, ``unix`` the path of its socket instead;
+    ``tls`` if it wants TLS again. Nothing is added to what strangers say: its
+    log shows the bridge's address for theirs.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: str,
+        port: int,
+        *,
+        unix: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        most_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.loop = loop
+        self.splices: set[_Splice] = set()
+        self._host = host
+        self._port = port
+        self._unix = unix
+        self._tls = tls
+        self._timeout = connect_timeout
+        self._most = most_connections
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._down = BuiltinSite(loop, Unavailable())
+
+    def adopt(self, transport: asyncio.Transport, received: bytes) -> None:
+        """Pass a stranger on, beginning with what was said already."""
+        if len(self.splices) >= self._most:
+            transport.abort()
+            return
+        splice = _Splice(self, transport, received)
+        self.splices.add(splice)
+        task = self.loop.create_task(self._connect(splice))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Cut off whoever is still here."""
+        for task in list(self._tasks):
+            task.cancel()
+        for splice in list(self.splices):
+            splice.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._down.close()
+        self.splices.clear()
+
+    async def _connect(self, splice: _Splice) -> None:
+        """Reach the web server; without it strangers see that it is down."""
+        try:
+            await self._reach(splice.server)
+        except (DialError, OSError) as error:
+            log.warning("the web site behind the bridge is not reached", why=str(error))
+            self.splices.discard(splice)
+            if not splice.stranger.lost:
+                self._down.adopt(splice.stranger.transport, bytes(splice.early))
+
+    async def _reach(self, server: _Half) -> None:
+        if self._unix is not None:
+            await connect_unix(self.loop, server, str(self._unix), self._timeout)
+            return
+        found = await self.loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        failure: Exception = OSError("no address")
+        for entry in found:
+            try:
+                await connect_tcp(
+                    self.loop, server, str(entry[4][0]), self._port, self._timeout,
+                    tls=self._tls, server_hostname=self._host if self._tls is not None else None,
+                )  # fmt: skip
+            except (DialError, OSError) as error:
+                failure = error
+            else:
+                return
+        raise failure
+
+
+class _Splice:
+    """A stranger's connection and the web server's, coupled raw."""
+
+    __slots__ = ("early", "server", "site", "stranger")
+
+    def __init__(self, site: ForwardSite, transport: asyncio.Transport, received: bytes) -> None:
+        self.site = site
+        self.early = bytearray(received)
+        """What the stranger said before the server was there."""
+        self.stranger = _Half(self)
+        self.server = _Half(self)
+        self.stranger.other, self.server.other = self.server, self.stranger
+        transport.set_protocol(self.stranger)
+        self.stranger.connection_made(transport)
+        transport.resume_reading()
+
+    def cut(self) -> None:
+        """Break both."""
+        for half in (self.stranger, self.server):
+            if half.made and not half.lost:
+                half.transport.abort()
+
+    def over(self) -> None:
+        """Both are gone."""
+        self.site.splices.discard(self)
+
+
+class _Half(BufferedReads):
+    """One of the two connections; the other one's reading follows this one's writing."""
+
+    __slots__ = ("ended", "lost", "made", "other", "splice", "transport")
+
+    transport: asyncio.Transport
+    other: _Half
+
+    def __init__(self, splice: _Splice) -> None:
+        self.splice = splice
+        self.made = self.lost = self.ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.made = True
+        splice = self.splice
+        if self is not splice.server:
+            return
+        if splice.stranger.lost:
+            self.transport.abort()
+            return
+        self.transport.write(bytes(splice.early))
+        splice.early.clear()
+        if splice.stranger.ended:
+            self._pass_end()
+        splice.stranger.transport.resume_reading()
+
+    def data_received(self, data: Buffer) -> None:
+        if self.other.made:
+            self.other.transport.write(data)
+            return
+        early = self.splice.early
+        early += data
+        if len(early) > MAX_EARLY:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if self is self.splice.server:
+            self.other.transport.close()
+        elif self.other.made:
+            self.other._pass_end()
+        return True
+
+    def pause_writing(self) -> None:
+        if self.other.made and not self.other.lost:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other.made and not self.other.lost:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        other = self.other
+        if not other.made:
+            return
+        if other.lost:
+            del self.other, other.other  # the cycle, or a collection has to find it
+            self.splice.over()
+        elif exc is None:
+            other.transport.close()
+        else:
+            send_reset(other.transport)
+
+    def _pass_end(self) -> None:
+        """The other side has ended: so does what we say here, where that can be said."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
@@ -152,7 +152,7 @@ def error_page(
         detail = "<center>Request Header Or Cookie Too Large</center>\r\n"
     body = _short_page(title, heading, detail)
     headers = {"Content-Type": "text/html", "Content-Length": str(len(body)), "Connection": ""}
-    return _serialize(status, request, date, {**headers, **(extra or {})}, body, keep_alive)
+    return _serialize(status, request, date, {**headers, **(extra or {})}, body, keep_alive=keep_alive)
 
 
 def _short_page(title: str, heading: str = "", detail: str = "") -> bytes:
@@ -165,7 +165,7 @@ def _short_page(title: str, heading: str = "", detail: str = "") -> bytes:
 
 def _moved(request: Request, path: str, scheme: str, local_port: int, date: str) -> bytes:
     """The redirect to a folder's own name."""
-    host = request.host.partition(":")[0] if not request.host.startswith("[") else request.host
+    host = request.host
     port = "" if local_port == (443 if scheme == "https" else 80) else f":{local_port}"
     query = "?" + request.uri.partition("?")[2] if "?" in request.uri else ""
     location = f"{scheme}://{host}{port}{_escape(path)}/{query}" if host else f"{_escape(path)}/{query}"
@@ -180,6 +180,8 @@ def _file(request: Request, file: File, date: str) -> bytes:
     """A file, a part of it, or that it has not changed."""
     asked = request.headers
     if "if-match" in asked and not _names(asked["if-match"], file.etag, weak=False):
+        return error_page(412, request, date)
+    if "if-unmodified-since" in asked and _time(asked["if-unmodified-since"]) < _time(file.modified):
         return error_page(412, request, date)
     if "if-none-match" in asked:
         unchanged = _names(asked["if-none-match"], file.etag, weak=True)
@@ -215,13 +217,21 @@ def _span(text: str, size: int) -> tuple[int, int] | None:
     """A single range as start and end, empty where it cannot be had; None: all of it."""
     match = _RANGE.fullmatch(text.lower()) if len(text) < 64 else None
     if match is None:
-        return (0, 0) if text.lower().startswith("bytes=") and "," not in text else None
+        return (0, 0) if re.match(r"bytes=[^,]+$", text.lower()) else None
     first, last = match[1], match[2]
     if not first:
         count = min(int(last or "0"), size)
         return size - count, size
     end = min(int(last) + 1, size) if last else size
     return int(first), end
+
+
+def _time(text: str) -> float:
+    """An HTTP date in seconds, 0 where it is none."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _names(value: str, etag: str, *, weak: bool) -> bool:
@@ -241,6 +251,7 @@ def _serialize(
     date: str,
     headers: Mapping[str, str],
     body: bytes,
+    *,
     keep_alive: bool | None = None,
 ) -> bytes:
     """The answer's bytes; an empty Connection header in ``headers`` marks its place."""

@@ -28,15 +28,16 @@ MAX_CHUNK_LINE: Final = 4096
 
 _LINE = re.compile(
     rb"(?P<method>[A-Z_-]+) +"
-    rb"(?:[A-Za-z][A-Za-z0-9+.-]*://(?P<host>(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+))(?::\d*)?(?=[/? ]))?"
-    rb"(?P<path>(?:[/?][^\x00-\x20\x7f]*)?)"
-    rb"(?: +(?:HTTP/(?P<major>\d{1,3})\.(?P<minor>\d{1,3}))? *)?\r?\n"
+    rb"(?:(?P<path>/[^\x00-\x20\x7f]*)"
+    rb"|[A-Za-z][A-Za-z0-9+.-]*://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::\d*)?"
+    rb"(?P<rest>(?:[/?][^\x00-\x20\x7f]*)?))"
+    rb"(?: +(?:HTTP/(?P<major>[1-9]\d{0,2})\.(?P<minor>\d{1,3}))? *)?\r?\n"
 )
 _LINE_SO_FAR = re.compile(rb"[A-Z_-]*(?: +(?:(?:/|[A-Za-z])[^\x00-\x1f\x7f]*\r?)?)?")
 """What a request line can begin with: anything else is refused before its end has come."""
 _HEADER = re.compile(rb"(?P<name>[^\x00-\x20\x7f:]+)(?:: *(?P<value>[^\x00\r\n]*?))? *\r?\n")
 _USUAL_NAME = re.compile(rb"[A-Za-z0-9-]+")
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\x00-\x20\x7f/:\[\]]+)(?::\d*)?")
+_HOST = re.compile(r"(?P<name>\[[^\x00-\x20\x7f/\]]*\]?|[^\x00-\x20\x7f/:]+)[^\x00-\x20\x7f/]*")
 _CHUNK_LINE = re.compile(rb"(?P<size>[0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00\n]*)?\r?\n")
 _CHUNK_END = re.compile(rb"\r?\n")
 _TRAILERS = re.compile(rb"(?:[^\r\n]+\r?\n)*\r?\n")
@@ -54,20 +55,25 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     """Values by lower-case name; of several lines of one name, the first."""
     host: str = ""
+    """The name asked for, in lower case, without port."""
     keep_alive: bool = False
     expects_continue: bool = False
-    has_body: bool = False
     refusal: int = 0
 
 
 class RequestReader:
     """Reads the requests of one connection."""
 
-    __slots__ = ("_body", "_buffer", "_chunk_ends", "_chunked", "_head_size", "_request", "_seen", "failed")
+    __slots__ = (
+        "_body", "_buffer", "_chunk_ends", "_chunked", "_head_size", "_request", "_seen", "body_read",
+        "failed",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.failed = False
         """After a refusal that ends the connection nothing more is read."""
+        self.body_read = True
+        """Whether all of the last request's body had come when it was handed out."""
         self._buffer = bytearray()
         self._request: Request | None = None  # its line has been read, its headers have not
         self._seen: dict[str, list[str]] = {}
@@ -90,6 +96,7 @@ class RequestReader:
         """The next complete request, or a refusal; None: more bytes are needed."""
         if self.failed or not self._discard_body():
             return None
+        self.body_read = True
         request = self._request or self._read_line()
         if request is not None and not request.refusal and request.minor >= 0:
             self._request = request
@@ -98,6 +105,9 @@ class RequestReader:
             self._request = None
             self._seen = {}
             self._head_size = 0
+            if not request.refusal:
+                self.body_read = self._discard_body() or self.failed
+                request.keep_alive = request.keep_alive and not self.failed
             if not request.keep_alive:
                 self.failed = True
                 self._buffer.clear()
@@ -110,7 +120,7 @@ class RequestReader:
         del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
         end = buffer.find(b"\n", 0, MAX_LINE)
         if end < 0:
-            if buffer and not _LINE_SO_FAR.fullmatch(buffer):
+            if buffer and not _LINE_SO_FAR.fullmatch(buffer, 0, MAX_LINE):
                 return Request(refusal=400)
             return Request(refusal=414) if len(buffer) >= MAX_LINE else None
         line = bytes(buffer[: end + 1])
@@ -130,10 +140,10 @@ class RequestReader:
                     request.refusal = self._judge(request)
                     return request
                 if len(line) > MAX_LINE or self._head_size + at > MAX_HEAD:
-                    return Request(refusal=494)
+                    return _refused(request, 494)
                 match = _HEADER.fullmatch(line)
                 if match is None:
-                    return Request(refusal=400)
+                    return _refused(request, 400)
                 if _USUAL_NAME.fullmatch(match["name"]):
                     value = (match["value"] or b"").decode("latin-1")
                     self._seen.setdefault(match["name"].decode("ascii").lower(), []).append(value)
@@ -141,7 +151,7 @@ class RequestReader:
             del buffer[:at]
             self._head_size += at
         too_long = len(buffer) > MAX_LINE or self._head_size + len(buffer) > MAX_HEAD
-        return Request(refusal=494) if too_long else None
+        return _refused(request, 494) if too_long else None
 
     def _judge(self, request: Request) -> int:
         """Fill in what the headers mean; the status that refuses them, or 0."""
@@ -150,11 +160,13 @@ class RequestReader:
         codings = seen.get("transfer-encoding", [])
         if max(len(hosts), len(lengths), len(codings)) > 1 or (request.minor >= 1 and not hosts):
             return 400
-        if hosts and not _HOST.fullmatch(hosts[0]):
+        host = _HOST.fullmatch(hosts[0]) if hosts else None
+        if hosts and (host is None or ".." in hosts[0]):
             return 400
-        if hosts and not request.host:
-            request.host = hosts[0]
+        if host is not None and not request.host:
+            request.host = host["name"].lower().removesuffix(".")
         if codings:
+            self.body_read = not lengths
             if lengths or request.minor < 1:
                 return 400
             if codings[0].lower() != "chunked":
@@ -164,10 +176,10 @@ class RequestReader:
         if request.method == "TRACE":
             return 405
         length = int(lengths[0]) if lengths else 0
+        self.body_read = length <= MAX_BODY
         if length > MAX_BODY:
             return 413
         self._body, self._chunked = length, bool(codings)
-        request.has_body = bool(length or codings)
         connection = request.headers.get("connection", "").lower()
         request.keep_alive = (request.minor >= 1 or "keep-alive" in connection) and "close" not in connection
         request.expects_continue = (
@@ -207,16 +219,26 @@ class RequestReader:
             del buffer[: match.end()]
 
 
+def _refused(request: Request, status: int) -> Request:
+    """The refusal of a request whose line is known."""
+    return Request(request.method, request.uri, request.minor, refusal=status)
+
+
 def _request_line(line: bytes) -> Request:
     """A request line as a request without headers, or its refusal."""
     match = _LINE.fullmatch(line)
     if match is None:
         return Request(refusal=400)
-    major, minor = match["major"], match["minor"]
-    if major is not None and int(major) != 1:
-        return Request(refusal=505 if int(major) > 1 else 400)
-    method, uri = match["method"].decode("ascii"), match["path"].decode("latin-1")
-    if major is None and method != "GET":
-        return Request(refusal=400)
-    host = (match["host"] or b"").decode("latin-1")
-    return Request(method, uri or "/", -1 if major is None else int(minor), host=host)
+    major, method = match["major"], match["method"].decode("ascii")
+    if major is not None and int(major) > 1:
+        return Request(refusal=505)
+    if major is None:
+        return Request(method, _uri(match), -1, refusal=0 if method == "GET" else 400)
+    host = (match["host"] or b"").decode("ascii").lower().removesuffix(".")
+    return Request(method, _uri(match), int(match["minor"]), host=host)
+
+
+def _uri(match: re.Match[bytes]) -> str:
+    """Path and query of a request line, whichever form it has (RFC 9112 section 3.2)."""
+    uri = (match["path"] or match["rest"]).decode("latin-1")
+    return uri if uri.startswith("/") else "/" + uri

@@ -103,6 +103,7 @@ class BridgeSession(Session):
             self._follow(stream, carrier, kind, generation, now)
         if stream.carrier is not None:
             self._answered(stream)
+            self._owe_opened(stream)
 
     def _is_newer(self, stream: Stream, generation: int) -> bool:
         """R12: the bridge follows the highest generation; a stream without a carrier also the same one."""
@@ -118,7 +119,6 @@ class BridgeSession(Session):
                 stream.draining = old
         else:
             self._rewind(stream)
-        self._owe_opened(stream)
         self._wake(stream, now)
 
     def _bound_by_open(self, stream: Stream, carrier: Carrier, generation: int, now: float) -> None:
@@ -126,6 +126,7 @@ class BridgeSession(Session):
         if self._is_newer(stream, generation):
             self._follow(stream, carrier, 0, generation, now)
             self._answered(stream)
+            self._owe_opened(stream)
 
     # ---- asking (R14) ------------------------------------------------------------------------
 
@@ -151,9 +152,9 @@ class BridgeSession(Session):
 
     def _answered(self, stream: Stream) -> None:
         """R14: the client has bound the stream: nothing is asked any more."""
-        asked = self._asked.pop(stream.id, None)
-        if asked is not None and asked[0] in self.carriers:
-            self.carriers[asked[0]].asks.pop(stream.id, None)
+        if self._asked.pop(stream.id, None) is not None:
+            for carrier in self.carriers.values():
+                carrier.asks.pop(stream.id, None)
         self._asking.pop(stream.id, None)
 
     def _give_up(self, carrier: Carrier, now: float) -> None:
@@ -188,17 +189,37 @@ class BridgeSession(Session):
         super()._safety_net(now)
         patience = self.limits.safety_net
         for number, (_, since) in list(self._asked.items()):
-            if now - since < patience:
+            stream = self.streams[number]
+            if stream.nudges:
+                continue
+            if since + patience > now:
                 self._arm_net(since + patience)
             else:
-                self._ask(self.streams[number])
-                self._arm_net(now + patience)
+                stream.nudges += 1
+                self._ask_everywhere(stream)
 
     def _nudge(self, stream: Stream, carrier: Carrier, now: float) -> None:
-        """R20: ASK once more; an OPEN without an answer is said again."""
-        del carrier
+        """R20: ASK once more, wherever it may be heard; an OPEN without an answer tries the next carrier."""
         if stream.open_acknowledged:
-            self._ask(stream)
-        else:
-            self._rewind(stream)
-            self._wake(stream, now)
+            if stream.draining:
+                self._drain_broken(stream, now)
+            self._ask_everywhere(stream)
+            return
+        numbers = sorted(self.carriers)
+        after = [number for number in numbers if number > carrier.number]
+        self._place(stream, after[0] if after else numbers[0])
+        self._rewind(stream)
+        self._wake(stream, now)
+
+    def _inquire(self, stream: Stream) -> None:
+        """R20: ASK, whose BIND says what WINDOW says."""
+        if stream.open_acknowledged:
+            self._ask_everywhere(stream)
+
+    def _ask_everywhere(self, stream: Stream) -> None:
+        """R20: ASK on every live carrier: the one it was asked on may be dead without our knowing."""
+        stream.nudges = max(stream.nudges, len(self.carriers))
+        for carrier in self.carriers.values():
+            self._asked[stream.id] = (carrier.number, self._now)
+            carrier.asks[stream.id] = None
+            self._mark(carrier)

@@ -1,10 +1,11 @@
 """Retention: how much unacknowledged data a process keeps for all its sessions (R21).
 
-Every session has an account. A session may always keep a floor; above it,
-shares are fair between sessions: the larger of an equal part and half of
-what is free, so that one busy session uses an idle process and many busy
-ones get the same. The floor may carry the sum above ``total``, by at most
-``floor`` a session.
+Every session has an account. A session may always keep a floor; above it, it
+may keep :data:`EAGERNESS` times what is free. So one busy session uses nearly
+all of an idle process, many busy ones get equal parts, and something always
+stays free for the next (the dynamic thresholds of Choudhury and Hahne, 1998).
+Only floors may carry the sum above ``total``, by at most ``floor`` a session.
+The same rule divides a session's share between its streams.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Final
 FLOOR: Final = 64 * 1024
 """Bytes any session may keep: one initial window, so that a full budget never stops small talk."""
 
+EAGERNESS: Final = 4
+"""How many times the free part one account may keep: alone it gets 4/5 of the whole, n get 4/(4n+1) each."""
+
 PRESSURE: Final = 8
 """The budget is under pressure when less than 1/PRESSURE of it is free."""
 
@@ -21,14 +25,12 @@ PRESSURE: Final = 8
 class RetentionBudget:
     """The retention of one process, in bytes."""
 
-    __slots__ = ("accounts", "active", "floor", "total", "used")
+    __slots__ = ("accounts", "floor", "total", "used")
 
     def __init__(self, total: int, floor: int = FLOOR) -> None:
         self.total = total
         self.floor = floor
         self.used = 0
-        self.active = 0
-        """Accounts that keep anything now."""
         self.accounts: dict[Account, None] = {}
 
     def open_account(self, now: float) -> Account:
@@ -59,28 +61,23 @@ class Account:
 
     def keep(self, size: int, now: float) -> None:
         """``size`` more bytes are kept."""
-        budget = self.budget
         if not self.retained:
-            budget.active += 1
             self.progress_at = now
         self.retained += size
-        budget.used += size
+        self.budget.used += size
 
     def release(self, size: int, now: float) -> None:
         """``size`` bytes are kept no more."""
         if size:
-            budget = self.budget
             self.retained -= size
-            budget.used -= size
-            if not self.retained:
-                budget.active -= 1
+            self.budget.used -= size
             self.progress_at = now
 
     def share(self) -> int:
-        """How many bytes this session may keep now."""
+        """How many bytes this session may keep now, those it keeps included."""
         budget = self.budget
-        active = budget.active if self.retained else budget.active + 1
-        return max(budget.floor, budget.total // active, self.retained + (budget.total - budget.used) // 2)
+        free = budget.total - budget.used
+        return max(budget.floor, min(self.retained + free, EAGERNESS * free))
 
     def is_victim(self, now: float, patience: float) -> bool:
         """Whether the budget is under pressure and this is the largest account without progress (R21)."""

@@ -55,11 +55,15 @@ class ClientSession(Session):
             old = self.carriers.get(stream.carrier) if stream.carrier is not None else None
             if old is None or old.suspect:
                 self._rebind(stream, carrier, now)
+            elif stream.draining and self.carriers[stream.draining].suspect:
+                self._drain_broken(stream, now)
             elif old.leaving:
                 self.drain(stream, number, now)
         for old in self.carriers.values():
             if old.suspect:
                 carrier.replaces[old.number] = None
+                carrier.ping_due = True
+                self._mark(carrier)
         return self._take_events()
 
     def carrier_lost(self, number: int, now: float) -> list[Event]:
@@ -129,11 +133,13 @@ class ClientSession(Session):
         """R14: no voluntary move while a BIND is owed."""
         if number not in self.carriers:
             raise LocalProtocolError(f"carrier {number} is not alive")
+        if self.carriers[number].suspect:
+            return False
         return not (stream.over or stream.finished or stream.binds or stream.carrier == number)
 
     def _rebind(self, stream: Stream, carrier: Carrier, now: float) -> None:
         """R12: generation + 1 on ``carrier``, sent := acknowledged; an OPEN not acknowledged is the BIND."""
-        unacknowledged = stream.sent - stream.acknowledged
+        unacknowledged = stream.high - stream.acknowledged
         if stream.carrier != carrier.number or stream.queue is not None:
             self._place(stream, carrier.number)
         stream.generation += 1
@@ -170,6 +176,7 @@ class ClientSession(Session):
         """R14: BIND on the carrier of the question; the stream moves there if it is not there."""
         if stream.carrier == carrier.number:
             self._owe_bind(stream, carrier, BIND)
+            self._owe_opened(stream)
         else:
             self._rebind(stream, carrier, now)
 
@@ -276,9 +283,16 @@ class ClientSession(Session):
         other = self._choose_carrier(besides=carrier.number)
         if other is not None and not other.suspect and not other.outstanding:
             other.replaces[carrier.number] = None
+            other.ping_due = True
+            self._mark(other)
+            for tombstone in self.tombstones.values():
+                if tombstone.said & carrier.bit:
+                    self._owe_reset(tombstone, other.number)
             for stream in list(self.streams.values()):
                 if stream.carrier == carrier.number:
                     self._rebind(stream, other, now)
+                elif stream.draining == carrier.number:
+                    self._drain_broken(stream, now)
 
     def _prove(self, carrier: Carrier, now: float) -> None:
         """R20: an answer on a carrier: those it replaces and that are still silent are closed."""
@@ -294,7 +308,19 @@ class ClientSession(Session):
                     self._close(old, now)
 
     def _nudge(self, stream: Stream, carrier: Carrier, now: float) -> None:
-        """R20: BIND once more, where the stream is now."""
-        del carrier
+        """R20: BIND once more, where the stream is now, or elsewhere if that carrier is suspect."""
         if stream.carrier is not None and not stream.binds:
-            self._rebind(stream, self.carriers[stream.carrier], now)
+            if carrier.suspect or stream.nudges > 1:
+                carrier = self._choose_carrier(besides=stream.carrier) or carrier
+            else:
+                carrier = self.carriers[stream.carrier]
+            self._rebind(stream, carrier, now)
+
+    def _inquire(self, stream: Stream) -> None:
+        """R20: the same BIND again: its answer is a WINDOW, and without one the carrier becomes suspect."""
+        if stream.open_acknowledged and stream.carrier is not None and not stream.binds:
+            self._owe_bind(stream, self.carriers[stream.carrier], BIND)
+
+    def _probe(self, carrier: Carrier, now: float) -> None:
+        """R20: a PING tests whether WINDOWs arrive: a client that only reads must notice too."""
+        self._watch(carrier, now)

@@ -8,6 +8,7 @@ frees what it kept and goes on.
 from __future__ import annotations
 
 from ptproxy.errors import LocalProtocolError, SessionError
+from ptproxy.session.budget import EAGERNESS
 from ptproxy.session.carrier import Carrier
 from ptproxy.session.events import StreamFinished, StreamWritable
 from ptproxy.session.frames import Frame
@@ -110,11 +111,12 @@ class Credit(SessionState):
         """R22: the application has drained a window: it grows if that was quick and the budget allows."""
         limits = self.limits
         window = stream.window
-        if self._granted_unread > limits.receive_budget:
+        promised = max(self._windows, self._granted_unread)
+        if promised > limits.receive_budget:
             window = min(window, limits.initial_window)
         elif now - stream.window_at <= limits.growth_time:
             larger = min(window * limits.window_growth, limits.max_window)
-            if self._granted_unread + larger - window <= limits.receive_budget:
+            if promised + larger - window <= limits.receive_budget:
                 window = max(window, larger)
         self._set_window(stream, window)
         stream.window_mark = stream.read
@@ -122,13 +124,14 @@ class Credit(SessionState):
 
     def _set_window(self, stream: Stream, window: int) -> None:
         """The stream's window, and with it how often it is acknowledged (R8)."""
+        self._windows += window - stream.window
         stream.window = window
         stream.ack_step = max(1, min(self.limits.acknowledge_after, window // 4))
 
     def _first_window(self) -> int:
         """R22: a new stream's window: less than usual when many are open."""
         limits = self.limits
-        if self._granted_unread + limits.initial_window > limits.receive_budget:
+        if max(self._windows, self._granted_unread) + limits.initial_window > limits.receive_budget:
             return max(1, limits.initial_window // 4)
         return limits.initial_window
 
@@ -162,13 +165,15 @@ class Credit(SessionState):
         self._check_finished(stream)
         if stream.queue is None:
             self._wake(stream, now)
-        if stream.blocked:
+        if stream.blocked and stream.final is None:
             self._unblock(stream)
 
     def _take_limit(self, stream: Stream, limit: int) -> None:
         """R7: a limit only rises."""
         if limit > stream.limit and not stream.is_association:
             stream.limit = limit
+            if stream.accepted or not stream.local:
+                self._waiting.pop(stream.id, None)
 
     def _take_received(self, stream: Stream, received: int, now: float) -> None:
         """R7, R12: the acknowledgement only rises; past ``sent``, ``sent`` jumps to it."""
@@ -178,8 +183,6 @@ class Credit(SessionState):
         buffer = stream.buffer
         freed = buffer.release(min(received, buffer.end))
         if freed:
-            if buffer.start == buffer.end:
-                self._senders -= 1
             self.account.release(freed, now)
         stream.sent = max(stream.sent, received)
 
@@ -202,9 +205,17 @@ class Credit(SessionState):
         outstanding = self._is_outstanding(stream)
         if outstanding and not progress:
             return
+        stream.nudges = 0
         for carrier in self.carriers.values():
             if carrier.outstanding.pop(stream.id, None) is not None and outstanding:
                 carrier.outstanding[stream.id] = now
+
+    def _await(self, stream: Stream) -> None:
+        """R20: OPENED or credit is waited for: what said it may be lost on a carrier not known to be dead."""
+        if stream.id not in self._waiting:
+            until = self._now + self.limits.safety_net
+            self._waiting[stream.id] = until
+            self._arm_net(until)
 
     # ---- room to send (R21) ------------------------------------------------------------------
 
@@ -216,6 +227,8 @@ class Credit(SessionState):
         room = min(credit, share) - retained
         if room <= 0:
             stream.blocked = True
+            if credit <= retained:
+                self._await(stream)
             if share < credit:
                 self._blocked[stream.id] = stream
                 self._arm(self._now + self.limits.budget_poll)
@@ -223,9 +236,8 @@ class Credit(SessionState):
 
     def _stream_share(self, retained: int) -> int:
         """R21: a stream's part of what its session may keep: as between sessions, so between streams."""
-        total = self.account.share()
-        senders = self._senders if retained else self._senders + 1
-        return max(total // senders, retained + (total - self.account.retained) // 2)
+        free = self.account.share() - self.account.retained
+        return min(retained + free, EAGERNESS * free)
 
     def _unblock(self, stream: Stream) -> None:
         """Tell the application of room it was told it had not."""
@@ -239,8 +251,8 @@ class Credit(SessionState):
     def _unblock_some(self) -> None:
         """R21: streams that wait for the session's share, oldest first, as far as there is room."""
         for stream in list(self._blocked.values()):
-            if stream.limit - stream.acknowledged <= stream.retained:
-                self._blocked.pop(stream.id, None)  # waits for its own credit: the peer's WINDOW wakes it
+            if stream.final is not None or stream.limit - stream.acknowledged <= stream.retained:
+                self._blocked.pop(stream.id, None)  # has ended, or waits for the peer's WINDOW
                 continue
             self._unblock(stream)
             if stream.blocked:
@@ -284,7 +296,7 @@ class Credit(SessionState):
         """The stream leaves all tables; what the application has not read stays in the receive budget."""
         self._drop(stream)
         delivered = stream.received if stream.peer_final is None else min(stream.received, stream.peer_final)
-        self._granted_unread -= stream.granted - delivered
+        self._granted_unread -= stream.granted - max(stream.read, delivered)
         stream.granted = delivered
         if stream.read < delivered:
             self._unread_over += 1
@@ -292,14 +304,15 @@ class Credit(SessionState):
     def _drop(self, stream: Stream) -> None:
         """Take a stream out of every table, with all it keeps."""
         stream.over = True
+        self._set_window(stream, 0)
         del self.streams[stream.id]
         self._place(stream, None)
         self._blocked.pop(stream.id, None)
         self._late.pop(stream.id, None)
+        self._waiting.pop(stream.id, None)
         self._asking.pop(stream.id, None)
         self._asked.pop(stream.id, None)
         if stream.retained:
-            self._senders -= 1
             self.account.release(stream.retained, self._now)
             stream.buffer.release(stream.buffer.end)
         while stream.datagrams:

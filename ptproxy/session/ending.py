@@ -31,7 +31,7 @@ class Ending(Sending):
             self._consume_over(stream, stream.granted - stream.read)
             return
         self._granted_unread -= stream.granted - stream.read
-        stream.window = 0
+        self._set_window(stream, 0)
         stream.read = stream.granted
 
     def _bury(self, number: int, reason: Reason, carrier: int | None, now: float) -> None:
@@ -149,15 +149,16 @@ class Ending(Sending):
         """R11: keep ``data`` until it is acknowledged; see ``Stream.send_data``."""
         if stream.final is not None or stream.is_association:
             raise LocalProtocolError("bytes after send_eof, or on an association")
+        self._now = now
         buffer = stream.buffer
-        if buffer.start == buffer.end:
-            self._senders += 1
-            if not self.account.retained:
-                self._arm(now + self.limits.pressure_time)
+        if not self.account.retained:
+            self._arm(now + self.limits.pressure_time)
         buffer.append(data)
         self.account.keep(len(data), now)
         if stream.queue is None:
             self._wake(stream, now)
+        if buffer.end > stream.limit:
+            self._await(stream)
 
     def send_stream_eof(self, stream: Stream, now: float) -> None:
         """R4: the final offset is known now; see ``Stream.send_eof``."""

@@ -131,6 +131,7 @@ class Receiving(Ending):
         """Bytes from an acceptor tell as much as OPENED, when a dead carrier took that with it."""
         if stream.local:
             stream.accepted = True
+            self._waiting.pop(stream.id, None)
             self._events.append(StreamAccepted(stream))
 
     def _receive_eof(self, carrier: Carrier, frame: Frame, now: float) -> None:

@@ -55,6 +55,7 @@ class Sending(Credit):
         if carrier.closed:
             out.extend(map(frames.closed, carrier.closed))
             carrier.closed.clear()
+            self._probe(carrier, now)
         if carrier.goaways:
             out.extend(map(frames.goaway, carrier.goaways))
             carrier.goaways.clear()
@@ -121,7 +122,7 @@ class Sending(Credit):
             tombstone = self.tombstones[number]
             tombstone.said |= carrier.bit
             tombstone.said_at = now
-            self._arm_net(now + self.limits.safety_net)
+            self._watch(carrier, now)
             out.append(frames.reset(number, tombstone.code))
             size += 9
         if carrier.gones and size < budget:
@@ -134,7 +135,6 @@ class Sending(Credit):
 
     def _say_windows(self, carrier: Carrier, out: list[Buffer], budget: int, now: float) -> int:
         """R7, R9: OPENED and WINDOW."""
-        del now
         size = 0
         for number in list(carrier.openeds):
             if size >= budget:
@@ -150,6 +150,7 @@ class Sending(Credit):
             stream = self.streams[number]
             out.append(frames.window(number, *self._window_to_say(stream, carrier)))
             size += 24
+            self._probe(carrier, now)
             if stream.finished:
                 self._forget_if_over(stream)
         return size
@@ -205,6 +206,8 @@ class Sending(Credit):
             sent += payload
             stream.sent = sent
             size += 16 + payload
+        if sent == stream.limit and sent < buffer.end:
+            self._await(stream)
         if sent == stream.final:
             out.append(frames.eof(stream.id, sent))
             size += 16
@@ -238,12 +241,14 @@ class Sending(Credit):
         )
         flags = ASSOCIATION if stream.is_association else 0
         limit = self._grant(stream)
-        out.append(frames.open_header(stream.id, stream.generation, flags, limit, stream.target, size=size))
+        out.append(frames.open_header(stream.id, stream.generation, flags, limit, stream.target, size))
         length = len(out[-1]) + size
         if size:
             stream.buffer.copy_to(out, 0, size)
             stream.sent = size
         stream.open_sent = stream.open_left = True
+        if not stream.accepted:
+            self._await(stream)
         return length
 
     def _say_datagrams(self, stream: Stream, out: list[Buffer], budget: int) -> int:
@@ -261,6 +266,9 @@ class Sending(Credit):
         if stream.id not in carrier.outstanding:
             carrier.outstanding[stream.id] = now
             self._watch(carrier, now)
+
+    def _probe(self, carrier: Carrier, now: float) -> None:
+        """R20: a WINDOW or CLOSED left on ``carrier``; nothing will acknowledge it."""
 
     def _watch(self, carrier: Carrier, now: float) -> None:
         """R20: time begins to count on ``carrier``."""

@@ -120,9 +120,15 @@ class Session(Receiving):
         self.account.adrift = False
         if self._goaway_sent:
             self._owe_goaway(carrier, 0)
+        healthy = [c for c in self.carriers.values() if not c.suspect]
         for tombstone in self.tombstones.values():
-            if not tombstone.said and not any(tombstone.id in c.resets for c in self.carriers.values()):
+            tombstone.nudged = False
+            if not any(tombstone.said & c.bit or tombstone.id in c.resets for c in healthy):
                 self._owe_reset(tombstone, number)
+        for stream in self.streams.values():
+            if stream.nudges:
+                stream.nudges = 0
+                self._arm_net(now + self.limits.safety_net)
         return carrier
 
     def carrier_lost(self, number: int, now: float) -> list[Event]:
@@ -213,19 +219,33 @@ class Session(Receiving):
         patience = self.limits.safety_net
         for carrier in list(self.carriers.values()):
             for number, since in list(carrier.outstanding.items()):
-                if now - since < patience:
+                stream = self.streams[number]
+                if stream.nudges >= len(self.carriers):
+                    continue  # every carrier has been tried: only a new one can help
+                if since + patience > now:
                     self._arm_net(since + patience)
                     break
-                del carrier.outstanding[number]
-                carrier.outstanding[number] = now
-                self._arm_net(now + patience)
-                self._nudge(self.streams[number], carrier, now)
+                stream.nudges += 1
+                self._nudge(stream, carrier, now)
+        for number, until in list(self._waiting.items()):
+            if until <= now:
+                stream = self.streams[number]
+                stream.patience = min(2 * stream.patience, 1024)
+                self._waiting[number] = now + stream.patience * patience
+                self._inquire(stream)
+            self._arm_net(self._waiting[number])
         for tombstone in self.tombstones.values():
-            if tombstone.said:
-                if now - tombstone.said_at >= patience:
-                    tombstone.said_at = now
-                    self._owe_reset(tombstone)
-                self._arm_net(tombstone.said_at + patience)
+            if tombstone.said and not tombstone.nudged:
+                if tombstone.said_at + patience > now:
+                    self._arm_net(tombstone.said_at + patience)
+                else:
+                    tombstone.nudged = True
+                    for carrier in self.carriers.values():
+                        self._owe_reset(tombstone, carrier.number)
+
+    def _inquire(self, stream: Stream) -> None:
+        """R20: ask the peer to say OPENED and WINDOW once more; each time the wait doubles."""
+        raise NotImplementedError
 
     def _nudge(self, stream: Stream, carrier: Carrier, now: float) -> None:
         """R20: BIND (client) or ASK (bridge) once more."""

@@ -37,15 +37,16 @@ class SessionState:
         self._seen = Intervals(limits.max_intervals)  # the peer's ids, halved
         self._dead = Intervals(limits.max_intervals)  # carrier numbers given up (R2)
         self._free_bits = [1 << i for i in reversed(range(limits.max_carriers))]
-        self._senders = 0  # streams that retain anything
         self._blocked: dict[int, Stream] = {}  # waiting for the session's share to grow
         self._granted_unread = 0  # sum of granted - read (R22)
+        self._windows = 0  # sum of what live streams are granted anew whenever all is read (R22)
         self._unread_over = 0  # streams that are over and not read to their end
         self._goaway_sent = False
         self._goaway_received = False
         self._deadline = inf
         self._net_at = inf  # when the safety net is looked at next (R20)
         self._late: dict[int, float] = {}  # streams with a debt, and when it is due at latest (R8)
+        self._waiting: dict[int, float] = {}  # streams that wait for OPENED or credit, and until when (R20)
         self._asking: dict[int, None] = {}  # bridge: streams that wait to be asked for (R14)
         self._asked: dict[int, tuple[int, float]] = {}  # bridge: where and when each was asked for
         self._events: list[Event] = []  # the events of the call that is running
@@ -130,6 +131,8 @@ class SessionState:
         stream.held = False
         if not stream.open_acknowledged:
             stream.open_sent = False
+        for carrier in self.carriers.values():
+            carrier.outstanding.pop(stream.id, None)
 
     # ---- who wants to send (R27) -------------------------------------------------------------
 

@@ -51,11 +51,13 @@ class Stream:
         "is_association",
         "limit",
         "local",
+        "nudges",
         "open_acknowledged",
         "open_left",
         "open_sent",
         "over",
         "owner",
+        "patience",
         "peer_final",
         "queue",
         "read",
@@ -91,6 +93,10 @@ class Stream:
         """Sending waits for the bridge's WINDOW on the new carrier (R12)."""
         self.binds = 0
         """Carriers (bits) on which a BIND is owed."""
+        self.nudges = 0
+        """How often the safety net has spoken since the last progress (R20)."""
+        self.patience = 1
+        """By how much the wait for OPENED or credit has grown."""
         self.ask_due: float | None = None
         """Bridge: when to ask for a BIND; None: it need not (R14)."""
 
@@ -206,11 +212,13 @@ class Stream:
 class Tombstone:
     """A stream that this side has reset and whose GONE has not come (R16)."""
 
-    __slots__ = ("code", "id", "said", "said_at")
+    __slots__ = ("code", "id", "nudged", "said", "said_at")
 
     def __init__(self, number: int, code: int, now: float) -> None:
         self.id = number
         self.code = code
+        self.nudged = False
+        """The safety net has spoken (R20)."""
         self.said = 0
         """Live carriers (bits) on which RESET was said."""
         self.said_at = now

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from ptproxy.auth.access import Admission
+from ptproxy.auth.access_record import Identity
 from ptproxy.auth.binding import Binding
 from ptproxy.auth.credentials import StaticKey, encode_key
 from ptproxy.auth.opening import Answer, BridgeOpening, PeerHello, Verdict
@@ -57,8 +58,11 @@ class Access(Protocol):
     def decide(self, public: bytes, token: bytes, unix_now: float) -> Admission:
         """Whether this key (with this token) may come in; raises AuthenticationError."""
 
-    def spend(self, admission: Admission, unix_now: float) -> object:
-        """The opening was confirmed: enrol and use up the token; raises AuthenticationError."""
+    def spend(self, admission: Admission, unix_now: float) -> Identity | None:
+        """The opening was confirmed: enrol and use up the token; raises AuthenticationError.
+
+        Returns the identity as it is known from now on, None for an unknown key of an open bridge.
+        """
 
     def check(self, public: bytes, unix_now: float) -> None:
         """Whether a known identity is still welcome; raises AuthenticationError."""
@@ -100,15 +104,15 @@ class BridgeTunnel(Tunnel):
     """One client's session at the bridge."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, session: BridgeSession, session_id: bytes, admission: Admission,
-        exit_: Exit, over: Callable[[BridgeTunnel], None], carrier_over: Callable[[Carrier], None], linger: float,
+        self, loop: asyncio.AbstractEventLoop, session: BridgeSession, session_id: bytes, public: bytes,
+        name: str, exit_: Exit, over: Callable[[BridgeTunnel], None], carrier_over: Callable[[Carrier], None], linger: float,
         verify_every: float = VERIFY_EVERY,
     ) -> None:  # fmt: skip
         super().__init__(session, loop)
         self.bridge_session = session
         self.session_id = session_id
-        self.public = admission.public
-        self.peer = admission.name or encode_key(admission.public)[:8]
+        self.public = public
+        self.peer = name or encode_key(public)[:8]
         self.verified: dict[int, BridgeCarrierState] = {}
         self.verify_every = verify_every
         self._exit = exit_
@@ -155,9 +159,10 @@ class BridgeTunnel(Tunnel):
             self._linger_timer = self.loop.call_later(self._linger, self.close, Reason.CONNECTION_LOST)
 
     def close(self, reason: Reason = Reason.SHUTDOWN) -> None:
-        """The session is over."""
+        """The session is over; a client that still listens is told why, stream by stream."""
         if not self.closed:
             carriers = list(self.carriers.values())
+            self.farewell(reason)
             super().close(reason)
             if self._linger_timer is not None:
                 self._linger_timer.cancel()
@@ -314,10 +319,11 @@ class Bridge:
         """CONFIRM verified: only now is anything acted on (R26)."""
         answer, carrier = opened.answer, opened.carrier
         try:
-            self.settings.access.spend(opened.admission, time.time())
+            identity = self.settings.access.spend(opened.admission, time.time())
         except AuthenticationError as error:
             carrier.end(str(error))
             return
+        name = identity.name if identity is not None else ""
         tunnel = self.sessions.get(answer.session_id)
         if tunnel is None:
             if answer.verdict is Verdict.ATTACHED:
@@ -325,7 +331,7 @@ class Bridge:
                 return
             session = BridgeSession(self.settings.limits, self.settings.retention, self.loop.time())
             tunnel = BridgeTunnel(
-                self.loop, session, answer.session_id, opened.admission, self._exit,
+                self.loop, session, answer.session_id, opened.peer.client_public, name, self._exit,
                 self._session_over, self.gate.forget, self.settings.linger,
             )  # fmt: skip
             self.sessions[answer.session_id] = tunnel
@@ -341,4 +347,4 @@ class Bridge:
         for tunnel in list(self.sessions.values()):
             if tunnel.verified:
                 tunnel.verify_due(now)
-        self.access_changed()
+        self.access_changed()  # an identity may also have expired

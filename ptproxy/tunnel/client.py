@@ -66,7 +66,7 @@ class ClientCarrier(Carrier):
     """A carrier that the client dialled, with its own connections."""
 
     __slots__ = (
-        "_joins", "_route", "_tls", "answered", "client_codec", "on_answer", "opening", "rate", "sampled_at",
+        "_joins", "_opened", "_route", "_tls", "answered", "client_codec", "on_answer", "opening", "rate", "sampled_at",
         "sampled_bytes", "verification",
     )  # fmt: skip
 
@@ -92,6 +92,7 @@ class ClientCarrier(Carrier):
         self._route = route
         self._tls = tls
         self._joins: set[asyncio.Task[None]] = set()
+        self._opened: list[Connection] = []
 
     # ---- connections -----------------------------------------------------------------------------
 
@@ -100,6 +101,8 @@ class ClientCarrier(Carrier):
         link = self.client_codec.open_link()
         connection.link = link
         connection.owner = self
+        self._opened = [known for known in self._opened if not known.transport.is_closing()]
+        self._opened.append(connection)
         self.connections[link] = connection
         connection.flush()
 
@@ -153,6 +156,12 @@ class ClientCarrier(Carrier):
             task.cancel()
         for connection in list(self.connections.values()):
             connection.drop()
+
+    def abort_connections(self) -> None:
+        """Drop what is still closing."""
+        self.drop_connections()
+        for connection in self._opened:
+            connection.abort()
 
     # ---- the opening -----------------------------------------------------------------------------
 

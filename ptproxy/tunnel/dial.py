@@ -36,6 +36,8 @@ SAMPLE: Final = 0.5
 """Seconds over which a carrier's rate is taken, at least."""
 SPARE_IDLE: Final = 60.0
 """Seconds after which a carrier beyond the first that carries no stream is closed."""
+CLIENT_LINGER: Final = 6 * 3600.0
+"""Seconds that streams wait for a carrier before they are given up: a laptop sleeps for hours."""
 DRAIN_CHECK: Final = 0.05
 """Seconds between looks whether the streams have ended, while stopping."""
 
@@ -97,6 +99,7 @@ class TunnelDialer:
         self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._retired: list[ClientTunnel] = []
+        self._without_since: float | None = None
         self.last_error = ""
         self.tunnel = self._fresh_tunnel()
 
@@ -123,11 +126,14 @@ class TunnelDialer:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+        carriers = []
         for tunnel in (*self._retired, self.tunnel):
-            carriers = list(tunnel.carriers.values())
+            carriers += list(tunnel.carriers.values())
             tunnel.close(Reason.SHUTDOWN)
-            for carrier in carriers:
-                carrier.drop_connections()
+        await asyncio.sleep(DRAIN_CHECK)  # the farewells leave
+        for carrier in carriers:
+            assert isinstance(carrier, ClientCarrier)  # noqa: S101
+            carrier.abort_connections()
         await asyncio.sleep(0)
 
     def _open_streams(self) -> int:
@@ -275,6 +281,7 @@ class TunnelDialer:
         while True:
             await asyncio.sleep(SPARE_IDLE / 2)
             tunnel = self.tunnel
+            self._give_up_waiting(tunnel)
             used = {stream.carrier for stream in tunnel.session.streams.values()}
             for carrier in list(tunnel.carriers.values())[1:]:
                 if carrier.number not in used and _rate(carrier, tunnel.now()) < 1.0:
@@ -286,6 +293,17 @@ class TunnelDialer:
                     retired.close()
 
 
+
+
+    def _give_up_waiting(self, tunnel: ClientTunnel) -> None:
+        """Streams that have waited for a carrier too long are over."""
+        if tunnel.carriers or not tunnel.session.streams:
+            self._without_since = None
+        elif self._without_since is None:
+            self._without_since = tunnel.now()
+        elif tunnel.now() - self._without_since > CLIENT_LINGER:
+            log.warning("no carrier for too long; open streams are given up")
+            tunnel.close(Reason.TUNNEL_DOWN)
 
 
 def _rate(carrier: object, now: float) -> float:

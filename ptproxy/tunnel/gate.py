@@ -76,6 +76,13 @@ class Arrival(Connection):
         """An undecided connection that ends was nobody's."""
         return None if self.received is not None else super().eof_received()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed for good."""
+        super().connection_lost(exc)
+        gate = self.owner
+        assert isinstance(gate, Gate)  # noqa: S101
+        gate.closed(self)
+
 
 class Gate:
     """Decides whose each connection is, and answers openings; owns the codecs' connections."""
@@ -120,7 +127,11 @@ class Gate:
         for carrier in list(self.carriers.values()):
             carrier.end("bridge stopping")
         for connection in list(self._open):
-            connection.drop()
+            connection.abort()
+
+    def closed(self, connection: Connection) -> None:
+        """The connection's transport is gone."""
+        self._open.discard(connection)
 
     # ---- undecided ---------------------------------------------------------------------------------
 
@@ -294,8 +305,7 @@ class Gate:
         connection.drop()
 
     def connection_ended(self, connection: Connection) -> None:
-        """A connection is closed."""
-        self._open.discard(connection)
+        """A connection is at its end (its transport may still be closing)."""
         if isinstance(connection, Arrival):
             self._undecided.discard(connection)
             if connection.timer is not None:

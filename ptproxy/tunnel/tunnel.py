@@ -180,6 +180,18 @@ class Tunnel:
             self.carrier_ended(carrier)
             self.schedule()
 
+    def farewell(self, reason: Reason) -> None:
+        """Reset every stream for ``reason`` and say that no more are wanted, as far as it leaves at once."""
+        now = self.now()
+        for stream in list(self.session.streams.values()):
+            owner, stream.owner = stream.owner, None
+            stream.reset(reason, now)
+            if owner is not None:
+                owner.lost(reason)
+        self.session.send_goaway(None)
+        for carrier in list(self.carriers.values()):
+            carrier.pump()
+
     def close(self, reason: Reason = Reason.SHUTDOWN) -> None:
         """End every stream (told ``reason``) and close every carrier."""
         if self.closed:

@@ -217,6 +217,17 @@ def test_points_of_low_order_are_refused(point):
         Initiator(IK, b"", KeyPair(INITIATOR_PRIVATE), point).write_message(b"", Random(1))
 
 
+def test_a_zero_result_is_refused_whatever_the_library_thinks_of_it():
+    class Careless:
+        def exchange(self, public):
+            return bytes(32)
+
+    key = KeyPair(INITIATOR_PRIVATE)
+    key._private = Careless()
+    with pytest.raises(AuthenticationError, match="not usable"):
+        key.exchange(KeyPair(RESPONDER_PRIVATE).public)
+
+
 def test_another_prologue_or_key_is_refused():
     message = pair(IK, b"one")[0].write_message(b"", Random(1))
     with pytest.raises(AuthenticationError):

@@ -1,4 +1,4 @@
-"""The http codec through a real nginx as reverse proxy, default buffering, with a rim of asyncio just large enough."""
+"""The http codec through a real nginx as reverse proxy with its default buffering; a small rim of asyncio."""
 
 from __future__ import annotations
 
@@ -56,6 +56,10 @@ DEAF_POOLED = (POOLED[0], POOLED[1] + " proxy_ignore_headers X-Accel-Buffering;"
 
 def nginx_program():
     return shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "nginx"
+
+
+def start_nginx(folder, config):
+    return subprocess.Popen([nginx_program(), "-p", folder, "-c", config], stderr=subprocess.DEVNULL)
 
 
 class Wire(asyncio.Protocol):
@@ -231,7 +235,7 @@ async def through_nginx(folder: Path, pool: str, location: str, options=None):
     await probe.wait_closed()
     config = folder / "nginx.conf"
     config.write_text(CONFIG.format(folder=folder, pool=pool, location=location, port=port))
-    nginx = subprocess.Popen([nginx_program(), "-p", folder, "-c", config], stderr=subprocess.DEVNULL)
+    nginx = start_nginx(folder, config)
     try:
         async with asyncio.timeout(20):
             while True:
@@ -297,8 +301,11 @@ def test_streams_through_nginx(tmp_path, setup):
 
 
 @pytest.mark.program("nginx")
-@pytest.mark.parametrize("setup", [DEAF, DEAF_POOLED], ids=["default", "keepalive"])
-@pytest.mark.parametrize("options", [{}, {"download": "poll"}], ids=["found out", "told"])
+@pytest.mark.parametrize(
+    ("setup", "options"),
+    [(DEAF, {}), (DEAF, {"download": "poll"}), (DEAF_POOLED, {"download": "poll"})],
+    ids=["found out", "told", "told, keepalive"],
+)
 def test_polls_through_an_nginx_that_buffers(tmp_path, setup, options):
     async def main():
         async with through_nginx(tmp_path, *setup, options) as (client, bridge):

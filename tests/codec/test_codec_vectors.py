@@ -1,4 +1,4 @@
-"""``tests/vectors/codec.json``: what PROTOCOL.md says, as bytes that another implementation can check itself with.
+"""``tests/vectors/codec.json``: PROTOCOL.md as bytes, for other implementations to check themselves.
 
 Written anew (after a deliberate change of the wire format) by
 ``python tests/codec/test_codec_vectors.py``.
@@ -23,14 +23,14 @@ from ptproxy.codec.random_records import keystream
 FILE = Path(__file__).parent.parent / "vectors" / "codec.json"
 SETTINGS = CodecSettings("example.org", "/news/live")
 OPENING = bytes(range(200))
-UP = [b"CONFIRM", b"\0" * 130, bytes(range(256)) * 20]
-DOWN = [b"message 2", b"", bytes(range(255, -1, -1)) * 300]
+UP = [b"CONFIRM", b"\0" * 130, bytes(range(256)) * 2]
+DOWN = [b"message 2", b"", bytes(range(255, -1, -1)) * 3]
 NOTES = {
     "cookie": "names by host and path; openings as Cookie header values",
-    "websocket": "up and down are the whole connection: the upgrade, one message for each payload, the client's close "
-    "and its answer. {user-agent} stands for the User-Agent, which depends on the platform.",
-    "random": "up and down are the whole connection: the opening, one record or more for each payload, the client's "
-    "end record. tag and words are the keystream's first bytes.",
+    "websocket": "the whole connection: the upgrade, one message for each payload, the client's close, "
+    "the answer; {user-agent} stands for the User-Agent, which depends on the platform",
+    "random": "the whole connection: the opening, one record for each payload, the client's end record; "
+    "tag and words are the keystream's first bytes",
 }
 
 

@@ -37,15 +37,15 @@ def run(kind: str, monkeypatch: pytest.MonkeyPatch, main: Callable[[], Awaitable
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    with asyncio.Runner(loop_factory=loop_factory(kind.split()[0])) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(kind.partition(" ")[0])) as runner:
         runner.run(watched())
     gc.collect()
-    assert errors == []
+    assert not errors, errors
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110  (what is waited for has no event)
         await asyncio.sleep(0.005)
 
 
@@ -127,7 +127,7 @@ async def serving(handler, host: str = "127.0.0.1"):
         yield server.sockets[0].getsockname()[:2]
     finally:
         server.close()
-        while tasks:
+        while tasks:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         await server.wait_closed()
 
@@ -165,7 +165,11 @@ class Program:
     async def connect(cls, address: tuple[str, int]) -> Program:
         sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
         return cls(sock)
 
     async def send(self, data: bytes) -> None:
@@ -174,7 +178,9 @@ class Program:
     async def read(self, size: int) -> bytes:
         """Exactly ``size`` bytes, fewer only at the end."""
         data = bytearray()
-        while len(data) < size and (piece := await self._loop.sock_recv(self.sock, min(size - len(data), 1 << 18))):
+        while len(data) < size and (
+            piece := await self._loop.sock_recv(self.sock, min(size - len(data), 1 << 18))
+        ):
             data += piece
         return bytes(data)
 

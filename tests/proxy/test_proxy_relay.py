@@ -163,6 +163,10 @@ class FakeStream(asyncio.Transport):
         self.closing = True
         self.did.append("close")
 
+    def abort(self) -> None:
+        self.closing = True
+        self.did.append("abort")
+
     def reset(self, reason: Reason) -> None:
         self.closing = True
         self.did.append(reason)
@@ -223,5 +227,20 @@ def test_flow_and_ends_reach_the_other_side() -> None:
         end.resume_writing()
     assert remote.transport.did[-1] == local.transport.did[-1] == "close"
     local.connection_lost(None)
+    remote.connection_lost(None)
+    assert ended == [True]
+
+
+def test_half_close_of_a_connection_that_is_reset_already() -> None:
+    local, remote, ended = fakes()
+
+    def refuse() -> None:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    local.transport.write_eof = refuse
+    assert remote.eof_received() is True
+    assert local.transport.did == ["abort"]
+    local.connection_lost(None)
+    assert remote.transport.did == [Reason.CANCELLED]
     remote.connection_lost(None)
     assert ended == [True]

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from walk_carriers import Figures, Pipe
+from walk_hostile import FRAMES, attack
 from walk_oracle import (
     BudgetExceeded,
     End,
@@ -28,7 +29,6 @@ from walk_oracle import (
     Pair,
     RetentionPinned,
     SessionBroken,
-    Side,
 )
 from walk_streams import Streams
 
@@ -42,21 +42,21 @@ PUMPS = 2000
 """Exchanges without a deadline between that may happen at rest."""
 
 WEIGHTS: dict[str, float] = {
-    "exchange": 10,
-    "drain": 16,
-    "deliver": 22,
-    "write": 16,
-    "consume": 8,
+    "exchange": 14,
+    "drain": 18,
+    "deliver": 24,
+    "write": 20,
+    "consume": 10,
     "time": 5,
     "open": 4,
-    "accept": 4,
+    "accept": 5,
     "eof": 3,
     "reset": 1,
-    "cut": 2,
-    "notice": 2,
-    "mistake": 1,
-    "dial": 4,
-    "attach": 5,
+    "cut": 4,
+    "notice": 4,
+    "mistake": 1.5,
+    "dial": 5,
+    "attach": 6,
     "move": 3,
     "leave": 2,
     "goaway": 0.3,
@@ -77,6 +77,8 @@ class Walk(Streams):
         try:
             self.walk()
             self.rest()
+            if self.hostile:
+                self.attack()
         except Fault:
             raise
         except Exception as error:
@@ -91,11 +93,12 @@ class Walk(Streams):
         for name, weight in WEIGHTS.items():
             steps.append(getattr(self, name))
             weights.append(weight * FACTORS[int(draw() * 5)])
+        self.hostile = draw() < 0.15
         if self.restarts:
             weights[-1] = 1.5
         if draw() < 0.9:
             self.attach_one(self.dial_one())
-        for step in rng.choices(steps, weights, k=rng.randrange(30, 150)):
+        for step in rng.choices(steps, weights, k=rng.randrange(30, 200)):
             step()
         self.check_budget()
 
@@ -110,8 +113,6 @@ class Walk(Streams):
         for side in self.sides:
             for end in list(side.ends.values()):
                 self.revive(end)
-            for end in side.leftover:
-                self.consume_one(end, end.delivered - end.consumed)
         self.settle_reading()
         self.judge_living()
         for side in self.sides:
@@ -121,11 +122,14 @@ class Walk(Streams):
                         self.reset_one(end)
                 else:
                     self.eof_one(end)
-        self.settle()
+        self.settle_reading()
         self.judge()
 
     def connect(self) -> None:
-        """Dials end, cuts are noticed by some and never by others, and one carrier works."""
+        """Dials end, cuts are noticed by some and never by others, and one carrier works.
+
+        Without R20's timers (a strict walk) the client notices every cut; the bridge may never.
+        """
         for pipe in list(self.pipes.values()):
             if pipe.client == "dialling":
                 if pipe.open:
@@ -136,7 +140,7 @@ class Walk(Streams):
             self.arrive(pipe)
             if not pipe.open:
                 for side in self.sides:
-                    if self.draw() < 0.5:
+                    if self.draw() < 0.5 or (self.strict and side is self.client):
                         self.lose(pipe, side)
         if not any(self.works(pipe) for pipe in self.pipes.values()):
             self.connect_one()
@@ -147,11 +151,12 @@ class Walk(Streams):
             pipe.open and pipe.client == pipe.bridge == "attached" and pipe.number not in self.client.leaving
         )
 
-    def connect_one(self) -> None:
+    def connect_one(self) -> Pipe:
         """The client dials, and both ends attach."""
         pipe = self.dial_one()
         self.attach_one(pipe)
         self.arrive(pipe)
+        return pipe
 
     def settle(self) -> None:
         """Exchange everything and let time pass until nobody has anything left to say."""
@@ -205,12 +210,32 @@ class Walk(Streams):
         """Come to silence while everybody reads all there is."""
         for _ in range(ROUNDS):
             self.settle()
-            unread = [end for side in self.sides for end in side.ends.values() if end.delivered > end.consumed]
+            ends = [end for side in self.sides for end in (*side.ends.values(), *side.leftover)]
+            unread = [end for end in ends if end.delivered > end.consumed]
             if not unread:
                 return
             for end in unread:
                 self.consume_one(end, end.delivered - end.consumed)
         raise NoSilence(f"unread bytes after {ROUNDS} rounds: {unread}")
+
+    def attack(self) -> None:
+        """One more stream is opened, and one side says of it what must not be said."""
+        opener = self.sides[self.draw() < 0.5]
+        if opener.goaway_said or opener.goaway_heard:
+            return
+        working = [pipe for pipe in self.pipes.values() if self.works(pipe)]
+        if not working:
+            working = [self.connect_one()]
+        end = self.open_one(opener, 2)
+        assert end is not None
+        self.settle()
+        victim = self.sides[self.draw() < 0.5]
+        target = end.pair.opener if victim is opener else end.pair.acceptor
+        if target is None or target.over:
+            raise NeverArrived(f"{end!r}: was never dialled")
+        index = int(self.draw() * len(FRAMES))
+        self.log(f"{victim.name} is told {FRAMES[index].__name__} on {working[0].number}")
+        attack(victim.session, working[0].number, target.stream, self.now, index)
 
     # -- judgement -------------------------------------------------------------------
 
@@ -222,8 +247,9 @@ class Walk(Streams):
                 continue
             for end, other in ((opener, acceptor), (acceptor, opener)):
                 buffer = end.stream.buffer
-                if buffer.start != other.delivered or (buffer.end > buffer.start and end.stream.limit > buffer.start):
-                    raise RetentionPinned(f"{end!r}: {buffer.start} acknowledged of {other.delivered} delivered")
+                allowed = buffer.end > buffer.start and end.stream.limit > buffer.start
+                if allowed or buffer.start != other.delivered:
+                    raise RetentionPinned(f"{end!r}: {buffer.start} acknowledged of {other.delivered}")
 
     def check_budget(self) -> None:
         """Retained bytes and granted credit are what the streams say, and inside the limits (R21, R22)."""
@@ -233,9 +259,10 @@ class Walk(Streams):
             datagrams = sum(stream.datagram_bytes for stream in streams)
             retained = sum(stream.retained for stream in streams) + datagrams
             if retained != session.account.retained:
-                raise BudgetExceeded(f"{side.name}: accounts say {session.account.retained} for {retained} retained")
+                raise BudgetExceeded(f"{side.name}: account of {session.account.retained} for {retained}")
             first = sum(end.first for end in side.ends.values())
-            if self.all_polite and not self.resting and retained > max(self.retention, self.floor) + datagrams + first:
+            budget = max(self.retention, self.floor) + datagrams + first
+            if self.all_polite and not self.resting and retained > budget:
                 raise BudgetExceeded(f"{side.name}: {retained} bytes retained")
             unread = sum(stream.granted - stream.read for stream in streams if stream.id in side.ends)
             most = self.limits.receive_budget + len(streams) * self.limits.initial_window
@@ -265,7 +292,9 @@ class Walk(Streams):
                 raise LeftBehind(f"{side.name}: {side.session.streams} idle={side.session.idle}")
             session = side.session
             if session.account.retained or session._granted_unread or session._unread_over:
-                raise LeftBehind(f"{side.name}: {session.account.retained} retained, {session._granted_unread} granted")
+                raise LeftBehind(
+                    f"{side.name}: {session.account.retained} retained, {session._granted_unread} granted"
+                )
         for pair in self.pairs.values():
             self.judge_pair(pair)
 

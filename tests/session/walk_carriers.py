@@ -15,11 +15,14 @@ from ptproxy.session.frames import HEADER, FrameParser
 FRAME_NAMES = {value: name for name, value in vars(frames).items() if name.isupper() and type(value) is int}
 FRAME_NAMES.update({frames.OPEN: "OPEN", frames.DATA: "DATA", frames.PONG: "PONG"})
 
+NEVER = 1e9
+"""Seconds beyond every walk."""
+
 CARRIERS = 3
 """The client dials no further one while so many are alive, unless one is suspected."""
 
 
-def tiny_limits(rng: random.Random, pressing: bool) -> tuple[Limits, int, int]:
+def tiny_limits(rng: random.Random, pressing: bool, strict: bool) -> tuple[Limits, int, int]:
     """Limits of a few bytes; the total and the floor of a retention budget to match."""
     window = rng.choice((3, 6, 6, 12))
     limits = Limits(
@@ -36,7 +39,9 @@ def tiny_limits(rng: random.Random, pressing: bool) -> tuple[Limits, int, int]:
         interactive_bytes=10,
         budget_poll=3.0,
         ask_delay=rng.choice((0.0, 0.05)),
-        pressure_time=20.0 if pressing else 1e9,
+        pressure_time=20.0 if pressing else NEVER,
+        suspect_after=NEVER if strict else 1.0,
+        safety_net=NEVER if strict else 10.0,
     )
     return limits, rng.choice((8, 30, 300)), 4
 
@@ -54,8 +59,8 @@ def describe(data: bytes) -> str:
     """Frames for the trace."""
     parts = []
     for kind, *fields in FrameParser().receive_data(data):
-        name = FRAME_NAMES[kind]
-        parts.append(f"{name}({', '.join(str(f.nbytes if isinstance(f, memoryview) else f) for f in fields)})")
+        shown = ", ".join(str(f.nbytes if isinstance(f, memoryview) else f) for f in fields)
+        parts.append(f"{FRAME_NAMES[kind]}({shown})")
     return " ".join(parts)
 
 
@@ -93,8 +98,9 @@ class Carriers:
         self.rng = rng = random.Random(seed)
         self.draw = rng.random
         self.now = 0.0
+        self.strict = rng.random() < 0.6  # no timer repeats anything: the other rules must do
         self.pressing = rng.random() < 0.05  # a full budget resets sessions (R21)
-        self.limits, self.retention, self.floor = tiny_limits(rng, self.pressing)
+        self.limits, self.retention, self.floor = tiny_limits(rng, self.pressing, self.strict)
         self.incarnation = 0  # how often the bridge was restarted
         self.known = 0  # the incarnation that the client's session belongs to
         self.lost = False  # the client is being told that its session is lost

@@ -102,9 +102,25 @@ class End:
     """One application's end of a stream: what it did and what it was told."""
 
     __slots__ = (
-        "accepted", "base_in", "base_out", "consumed", "delivered", "eof_sent", "eof_told", "first", "index", "over",
-        "pair", "polite", "reason", "side", "stalled", "stream", "waiting", "written",
-    )  # fmt: skip
+        "accepted",
+        "base_in",
+        "base_out",
+        "consumed",
+        "delivered",
+        "eof_sent",
+        "eof_told",
+        "first",
+        "index",
+        "over",
+        "pair",
+        "polite",
+        "reason",
+        "side",
+        "stalled",
+        "stream",
+        "waiting",
+        "written",
+    )
 
     def __init__(self, side: Side, stream: Stream, pair: Pair, index: int) -> None:
         self.side = side
@@ -144,9 +160,24 @@ class Side:
     """One session with the applications above it."""
 
     __slots__ = (
-        "carriers_given_up", "ends", "goaway_heard", "goaway_said", "initial", "leaving", "leftover", "most_unread",
-        "name", "parity", "session", "suspected", "told", "trace", "unread", "window", "world",
-    )  # fmt: skip
+        "carriers_given_up",
+        "ends",
+        "goaway_heard",
+        "goaway_said",
+        "initial",
+        "leaving",
+        "leftover",
+        "most_unread",
+        "name",
+        "parity",
+        "session",
+        "suspected",
+        "told",
+        "trace",
+        "unread",
+        "window",
+        "world",
+    )
 
     def __init__(self, name: str, session: Any, world: Any, parity: int) -> None:
         self.name = name
@@ -183,7 +214,9 @@ class Side:
         told = self.told
         for event in batch:
             if self.trace is not None:
-                self.trace(f"    {self.name} told {event}")
+                shown = [getattr(event, name) for name in event.__slots__]
+                shown = [value.nbytes if isinstance(value, memoryview) else value for value in shown]
+                self.trace(f"    {self.name} told {type(event).__name__}{tuple(shown)}")
             told[type(event)](event)
 
     def end_of(self, stream: Stream) -> End:
@@ -257,11 +290,11 @@ class Side:
             end.close("session lost")
             return
         peer = end.peer
-        if event.reason is Reason.LIMIT and self.world.pressing:  # R21: the session itself gave it up
-            if peer is None or peer.over != "reset":
-                end.reason = Reason.LIMIT
-                end.close("reset")
-                return
+        given_up = event.reason is Reason.LIMIT and self.world.pressing  # R21: by the session itself
+        if given_up and (peer is None or peer.over != "reset" or peer.reason is not Reason.LIMIT):
+            end.reason = Reason.LIMIT
+            end.close("reset")
+            return
         if event.reason is Reason.SHUTDOWN and peer is None and self.world.other(self).goaway_said:
             end.close("refused")
             return

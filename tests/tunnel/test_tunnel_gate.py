@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tunnel_live import ECHO, RNG, Collect, live, make_certificate
 
 from ptproxy.auth.access import Access, AccessList
-from ptproxy.auth.credentials import StaticKey
+from ptproxy.auth.credentials import StaticKey, new_token
 from ptproxy.errors import AuthenticationError, DialError, Reason
 from ptproxy.tunnel.client import OpeningRefused
 from ptproxy.tunnel.tls import ClientTrust, bridge_context, check_leaf, client_context, leaf_digest
@@ -50,7 +51,9 @@ def test_strangers_get_the_site_with_all_they_said(run: Any, tmp_path: Any, piec
     async def main() -> None:
         async with live(tmp_path) as bridge:
             assert (await say(bridge.port, *pieces)).startswith(b"HTTP/1.1 404")
-            assert b"".join(bridge.site.received).startswith(b"".join(pieces)[:60_000])
+            [received] = bridge.site.received  # at once where no codec could want more
+            assert received
+            assert b"".join(pieces).startswith(received)
 
     run(main())
 
@@ -101,8 +104,8 @@ def test_single_use_invite(run: Any, tmp_path: Any) -> None:
             access = AccessList(Access.ENROLLED)
             bridge.access = access
             bridge.bridge.settings.access = access
-            invite = access.invite(RNG, 0)
-            token = next(part for part in invite if hasattr(part, "serialize")) if isinstance(invite, tuple) else invite
+            token = new_token(RNG)
+            access.invite(token, "guest")
             with pytest.raises((OpeningRefused, DialError)):
                 await bridge.dialer().start()
             await bridge.client(token=token.secret)
@@ -155,7 +158,7 @@ def test_a_wrong_proof_ends_the_carrier(run: Any, tmp_path: Any) -> None:
             [tunnel] = bridge.bridge.sessions.values()
             [number] = tunnel.carriers
             [carrier] = dialer.tunnel.carriers.values()
-            carrier.verification.prove = lambda challenge: bytes(96)
+            carrier.verification = SimpleNamespace(prove=lambda challenge: bytes(96))
             [state] = tunnel.verified.values()
             state.due = 0.0
             tunnel.verify_due(bridge.loop.time())

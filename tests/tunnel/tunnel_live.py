@@ -196,7 +196,8 @@ class Collect(asyncio.Protocol):
         self.writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost.set_result(exc)
+        if not self.lost.done():
+            self.lost.set_result(exc)
         self._changed.set()
 
     async def until(self, size: int) -> bytes:

@@ -1,0 +1,5 @@
+"""``python -m ptproxy``: the command line."""
+
+from ptproxy.cli.main import main
+
+main()

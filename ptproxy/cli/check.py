@@ -1,0 +1,103 @@
+"""``ptproxy check``, and loading a configuration with every check there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ptproxy.cli.words import FILE
+from ptproxy.codec import codec_table
+from ptproxy.config.load import load
+from ptproxy.config.model import BridgeConfig, ClientConfig, Config
+from ptproxy.config.rules import Conflict
+from ptproxy.errors import ConfigError, StartError
+
+
+def load_checked(path: Path, role: str | None = None) -> Config:
+    """A configuration that can run on this machine, as far as looking at it tells.
+
+    Raises :class:`~ptproxy.errors.ConfigError`.
+    """
+    return load(path, role=role, codecs=tuple(codec_table()), rules=(_egress, _codecs, _tls))
+
+
+def _egress(config: Config) -> Iterator[Conflict]:
+    """The egress rules, read by what applies them."""
+    if not isinstance(config, BridgeConfig):
+        return
+    from ptproxy.proxy.policy import EgressPolicy  # noqa: PLC0415  (a client does without)
+
+    egress = config.egress
+    try:
+        EgressPolicy.parse(allow=egress.allow, deny=egress.deny, ports=egress.ports)
+    except ConfigError as error:
+        for problem in error.problems:
+            field, _, text = problem.partition(": ")
+            name, _, index = field.rstrip("]").partition("[")
+            yield Conflict(f"{name}.{index}" if index else name, text)
+
+
+def _codecs(config: Config) -> Iterator[Conflict]:
+    """Codecs of other packages that cannot be loaded."""
+    table = codec_table()
+    for name in config.codecs:
+        try:
+            table[name]
+        except KeyError:
+            pass  # told already, or the link of a newer bridge names it
+        except StartError as error:
+            yield Conflict("codecs" if isinstance(config, BridgeConfig) else "codec", str(error))
+
+
+def _tls(config: Config) -> Iterator[Conflict]:
+    """Certificates and keys, read by what uses them."""
+    from ptproxy.tunnel.tls import ClientTrust, bridge_context, client_context, leaf_digest  # noqa: PLC0415
+
+    tls = config.tls
+    try:
+        if isinstance(config, ClientConfig):
+            certificate, key = config.tls.client_certificate, config.tls.client_key
+            if certificate is not None and key is not None and _readable(certificate, key):
+                client_context(ClientTrust(config.pin, config.authorities, certificate, key))
+            return
+        tls = config.tls
+        if config.mode == "standalone" and tls.certificate is not None and tls.private_key is not None:
+            if _readable(tls.certificate, tls.private_key):
+                bridge_context(tls.certificate, tls.private_key)
+        elif tls.front_certificate is not None and _readable(tls.front_certificate):
+            leaf_digest(tls.front_certificate)
+    except StartError as error:
+        yield Conflict(_tls_field(config), str(error).removeprefix("tls: "))
+
+
+def _tls_field(config: Config) -> str:
+    if isinstance(config, ClientConfig):
+        return "tls.client_certificate"
+    return "tls.certificate" if config.mode == "standalone" else "tls.front_certificate"
+
+
+def _readable(*paths: Path) -> bool:
+    """Whether the files are there; what is wrong otherwise is told by the configuration's own rules."""
+    try:
+        return all(path.read_bytes().strip() for path in paths)
+    except OSError:
+        return False
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=FILE)
+def check(path: Path) -> None:
+    """Check a configuration without running it.
+
+    Everything that is wrong is told at once, each with its line and what would be right.
+    """
+    config = load_checked(path)
+    listening = ", ".join(str(endpoint) for endpoint in config.listen)
+    if isinstance(config, BridgeConfig):
+        what = f"a {config.mode} bridge for {config.address}, listening on {listening}"
+    else:
+        link = config.bridge
+        what = f"a client of the bridge at {link.host}:{link.port}, listening on {listening}"
+    click.echo(f"{path} is fine: {what}; codecs {', '.join(config.codecs)}")

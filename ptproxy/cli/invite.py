@@ -1,0 +1,212 @@
+"""``ptproxy invite new | list | revoke``: who may enrol at a bridge, also while it runs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from ptproxy.auth.access import Access, AccessList
+from ptproxy.auth.access_record import MAX_NAME, MAX_USES
+from ptproxy.auth.credentials import StaticKey, encode_key, new_token
+from ptproxy.cli import words
+from ptproxy.cli.certificate import pin_for
+from ptproxy.config.keyfile import read_key
+from ptproxy.config.link import Link
+from ptproxy.config.load import load_bridge
+from ptproxy.config.model import BridgeConfig
+from ptproxy.errors import ConfigError, StartError
+from ptproxy.proxy.accounts import DOCUMENT
+from ptproxy.state import Document, Json
+
+SHOWN_ID = 10
+"""Characters of an id or key that lists show: enough to tell a million apart."""
+
+_bridge_folder = click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path))
+
+
+@click.group()
+def invite() -> None:
+    """Invite clients to a bridge, list and revoke them.
+
+    DIR is the bridge's folder, or its configuration file. A running bridge follows at once.
+    """
+
+
+@invite.command()
+@_bridge_folder
+@click.option(
+    "--name",
+    default="client",
+    show_default=True,
+    help="What clients of this invite are called in lists and logs.",
+)
+@click.option(
+    "--uses",
+    type=click.IntRange(1, MAX_USES),
+    default=1,
+    show_default=True,
+    help="How many clients it lets in.",
+)
+@click.option(
+    "--expires",
+    type=words.DURATION,
+    default="7d",
+    show_default=True,
+    help="How long it can be used; or never.",
+)
+@click.option(
+    "--lifetime",
+    type=words.DURATION,
+    default="never",
+    show_default=True,
+    help="How long a client it let in may stay.",
+)
+@click.option("--qr/--no-qr", default=True, help="Whether to draw the link as a QR code.")
+def new(*, folder: Path, name: str, uses: int, expires: float, lifetime: float, qr: bool) -> None:
+    """Make an invite and print its link.
+
+    Only a hash of the invite is kept: the link cannot be shown again.
+    """
+    config = _load(folder)
+    token = new_token(random.SystemRandom())
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise click.UsageError(f"--name has 1 to {MAX_NAME} printable characters")
+    link = _link(config, token.secret if config.access == "enrolled" else b"")
+    if config.access == "enrolled":
+        until = int(time.time() + expires) if expires else None
+
+        def add(access_list: AccessList) -> None:
+            access_list.prune(time.time())
+            access_list.invite(
+                token, name, uses=uses, expires_at=until, lifetime=int(lifetime) if lifetime else None
+            )
+
+        _change(config, add)
+        whom = "one client" if uses == 1 else f"{uses} clients"
+        click.echo(f"Lets in {whom}; can be used until: {words.date(until)}")
+    else:
+        click.echo("The bridge's access is open: this link lets everybody in who has it.")
+    words.print_link(link.serialize(), qr=qr)
+
+
+@invite.command(name="list")
+@_bridge_folder
+def list_(folder: Path) -> None:
+    """List open invites and the clients that are enrolled."""
+    config = _load(folder)
+    access_list = _parse(config, _document(config).read())
+    now = time.time()
+    rows = [("INVITE", "NAME", "USES LEFT", "UNTIL (UTC)")]
+    for each in access_list.invites.values():
+        over = each.uses_left == 0 or (each.expires_at is not None and each.expires_at <= now)
+        until = words.date(each.expires_at) + (" (over)" if over else "")
+        rows.append((each.id[:SHOWN_ID], each.name, str(each.uses_left), until))
+    _table(rows, "no open invites")
+    click.echo()
+    rows = [("CLIENT", "NAME", "SINCE (UTC)", "UNTIL (UTC)")]
+    for identity in access_list.identities.values():
+        until = "revoked" if identity.revoked else words.date(identity.expires_at)
+        rows.append(
+            (encode_key(identity.public)[:SHOWN_ID], identity.name, words.date(identity.enrolled_at), until)
+        )
+    _table(rows, "no clients enrolled")
+
+
+@invite.command()
+@_bridge_folder
+@click.argument("which", metavar="WHICH")
+@click.option("--clients", is_flag=True, help="Also keep out the clients that the invite let in.")
+def revoke(folder: Path, which: str, clients: bool) -> None:
+    """Withdraw an invite, or keep a client out.
+
+    WHICH is a name, or the start of an id, as ptproxy invite list shows them. A client that is
+    kept out loses its connections at once.
+    """
+    config = _load(folder)
+    done: list[str] = []
+
+    def take_away(access_list: AccessList) -> None:
+        invites = [
+            each for each in access_list.invites.values() if each.name == which or _starts(each.id, which)
+        ]
+        ids = {each.id for each in invites}
+        identities = [
+            each
+            for each in access_list.identities.values()
+            if not each.revoked
+            and (
+                each.name == which
+                or _starts(encode_key(each.public), which)
+                or (clients and each.invite in ids)
+            )
+        ]
+        for each in invites:
+            access_list.withdraw(each.id)
+            done.append(f"invite {each.id[:SHOWN_ID]} ({each.name}) is withdrawn")
+        for identity in identities:
+            access_list.revoke(identity.public)
+            done.append(f"client {encode_key(identity.public)[:SHOWN_ID]} ({identity.name}) is kept out")
+        if not done:
+            raise StartError(
+                f"no invite or client matches {which!r}; ptproxy invite list shows what there is"
+            )
+
+    _change(config, take_away)
+    for line in done:
+        click.echo(line)
+
+
+def _starts(text: str, which: str) -> bool:
+    """Whether ``which`` is enough of an id's start to mean it."""
+    return len(which) >= 6 and text.startswith(which)
+
+
+def _load(folder: Path) -> BridgeConfig:
+    """The bridge's configuration in a folder, or in a file."""
+    return load_bridge(folder / "bridge.yaml" if folder.is_dir() else folder)
+
+
+def _link(config: BridgeConfig, token: bytes) -> Link:
+    """A link to this bridge."""
+    tls = config.tls
+    shown = tls.certificate if config.mode == "standalone" else tls.front_certificate
+    pin = pin_for(shown) if shown is not None and tls.binding == "certificate" else None
+    public = StaticKey.parse_private(read_key(config.key)).public
+    return config.link(public, pin, token)
+
+
+def _document(config: BridgeConfig) -> Document:
+    return Document(config.state, DOCUMENT)
+
+
+def _parse(config: BridgeConfig, data: Json | None) -> AccessList:
+    access = Access(config.access)
+    try:
+        return AccessList(access) if data is None else AccessList.from_dict(data, access)
+    except ConfigError as error:
+        raise StartError(f"{_document(config).path}: {error.problems[0]}") from None
+
+
+def _change(config: BridgeConfig, change: Callable[[AccessList], None]) -> None:
+    """Change the list on disk, alone among all processes."""
+
+    def update(data: Json | None) -> Json:
+        access_list = _parse(config, data)
+        change(access_list)
+        return access_list.to_dict()
+
+    _document(config).update(update)
+
+
+def _table(rows: Sequence[tuple[str, ...]], nothing: str) -> None:
+    """Rows in columns, the first being the head."""
+    if len(rows) == 1:
+        click.echo(nothing)
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,120 @@
+"""A client's uploads: the payload that waits, the POSTs it is cut into, those unanswered."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Final
+
+from ptproxy.codec.http_exchange import Upload
+from ptproxy.codec.http_records import FIN, SMALL, UPLOAD_HEAD
+from ptproxy.codec.interface import Buffer
+from ptproxy.codec.randomness import RandomPool
+
+MAX_UPLOADS: Final = 4
+"""POSTs unanswered at once: with two GETs they fill a browser's six connections."""
+MAX_UPLOAD: Final = 960 * 1024
+"""Payload bytes of one POST: nginx refuses bodies above 1 MiB by default."""
+UPLOAD_SPAN: Final = 32
+"""How far the newest POST may be ahead of the oldest unanswered: the bridge knows 32 back and 64 ahead."""
+MIN_BODY: Final = 200
+"""Body bytes of the smallest POST."""
+BODY_SIZES: Final = (320, 480, 700, 1000, 1400, 2200)
+"""Body bytes up to which small POSTs are padded: web applications' sizes. Larger ones go as they are."""
+
+
+class UploadQueue:
+    """Payload waiting for its POST, and POSTs waiting for their answer."""
+
+    __slots__ = ("_chunks", "_next", "_unanswered", "closed", "closing", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Payload bytes that wait."""
+        self.closing = False
+        """After what waits comes the last POST."""
+        self.closed = False
+        """It has been made."""
+        self._chunks: list[Buffer] = []
+        self._next = 0
+        self._unanswered: dict[int, Upload] = {}
+
+    def __len__(self) -> int:
+        return len(self._unanswered)
+
+    def add(self, chunks: Iterable[Buffer]) -> None:
+        """Payload to be sent."""
+        for chunk in chunks:
+            if len(chunk):
+                self._chunks.append(chunk)
+                self.size += len(chunk)
+
+    def slot(self) -> bool:
+        """Whether one more POST may be made now."""
+        unanswered = self._unanswered
+        if not unanswered:
+            return True
+        return len(unanswered) < MAX_UPLOADS and self._next - next(iter(unanswered)) < UPLOAD_SPAN
+
+    def ready(self) -> bool:
+        """Whether one is to be made."""
+        return bool(self._chunks or (self.closing and not self.closed)) and self.slot()
+
+    def take(self) -> Upload:
+        """The next POST, of all that waits if it fits."""
+        chunks, size = self._chunks, self.size
+        if size <= MAX_UPLOAD:
+            self._chunks, self.size = [], 0
+        else:
+            chunks, size = self._split()
+        upload = Upload(self._next, 0, chunks, size)
+        if self.closing and not self._chunks:
+            upload.flags, self.closed = FIN, True
+        self._next += 1
+        self._unanswered[upload.number] = upload
+        return upload
+
+    def answered(self, upload: Upload) -> None:
+        """The bridge has it."""
+        self._unanswered.pop(upload.number, None)
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._chunks, self.size = [], 0
+        self._unanswered.clear()
+
+    def _split(self) -> tuple[list[Buffer], int]:
+        taken: list[Buffer] = []
+        left = MAX_UPLOAD
+        count = 0
+        for count, chunk in enumerate(self._chunks):
+            if len(chunk) > left:
+                view = memoryview(chunk)
+                taken.append(view[:left])
+                self._chunks[count] = view[left:]
+                break
+            taken.append(chunk)
+            left -= len(chunk)
+        del self._chunks[:count]
+        self.size -= MAX_UPLOAD
+        return taken, MAX_UPLOAD
+
+
+def body_length(size: int, pool: RandomPool) -> int:
+    """Bytes of the body for a payload of ``size``: small ones are padded to a size drawn near a next step."""
+    needed = size + UPLOAD_HEAD
+    if needed > BODY_SIZES[-1]:
+        return needed
+    step = min(bisect_left(BODY_SIZES, needed) + pool.below(2), len(BODY_SIZES) - 1)
+    least = BODY_SIZES[step - 1] if step else MIN_BODY
+    least = max(needed, least)
+    return least + pool.below(BODY_SIZES[step] - least + 1)
+
+
+def request_with_body(head: bytes, upload: Upload, length: int, pool: RandomPool) -> list[Buffer]:
+    """Head and body as they are sent: flags and length, payload, padding up to ``length``."""
+    head += (upload.flags << 24 | upload.size).to_bytes(UPLOAD_HEAD, "big")
+    padding = pool.take(length - upload.size - UPLOAD_HEAD)
+    if upload.size <= SMALL:
+        return [b"".join((head, *upload.chunks, padding))]
+    return [head, *upload.chunks, padding] if padding else [head, *upload.chunks]

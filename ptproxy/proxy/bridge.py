@@ -1,0 +1,244 @@
+"""A bridge, put together from its configuration and run until it is told to stop.
+
+listeners ─▶ tunnel (gate, sessions) ─▶ exit ─▶ egress ─▶ the world
+                   │                      └──▶ services
+                   └─▶ site, for whoever is no client
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from ptproxy.auth.access import Access
+from ptproxy.auth.binding import Binding
+from ptproxy.codec.interface import CodecSettings
+from ptproxy.config.model import BridgeConfig
+from ptproxy.config.quantities import Endpoint, SiteUrl
+from ptproxy.errors import DialError, StartError
+from ptproxy.log import get_logger
+from ptproxy.proxy.accounts import DOCUMENT, Accounts
+from ptproxy.proxy.bridge_exit import BridgeExit, Service
+from ptproxy.proxy.egress import EgressDialer
+from ptproxy.proxy.policy import IP, EgressPolicy, OwnAddresses, local_test
+from ptproxy.proxy.resolve import Resolver
+from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
+from ptproxy.proxy.startup import SECOND_WIND, Signals, cannot_listen, load_key, within
+from ptproxy.session import Limits, RetentionBudget
+from ptproxy.state import StateFolder
+from ptproxy.tunnel.bridge import Bridge, BridgeSettings
+from ptproxy.tunnel.stream import Exit, Site
+from ptproxy.tunnel.tcp import Server, listen_tcp, listen_unix
+from ptproxy.tunnel.tls import bridge_context, leaf_digest, load_chain
+
+OWN_NAME_TIMEOUT: Final = 3.0
+"""Seconds for the look-up of the bridge's own name at the start; without an answer it goes on."""
+UNIX_MODE: Final = 0o666
+"""Mode of a listening Unix socket: the web server in front runs as another user; its folder guards it."""
+
+log = get_logger(__name__)
+
+Ready = Callable[[Sequence[str]], None]
+"""Told once, with the addresses that are listened on."""
+
+
+async def run_bridge(
+    config: BridgeConfig, *, services: Mapping[str, Service] | None = None, ready: Ready | None = None
+) -> None:
+    """Run a bridge until SIGTERM or SIGINT.
+
+    Raises :class:`~ptproxy.errors.StartError` or
+    :class:`~ptproxy.errors.ConfigError` where it cannot start; then, and after
+    a cancel, nothing is left open.
+    """
+    loop = asyncio.get_running_loop()
+    async with contextlib.AsyncExitStack() as stack:
+        state = stack.enter_context(StateFolder(config.state))
+        accounts = Accounts(state.document(DOCUMENT), Access(config.access))
+        stack.push_async_callback(accounts.close)
+        context = tls_context(config)
+        dialer = await make_dialer(config, loop)
+        stack.push_async_callback(dialer.close)
+        exit_ = BridgeExit(loop, dialer, services=services)
+        stack.push_async_callback(exit_.close)
+        site = make_site(config, loop)
+        stack.push_async_callback(site.close)
+        bridge = start_tunnel(config, loop, accounts, exit_, site)
+        stack.push_async_callback(bridge.stop, 0.0)
+        servers: list[Server] = []
+        stack.push_async_callback(close_listeners, servers)
+        listening = await listen(config, loop, bridge, context, servers)
+        accounts.watch(loop, bridge.access_changed)
+        with Signals(loop, lambda: reload(config, context, accounts, bridge)) as signals:
+            for address in listening:
+                log.info("listening", listen=address, mode=config.mode, codecs=",".join(config.codecs))
+            if ready is not None:
+                ready(listening)
+            await signals.stop.wait()
+            log.info("stopping", streams=bridge.streams, seconds=config.limits.drain)
+            for server in servers:
+                server.close()
+            await within(config.limits.drain, signals.at_once, bridge.stop)
+
+
+# ---- the pieces ---------------------------------------------------------------------------------
+
+
+def start_tunnel(
+    config: BridgeConfig, loop: asyncio.AbstractEventLoop, accounts: Accounts, exit_: Exit, site: Site
+) -> Bridge:
+    """The tunnel's end of the bridge; its listeners are :func:`listen`'s."""
+    limits = config.limits
+    port = "" if config.address.port == 443 else f":{config.address.port}"
+    settings = BridgeSettings(
+        key=load_key(config.key),
+        codecs=config.codecs,
+        codec_settings=CodecSettings(host=f"{config.server_name}{port}", path=config.path),
+        bindings=bindings(config),
+        seal=config.seal,
+        access=accounts,
+        retention=RetentionBudget(limits.memory),
+        limits=Limits(max_streams=limits.streams),
+        linger=limits.linger,
+        most_sessions=limits.sessions,
+        most_carriers=limits.carriers,
+        most_undecided=limits.handshakes,
+        opening_timeout=limits.opening_timeout,
+    )
+    return Bridge(loop, settings, exit_, site)
+
+
+def tls_context(config: BridgeConfig) -> ssl.SSLContext | None:
+    """The context of a bridge that terminates TLS itself; raises StartError."""
+    if config.mode != "standalone":
+        return None
+    tls = config.tls
+    if tls.certificate is None or tls.private_key is None:
+        raise StartError("tls: a standalone bridge needs tls.certificate and tls.private_key")
+    authorities = tls.client_ca if tls.client_certificates == "required" else None
+    return bridge_context(tls.certificate, tls.private_key, client_authorities=authorities)
+
+
+def bindings(config: BridgeConfig) -> list[Binding]:
+    """The certificates that a client may have seen; raises StartError."""
+    tls = config.tls
+    if tls.binding == "none":
+        return [Binding.none()]
+    if config.mode == "standalone":
+        seen = [tls.certificate]
+    else:
+        seen = [tls.front_certificate, tls.front_certificate_previous]
+    found = [Binding.certificate(leaf_digest(path)) for path in seen if path is not None]
+    if not found:
+        raise StartError(
+            "tls: set tls.front_certificate to the web server's certificate, or tls.binding: none"
+        )
+    return found
+
+
+def make_site(config: BridgeConfig, loop: asyncio.AbstractEventLoop) -> BuiltinSite | ForwardSite:
+    """What strangers meet; behind a web server that is only a 404 for it to replace."""
+    site = config.site
+    if isinstance(site, SiteUrl):
+        tls = None
+        if site.scheme == "https":
+            tls = ssl.create_default_context()
+            # The operator's own server, often under another name: what passes is public anyway.
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        return ForwardSite(loop, site.host, site.port, tls=tls)
+    if site is None:
+        return BuiltinSite(loop, NothingHere())
+    return BuiltinSite(loop)
+
+
+async def make_dialer(config: BridgeConfig, loop: asyncio.AbstractEventLoop) -> EgressDialer:
+    """The egress under the configuration's rules; raises ConfigError."""
+    egress = config.egress
+    resolver = Resolver(loop, timeout=egress.connect_timeout)
+    own = OwnAddresses(await own_addresses(config, resolver), local_test())
+    policy = EgressPolicy.parse(allow=egress.allow, deny=egress.deny, ports=egress.ports, own=own)
+    return EgressDialer(
+        loop,
+        policy,
+        resolver,
+        ipv6=egress.ipv6,
+        timeout=egress.connect_timeout,
+        own_name=config.address.host,
+    )
+
+
+async def own_addresses(config: BridgeConfig, resolver: Resolver) -> list[IP]:
+    """The addresses at which the bridge itself is known to be, besides its interfaces'.
+
+    A name is looked up only where the bridge terminates TLS itself: behind a
+    web server it may be a CDN's, whose addresses belong to many other sites.
+    """
+    found: list[IP] = []
+    for host in (
+        config.address.host,
+        *(endpoint.host for endpoint in config.listen if endpoint.unix is None),
+    ):
+        try:
+            found.append(ipaddress.ip_address(host))
+        except ValueError:
+            if host == config.address.host and config.mode == "standalone":
+                with contextlib.suppress(DialError, TimeoutError):
+                    async with asyncio.timeout(OWN_NAME_TIMEOUT):
+                        found += await resolver.resolve(host)
+    return found
+
+
+async def listen(
+    config: BridgeConfig,
+    loop: asyncio.AbstractEventLoop,
+    bridge: Bridge,
+    context: ssl.SSLContext | None,
+    servers: list[Server],
+) -> list[str]:
+    """Listen everywhere, adding to ``servers``; returns the addresses. Raises StartError."""
+    listening = []
+    for endpoint in config.listen:
+        try:
+            if endpoint.unix is not None:
+                server = await listen_unix(loop, bridge.arrival, str(endpoint.unix))
+                os.chmod(endpoint.unix, UNIX_MODE)
+                shown = str(endpoint)
+            else:
+                host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
+                server = await listen_tcp(
+                    loop, bridge.arrival, host, endpoint.port,
+                    tls=context, handshake_timeout=config.limits.opening_timeout,
+                )  # fmt: skip
+                shown = str(Endpoint(host, server.sockets[0].getsockname()[1]))
+        except OSError as error:
+            raise cannot_listen(endpoint, error) from None
+        servers.append(server)
+        listening.append(shown)
+    return listening
+
+
+async def close_listeners(servers: Sequence[Server]) -> None:
+    """Stop listening, and wait for it in bounds."""
+    for server in servers:
+        server.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SECOND_WIND):
+            for server in servers:
+                await server.wait_closed()
+
+
+def reload(config: BridgeConfig, context: ssl.SSLContext | None, accounts: Accounts, bridge: Bridge) -> None:
+    """SIGHUP: read the access list and the certificates again, without touching open streams."""
+    if accounts.reload():
+        bridge.access_changed()
+    try:
+        if context is not None and config.tls.certificate is not None and config.tls.private_key is not None:
+            load_chain(context, config.tls.certificate, config.tls.private_key)
+        bridge.settings.bindings = bindings(config)
+    except StartError as error:
+        log.error("the certificate stays as it was", why=str(error))

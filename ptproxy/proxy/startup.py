@@ -1,0 +1,135 @@
+"""What both roles do to start and to stop: keys, listening errors, signals.
+
+Everything that keeps a role from starting becomes one
+:class:`~ptproxy.errors.StartError` whose text is one line for a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from ptproxy.auth.credentials import StaticKey
+from ptproxy.config.quantities import Endpoint
+from ptproxy.errors import StartError
+
+SECOND_WIND: Final = 2.0
+"""Seconds for listeners to be gone after everything else is closed."""
+
+
+def load_key(path: Path, field: str = "key") -> StaticKey:
+    """The private key in a file that only its owner can read; raises StartError."""
+    try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise StartError(f"{field}: others can read {path}: chmod 600 {path}")
+        text = path.read_text("ascii", "replace")
+    except OSError as error:
+        raise StartError(f"{field}: cannot read {path}: {why(error)}") from None
+    try:
+        return StaticKey.parse_private(text)
+    except ValueError:
+        raise StartError(f"{field}: {path} holds no key (43 characters, as ptproxy init writes it)") from None
+
+
+def load_password(path: Path, field: str) -> str:
+    """The first line of a file; raises StartError."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = why(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise StartError(f"{field}: cannot read {path}: {reason}") from None
+    return text.partition("\n")[0].rstrip("\r")
+
+
+def cannot_listen(endpoint: Endpoint, error: OSError) -> StartError:
+    """What keeps a role from listening there."""
+    if error.errno == errno.EADDRINUSE:
+        advice = "another program listens there; stop it, or choose another address"
+    elif error.errno in (errno.EACCES, errno.EPERM) and endpoint.unix is None and endpoint.port < 1024:
+        advice = "ports below 1024 need root, or CAP_NET_BIND_SERVICE"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        advice = "this machine has no such address"
+    else:
+        advice = why(error)
+    return StartError(f"listen: cannot listen on {endpoint}: {advice}")
+
+
+def why(error: OSError) -> str:
+    """An operating system error in words."""
+    return (error.strerror or type(error).__name__).lower()
+
+
+class Signals:
+    """SIGTERM and SIGINT ask to stop, a second one to stop at once; SIGHUP reloads.
+
+    Works where the loop cannot watch signals (Windows), and does nothing but
+    wait for :meth:`ask` outside the main thread.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, reload: Callable[[], None] | None = None) -> None:
+        self.stop = asyncio.Event()
+        """Set when the role is to stop."""
+        self.at_once = asyncio.Event()
+        """Set when it is not to wait for anything any more."""
+        self._loop = loop
+        self._reload = reload
+        self._watched: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def ask(self) -> None:
+        """Ask to stop, as a signal does."""
+        (self.at_once if self.stop.is_set() else self.stop).set()
+
+    def __enter__(self) -> Signals:
+        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+            self._watch(name, self.ask)
+        if self._reload is not None:
+            self._watch("SIGHUP", self._reload)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._watched:
+            self._loop.remove_signal_handler(number)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._watched.clear()
+        self._before.clear()
+
+    def _watch(self, name: str, callback: Callable[[], None]) -> None:
+        number = getattr(signal, name, None)
+        if number is None:
+            return
+        try:
+            self._loop.add_signal_handler(number, callback)
+            self._watched.append(number)
+        except NotImplementedError:
+            with contextlib.suppress(ValueError):  # not the main thread
+                self._before[number] = signal.signal(
+                    number, lambda *_: self._loop.call_soon_threadsafe(callback)
+                )
+        except (ValueError, RuntimeError):  # not the main thread
+            pass
+
+
+async def within(seconds: float, at_once: asyncio.Event, work: Callable[[float], Any]) -> None:
+    """Await ``work(seconds)``; when ``at_once`` is set, give that up and await ``work(0)``."""
+    patient = asyncio.ensure_future(work(seconds))
+    hurry = asyncio.ensure_future(at_once.wait())
+    try:
+        await asyncio.wait({patient, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        if not patient.done():
+            patient.cancel()
+            await asyncio.gather(patient, return_exceptions=True)
+            await work(0.0)
+        else:
+            patient.result()
+    finally:
+        hurry.cancel()
+        patient.cancel()
+        await asyncio.gather(hurry, patient, return_exceptions=True)

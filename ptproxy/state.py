@@ -1,0 +1,274 @@
+"""State on disk; the only place in ptproxy that writes files.
+
+- A file is replaced whole: a temporary file beside it, fsync, rename, fsync of
+  the folder. Whoever reads sees the old or the new content, never half of it.
+- Files have mode 0600, folders 0700.
+- A :class:`StateFolder` belongs to one process: it holds an advisory lock
+  (``lock``) as long as it is open.
+- A :class:`Document` is JSON with a name and a version. Its changes are made
+  under a short lock of its own, so that a command (``ptproxy invite``) and a
+  running bridge can both change it; :meth:`Document.changed` tells the one that
+  the other did.
+
+Nothing here knows what a document means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self, TextIO
+
+from ptproxy.errors import StartError
+
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+MAX_DOCUMENT: Final = 256 << 20
+"""Bytes a document may have; more is not ours (100,000 identities take 20 MB)."""
+
+Json = dict[str, Any]
+
+
+# ---- files ----------------------------------------------------------------------------------
+
+
+def write_file(path: Path, content: str | bytes, *, mode: int = FILE_MODE, replace: bool = True) -> None:
+    """Put ``content`` at ``path`` atomically; its folder is made when missing.
+
+    Raises :class:`~ptproxy.errors.StartError` when that is impossible, and with
+    ``replace=False`` when the file exists.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        make_folder(path.parent)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _rename_new(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        raise StartError(f"{path} exists already") from None
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {_why(error)}") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make ``path`` and its parents where missing, each readable by its owner only."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=FOLDER_MODE)
+
+
+def open_log(path: Path) -> TextIO:
+    """A file to append log lines to; raises :class:`~ptproxy.errors.StartError`."""
+    try:
+        make_folder(path.parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
+    except OSError as error:
+        raise StartError(f"log.file: cannot write {path}: {_why(error)}") from None
+    return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Give a file its name unless that is taken."""
+    if sys.platform == "win32":
+        os.rename(temporary, path)  # refuses an existing name by itself there
+        return
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if path.exists():  # a file system without hard links
+            raise FileExistsError(errno.EEXIST, "exists") from None
+        os.replace(temporary, path)
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename last; where folders cannot be opened (Windows) it does so by itself."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _why(error: OSError) -> str:
+    return error.strerror.lower() if error.strerror else type(error).__name__
+
+
+# ---- locks ----------------------------------------------------------------------------------
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), FILE_MODE)
+    return os.fdopen(descriptor, "r+b")
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: IO[bytes], *, wait: bool) -> None:
+        """Take the lock or raise OSError; waiting ends after ten tries of a second each."""
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes], *, wait: bool) -> None:
+        """Take the lock or raise OSError; the end of the process gives it back."""
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+# ---- the folder and its documents -----------------------------------------------------------
+
+
+class StateFolder:
+    """A role's state folder, held by this process until :meth:`close`."""
+
+    __slots__ = ("_lock_file", "path")
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder where missing and take its lock.
+
+        Raises :class:`~ptproxy.errors.StartError` when another process has it
+        or when it cannot be used.
+        """
+        self.path = path
+        try:
+            make_folder(path)
+            self._lock_file = _open_lock(path / "lock")
+        except OSError as error:
+            raise StartError(f"state: cannot use the folder {path}: {_why(error)}") from None
+        try:
+            _lock(self._lock_file, wait=False)
+        except OSError:
+            self._lock_file.close()
+            raise StartError(
+                f"state: another ptproxy runs with the folder {path}; stop it, or set another state folder"
+            ) from None
+
+    def document(self, name: str, version: int = 1) -> Document:
+        """The document ``name`` of this folder."""
+        return Document(self.path, name, version)
+
+    def close(self) -> None:
+        """Give the folder up. May be called twice."""
+        self._lock_file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Document:
+    """One JSON file: ``{"ptproxy": name, "version": n, "data": {…}}``."""
+
+    __slots__ = ("_name", "_seen", "_version", "path")
+
+    def __init__(self, folder: Path, name: str, version: int = 1) -> None:
+        self.path = folder / f"{name}.json"
+        self._name = name
+        self._version = version
+        self._seen: tuple[int, int, int] | None = None
+
+    def read(self) -> Json | None:
+        """What the document holds, None when there is none yet.
+
+        Raises :class:`~ptproxy.errors.StartError` for a file that is damaged, a
+        newer version's or not readable.
+        """
+        seen = self._signature()
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_DOCUMENT + 1)
+        except FileNotFoundError:
+            self._seen = None
+            return None
+        except OSError as error:
+            raise StartError(f"cannot read {self.path}: {_why(error)}") from None
+        data = self._parse(raw)
+        self._seen = seen
+        return data
+
+    def write(self, data: Json) -> None:
+        """Replace what the document holds."""
+        document = {"ptproxy": self._name, "version": self._version, "data": data}
+        write_file(self.path, json.dumps(document, indent=1, sort_keys=True) + "\n")
+        self._seen = self._signature()
+
+    def update(self, change: Callable[[Json | None], Json | None]) -> None:
+        """Read, let ``change`` make the new content (None: leave it), write; alone among all processes."""
+        with self._alone():
+            data = change(self.read())
+            if data is not None:
+                self.write(data)
+
+    def changed(self) -> bool:
+        """Whether the file is another one than last read or written here."""
+        return self._signature() != self._seen
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        """Tells one file content from another: every write makes a new file."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _parse(self, raw: bytes) -> Json:
+        try:
+            document = json.loads(raw) if len(raw) <= MAX_DOCUMENT else None
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict) or document.get("ptproxy") != self._name:
+            raise self._damaged(f"is damaged: it is no {self._name} document")
+        version, data = document.get("version"), document.get("data")
+        if isinstance(version, int) and version > self._version:
+            raise StartError(
+                f"{self.path} was written by a newer ptproxy (version {version}): update this one"
+            )
+        if version != self._version or not isinstance(data, dict):
+            raise self._damaged("is damaged: its version or content cannot be read")
+        return data
+
+    def _damaged(self, what: str) -> StartError:
+        return StartError(f"{self.path} {what}; put a backup in its place, or move it away to start afresh")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            make_folder(self.path.parent)
+            file = _open_lock(self.path.with_suffix(".lock"))
+        except OSError as error:
+            raise StartError(f"cannot write in {self.path.parent}: {_why(error)}") from None
+        with file:
+            try:
+                _lock(file, wait=True)
+            except OSError as error:
+                raise StartError(f"cannot lock {self.path}: {_why(error)}") from None
+            yield

@@ -1,0 +1,142 @@
+"""The bridge link: round trips, one spelling, and clear errors for everything else."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptproxy.config.link import Link
+
+KEY = "A" * 43
+GOOD = f"ptproxy://{KEY}@example.org:443?path=/x&codecs=websocket,http"
+
+labels = st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
+names = st.lists(labels, min_size=1, max_size=4).map(".".join).filter(lambda n: not n[-1].isdigit())
+hosts = names | st.ip_addresses().map(str).filter(lambda text: "%" not in text)
+segments = st.text("abcXYZ019-._~!$'()*+,;=:@", min_size=1, max_size=12).filter(lambda s: s not in (".", ".."))
+paths = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(parts))
+codecs = st.lists(st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True), min_size=1, max_size=5, unique=True)
+
+
+@st.composite
+def links(draw: st.DrawFn) -> Link:
+    seal = draw(st.booleans())
+    return Link(
+        key=draw(st.binary(min_size=32, max_size=32)),
+        host=draw(hosts),
+        port=draw(st.integers(1, 65535)),
+        path=draw(paths),
+        server_name=draw(hosts),
+        codecs=tuple(draw(codecs)),
+        pin=draw(st.none() | st.binary(min_size=32, max_size=32)),
+        seal=seal,
+        binding=draw(st.booleans()) if seal else True,
+        token=draw(st.just(b"") | st.binary(min_size=16, max_size=16)),
+    )
+
+
+@given(links())
+def test_round_trip(link: Link) -> None:
+    text = link.serialize()
+    assert Link.parse(text) == link
+    assert Link.parse(f"  {text}\n") == link
+    assert text.isascii()
+    assert len(text.split()) == 1
+
+
+def test_a_usual_link_is_short() -> None:
+    link = Link(
+        bytes(range(32)), "bridge-17.example.org", 8443, "/assets/0123456789abcdef", "www.example.org",
+        ("websocket", "http", "random"), bytes(32), True, True, bytes(16),
+    )  # fmt: skip
+    assert len(link.serialize()) <= 300
+
+
+@given(links(), st.data())
+def test_a_damaged_link_is_an_error_or_another_link(link: Link, data: st.DataObject) -> None:
+    text = link.serialize()
+    at = data.draw(st.integers(0, len(text)))
+    damaged = data.draw(
+        st.sampled_from([text[:at], text[:at] + text[at + 1 :], text[:at] + "%" + text[at:]])
+        | st.characters().map(lambda letter: text[:at] + letter + text[at:])
+    )
+    try:
+        parsed = Link.parse(damaged)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert Link.parse(parsed.serialize()) == parsed
+
+
+@given(st.text() | st.text("ptroxy:/@?&=%,ABab01.[]").map(lambda text: f"ptproxy://{text}"))
+def test_garbage_raises_only_value_errors(text: str) -> None:
+    try:
+        Link.parse(text)
+    except ValueError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "starts with ptproxy://"),
+        ("https://example.org/", "starts with ptproxy://"),
+        ("ptproxy://example.org:443?codecs=http", "is a part cut off"),
+        (f"ptproxy://{KEY}@example.org:443", "is a part cut off"),
+        (f"{GOOD}#x", "is a part cut off"),
+        (GOOD.replace(KEY, KEY[:-1]), "bridge key in the link is not 43 characters"),
+        (GOOD.replace(KEY, "A" * 42 + "B"), "bridge key"),
+        (GOOD.replace(KEY, "A" * 42 + "="), "bridge key"),
+        (GOOD.replace(":443", ""), "HOST:PORT"),
+        (GOOD.replace(":443", ":0"), "from 1 to 65535"),
+        (GOOD.replace(":443", ":70000"), "from 1 to 65535"),
+        (GOOD.replace("example.org", "::1"), "brackets"),
+        (GOOD.replace("example.org", "exa_mple..org"), "neither a host name"),
+        (GOOD.replace("&codecs=websocket,http", ""), "names no codecs"),
+        (GOOD.replace("websocket,http", "websocket,"), "no codec name"),
+        (GOOD.replace("websocket,http", "http,http"), "named once"),
+        (GOOD.replace("path=/x", "path=x"), "path"),
+        (GOOD.replace("path=/x", "path=/../x"), "path"),
+        (GOOD.replace("path=/x", "path="), "path in the link is empty"),
+        (GOOD.replace("path=/x", "path=/%zz"), "wrongly encoded"),
+        (GOOD.replace("path=/x", "path=/%ff"), "not ASCII"),
+        (f"{GOOD}&seal=0", "seal in the link can only be '1'"),
+        (f"{GOOD}&seal=1&binding=certificate", "binding in the link can only be 'none'"),
+        (f"{GOOD}&binding=none", "needs seal=1"),
+        (f"{GOOD}&cert=abc", "certificate pin"),
+        (f"{GOOD}&token=abc", "invite token"),
+        (f"{GOOD}&path=/y", "path stands twice"),
+        (f"{GOOD}&flavour=1", "unknown parameter 'flavour'"),
+        (f"{GOOD}&name=", "name in the link is empty"),
+        (f"{GOOD} x", "without spaces"),
+        (f"{GOOD}&name={'a' * 3000}", "at most 2048"),
+    ],
+)
+def test_errors_say_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Link.parse(text)
+
+
+def test_an_invite_token_is_never_shown() -> None:
+    token = bytes(range(100, 116))
+    text = base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+    link = Link.parse(f"{GOOD}&token={text}")
+    assert link.token == token
+    assert text not in repr(link)
+    assert "token" not in link.without_token().serialize()
+    for damaged in (f"{GOOD}&token={text}A", f"{GOOD}&token={text}&token={text}", f"{GOOD}&tokn={text}"):
+        with pytest.raises(ValueError, match="link") as caught:
+            Link.parse(damaged)
+        assert text not in str(caught.value)
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    link = Link.parse(f"ptproxy://{KEY}@[2001:db8::1]:8443?codecs=http")
+    assert (link.host, link.server_name, link.path) == ("2001:db8::1", "2001:db8::1", "/")
+    assert (link.pin, link.seal, link.binding, link.token) == (None, False, True, b"")
+    assert not link.sends_name
+    assert Link.parse(GOOD).sends_name

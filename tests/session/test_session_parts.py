@@ -1,0 +1,80 @@
+"""The small parts: intervals and the retention budget."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptproxy.errors import SessionError
+from ptproxy.session.budget import RetentionBudget
+from ptproxy.session.intervals import Intervals
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8)), max_size=40))
+def test_intervals_are_a_set(ranges: list[tuple[int, int]]) -> None:
+    intervals = Intervals(100)
+    reference: set[int] = set()
+    for start, size in ranges:
+        intervals.add_range(start, start + size)
+        reference.update(range(start, start + size))
+        assert [n for n in range(80) if n in intervals] == sorted(reference)
+    runs = sum(1 for n in reference if n - 1 not in reference)
+    assert len(intervals) == runs
+
+
+def test_intervals_are_bounded() -> None:
+    intervals = Intervals(3)
+    for number in (1, 3, 5, 4):
+        intervals.add(number)
+    intervals.add(9)
+    with pytest.raises(SessionError):
+        intervals.add(20)
+    intervals.add(2)
+    assert len(intervals) == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 500)), max_size=60))
+def test_a_budget_is_never_overdrawn_by_more_than_floors(steps: list[tuple[int, bool, int]]) -> None:
+    budget = RetentionBudget(1000, floor=50)
+    accounts = [budget.open_account(0) for _ in range(4)]
+    for index, keeps, size in steps:
+        account = accounts[index]
+        if keeps:
+            account.keep(min(size, max(0, account.share() - account.retained)), 0)
+        else:
+            account.release(min(size, account.retained), 0)
+        assert budget.used == sum(a.retained for a in accounts) <= 1000 + 4 * 50
+        assert all(a.share() >= 50 for a in accounts)
+    for account in accounts:
+        account.close()
+    assert budget.used == 0
+    assert not budget.accounts
+
+
+def test_greedy_accounts_end_up_alike() -> None:
+    budget = RetentionBudget(10_000, floor=0)
+    accounts = [budget.open_account(0) for _ in range(3)]
+    for _ in range(20_000):
+        for account in accounts:
+            if account.share() > account.retained:
+                account.keep(1, 0)
+        accounts[0].release(min(1, accounts[0].retained), 0)
+    held = [a.retained for a in accounts]
+    assert max(held[1:]) - min(held[1:]) <= 4
+    assert budget.used < 10_000
+
+
+def test_the_largest_stalled_account_goes_and_one_adrift_goes_first() -> None:
+    budget = RetentionBudget(1000, floor=0)
+    large, small, moving = (budget.open_account(0) for _ in range(3))
+    for account, size in ((large, 500), (small, 300), (moving, 150)):
+        account.adrift = False
+        account.keep(size, 0)
+    moving.progress_at = 50
+    assert [a.is_victim(61, 60) for a in (large, small, moving)] == [True, False, False]
+    small.adrift = True
+    assert [a.is_victim(61, 60) for a in (large, small, moving)] == [False, True, False]
+    assert not large.is_victim(59, 60)
+    moving.release(150, 61)
+    assert not small.is_victim(61, 60)  # no pressure

@@ -1,0 +1,147 @@
+"""Imports go strictly down, packages side by side never see one another, protocols do no I/O."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "ptproxy"
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("cli",),
+    ("pt",),
+    ("proxy", "peers"),
+    ("tunnel",),
+    ("session", "auth", "codec", "front", "e2e", "dht"),
+    ("config", "target", "buffer"),
+    ("errors",),
+)
+"""From the top; whatever stands in one layer must not import its neighbours."""
+
+ROOF = {"log": {"state"}, "state": set[str]()}
+"""Top-level modules for the upper layers, and which of each other they use."""
+ROOF_USERS = {"cli", "pt", "proxy", "peers", "tunnel"}
+
+PROTOCOLS = set(LAYERS[4])
+IO_MODULES = {
+    "asyncio", "ssl", "socket", "time", "logging", "structlog", "threading", "selectors", "subprocess",
+}  # fmt: skip
+
+DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
+
+
+def room(name: str) -> str:
+    """The package or module below ``ptproxy`` that a dotted name belongs to."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports(source: str, module: str, *, package: bool = False) -> Iterator[tuple[int, str]]:
+    """Every import of a module's source with its line, as absolute dotted names; lazy ones too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            origin = node.module or ""
+            if node.level:
+                up = module.split(".")
+                base = ".".join(up[: len(up) - node.level + package])
+                origin = f"{base}.{origin}" if origin else base
+            if origin == "ptproxy":
+                for alias in node.names:
+                    yield node.lineno, f"ptproxy.{alias.name}"
+            else:
+                yield node.lineno, origin
+
+
+def violations(source: str, module: str, *, package: bool = False) -> list[str]:
+    """What a module imports and must not."""
+    here = room(module)
+    found = []
+    for line, name in imports(source, module, package=package):
+        top = name.split(".")[0]
+        there = room(name) if top == "ptproxy" else ""
+        if top != "ptproxy":
+            if here in PROTOCOLS and top in IO_MODULES:
+                found.append(f"{module}:{line}: a protocol imports {top}")
+        elif here in ("", "__main__", "__init__") or there == here:
+            continue
+        elif there in ROOF:
+            if here not in ROOF_USERS and there not in ROOF.get(here, ()):
+                found.append(f"{module}:{line}: {here} imports {there}")
+        elif there not in DEPTH:
+            found.append(f"{module}:{line}: {there or name} has no place in the layers")
+        elif here in ROOF:
+            if DEPTH[there] < DEPTH["config"]:
+                found.append(f"{module}:{line}: {here} imports {there}, which is above it")
+        elif here not in DEPTH:
+            found.append(f"{module}:{line}: {here} has no place in the layers")
+        elif DEPTH[there] <= DEPTH[here]:
+            found.append(f"{module}:{line}: {here} imports {there}, which is beside or above it")
+    return found
+
+
+def modules() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    package = parts[-1] == "__init__"
+    name = ".".join(parts[:-1] if package else parts)
+    assert violations(path.read_text("utf-8"), name, package=package) == []
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(modules()) > 20
+    assert {room(".".join(("ptproxy", *path.relative_to(ROOT).parts))) for path in modules()} & PROTOCOLS
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("ptproxy.session.frames", "from ptproxy.codec.interface import Link"),
+        ("ptproxy.session.frames", "import ptproxy.auth"),
+        ("ptproxy.session.frames", "def f():\n    from ptproxy.tunnel import stream"),
+        ("ptproxy.session.frames", "from ..auth import binding"),
+        ("ptproxy.auth.opening", "import time"),
+        ("ptproxy.codec.http", "from asyncio import sleep"),
+        ("ptproxy.codec.http", "import logging.handlers"),
+        ("ptproxy.codec.http", "from ptproxy import log"),
+        ("ptproxy.codec.http", "from ptproxy.state import Document"),
+        ("ptproxy.tunnel.client", "from ptproxy.proxy import bridge"),
+        ("ptproxy.proxy.bridge", "from ptproxy.peers.chat import Chat"),
+        ("ptproxy.proxy.bridge", "from ptproxy.cli import main"),
+        ("ptproxy.config.model", "from ptproxy.target import Target"),
+        ("ptproxy.errors", "from ptproxy.target import Target"),
+        ("ptproxy.state", "from ptproxy.log import get_logger"),
+        ("ptproxy.log", "from ptproxy.tunnel import stream"),
+        ("ptproxy.tunnel.client", "from ptproxy.utils import helper"),
+    ],
+)
+def test_violations_are_caught(module: str, source: str) -> None:
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("ptproxy.session.frames", "import struct\nfrom ptproxy.errors import Reason\nfrom . import events"),
+        ("ptproxy.auth.noise", "from cryptography.hazmat.primitives import hashes"),
+        ("ptproxy.tunnel.client", "import asyncio, ssl\nfrom ptproxy import log, state, codec"),
+        ("ptproxy.cli.run", "import ptproxy.proxy.bridge\nimport ptproxy.config.load"),
+        ("ptproxy.log", "from ptproxy import state\nfrom ptproxy.config.model import LogConfig"),
+    ],
+)
+def test_permitted_imports_pass(module: str, source: str) -> None:
+    assert violations(source, module) == []
+
+
+def test_relative_imports_of_a_package_are_resolved() -> None:
+    assert violations("from .frames import Frame", "ptproxy.session", package=True) == []
+    assert violations("from ..codec import table", "ptproxy.session", package=True)
