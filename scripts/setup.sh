@@ -30,7 +30,7 @@ ptproxy_setup() {
     want=$(cat "$root/pyproject.toml" "$root/scripts/constraints.txt" | cksum)
     if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$want" ]; then
         echo "installing ptproxy${extras:+ with $extras} ..." >&2
-        "$PY" -m pip install --quiet --disable-pip-version-check --constraint "$root/scripts/constraints.txt" \
+        "$PY" -m pip install -qq --disable-pip-version-check --constraint "$root/scripts/constraints.txt" \
             --editable "$root${extras:+[$extras]}" >&2 || return 1
         echo "$want" >"$stamp"
     fi

@@ -19,6 +19,9 @@ MAX_EARLY: Final = 8
 MAX_EARLY_BYTES: Final = 1 << 20
 """ ... or payload bytes of them: a carrier that is above both is broken."""
 
+MAX_PAYLOAD: Final = 1 << 20
+"""Payload bytes of one POST: nginx lets no more pass by default."""
+
 
 @dataclass(slots=True, eq=False)
 class Arriving:
@@ -104,8 +107,8 @@ class UploadOrder:
         if len(upload.head) == UPLOAD_HEAD:
             upload.flags = upload.head[0]
             upload.left = int.from_bytes(upload.head[1:], "big")
-            if upload.flags & ~FIN:
-                raise CodecError("unknown flags on an upload")
+            if upload.flags & ~FIN or upload.left > MAX_PAYLOAD:
+                raise CodecError("an upload that no client of ours makes")
         return part[len(taken) :]
 
     def _deliver(self, payload: Buffer, start: int, out: list[Buffer]) -> None:

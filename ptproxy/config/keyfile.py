@@ -21,8 +21,8 @@ OWNER_AND_GROUP: Final = 0o027
 """The same for a TLS private key, which Debian keeps readable by the group ssl-cert."""
 
 
-def read_text(path: Path, forbidden: int = 0, advice: str = "") -> str:
-    """The ASCII text of a small file, which must exist and not be empty.
+def read_text(path: Path, forbidden: int = 0, advice: str = "", encoding: str = "ascii") -> str:
+    """The text of a small file, which must exist and not be empty.
 
     ``forbidden`` are mode bits it must not have (POSIX only); ``advice`` says
     how the file comes into being.
@@ -42,9 +42,13 @@ def read_text(path: Path, forbidden: int = 0, advice: str = "") -> str:
         raise ValueError(f"others can read or change {path} (mode {mode:04o}): chmod {right:04o} {path}")
     if not data.strip():
         raise ValueError(f"{path} is empty{'; ' if advice else ''}{advice}")
-    if len(data) > MAX_SECRET or not data.isascii():
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = ""
+    if len(data) > MAX_SECRET or not text:
         raise ValueError(f"{path} is not the text file that is expected here")
-    return data.decode("ascii")
+    return text
 
 
 def read_key(path: Path) -> str:
@@ -60,10 +64,11 @@ def read_key(path: Path) -> str:
 
 
 def read_password(path: Path) -> str:
-    """The first line of a password file (1 to 255 characters, SOCKS allows no more)."""
-    password = read_text(path, OWNER_ONLY, "write the password into it, mode 0600").splitlines()[0]
-    if not 1 <= len(password) <= 255:
-        raise ValueError(f"{path}: the first line must be the password, 1 to 255 characters")
+    """The first line of a password file (1 to 255 bytes of UTF-8, SOCKS allows no more)."""
+    text = read_text(path, OWNER_ONLY, "write the password into it, mode 0600", "utf-8")
+    password = text.partition("\n")[0].rstrip("\r")
+    if not 1 <= len(password.encode()) <= 255:
+        raise ValueError(f"{path}: the first line must be the password, 1 to 255 bytes")
     return password
 
 

@@ -74,7 +74,7 @@ def load(
     document = parse(text)
     problems = [(line, _dotted(loc), what) for line, loc, what in document.problems]
     config = None
-    if document.data:
+    if document.data or not problems:
         context: dict[str, Any] = {"folder": path.absolute().parent}
         if codecs is not None:
             context["codecs"] = tuple(codecs)
@@ -191,11 +191,11 @@ def _unknown(model: type[Section], section: type[Section], loc: Loc) -> str:
     elsewhere = [dotted for dotted in _all_fields(model) if dotted.rpartition(".")[2] == name]
     if elsewhere:
         return f"unknown key here: it belongs at {elsewhere[0]}"
-    if near:
-        return f"unknown key: did you mean {near[0]}?"
     for role, other in ROLES.items():
         if other is not model and name in _all_fields(other):
             return f"unknown key: only a {role} has it"
+    if near:
+        return f"unknown key: did you mean {near[0]}?"
     return f"unknown key: known here are {', '.join(section.model_fields)}"
 
 

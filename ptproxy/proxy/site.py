@@ -166,11 +166,11 @@ class _Visitor(asyncio.Protocol):
     def _answer(self) -> None:
         """Answer every request that is complete, while the stranger takes the answers."""
         reader, transport = self._reader, self._transport
-        while not self._writing_paused and not transport.is_closing():
+        while not (self._writing_paused or self._lingering or transport.is_closing()):
             request = reader.next_request()
             if request is None:
                 if reader.failed:
-                    transport.close()
+                    self._finish()
                 elif self._served and reader.idle:
                     self._wait(self._site.keepalive_timeout)
                 return
@@ -180,12 +180,13 @@ class _Visitor(asyncio.Protocol):
             transport.write(self._serve(request))
             if not request.keep_alive:
                 self._finish()
-                return
-            self._wait(self._site.header_timeout)
+            elif not self._writing_paused:
+                self._wait(self._site.header_timeout)
 
     def _finish(self) -> None:
         """Close after the last answer; while a body still comes, stay to read it (nginx: lingering_close)."""
         if self._reader.body_read:
+            self._wait(SEND_TIMEOUT)
             self._transport.close()
             return
         self._lingering = True
@@ -208,7 +209,7 @@ class _Visitor(asyncio.Protocol):
 
     def _overdue(self) -> None:
         """nginx closes without a word."""
-        if self._writing_paused:
+        if self._writing_paused or self._transport.is_closing():
             self.cut()
         else:
             self._transport.close()

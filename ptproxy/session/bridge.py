@@ -29,8 +29,6 @@ class BridgeSession(Session):
             if carrier.number < number and carrier.number not in alive:
                 self._give_up(carrier, now)
                 self._events.append(CarrierGivenUp(carrier.number))
-        if not self._free_bits:
-            raise SessionError("too many carriers")
         start = 1
         for other in (*sorted(set(alive)), number):
             self._dead.add_range(start, other)
@@ -51,6 +49,8 @@ class BridgeSession(Session):
             raise SessionError("a carrier with a number that was used or given up")
         if len(alive) >= self.limits.max_carriers or not all(0 < other < number for other in alive):
             raise SessionError("an impossible list of live carriers")
+        if sum(other > number or other in alive for other in self.carriers) >= self.limits.max_carriers:
+            raise SessionError("too many carriers")
 
     def _receive_closed(self, carrier: Carrier, frame: Frame, now: float) -> None:
         """R2: the client regards a carrier as dead; one that has not arrived is refused when it does."""
@@ -61,6 +61,8 @@ class BridgeSession(Session):
             self._give_up(dead, now)
             self._events.append(CarrierGivenUp(number))
         else:
+            if len(self._dead) > self.limits.max_intervals - 2 * self.limits.max_carriers:
+                raise SessionError("too many carriers closed that never came")
             self._dead.add(number)
 
     def _carrier_died(self, stream: Stream, carrier: Carrier, now: float) -> None:

@@ -60,6 +60,8 @@ class ClientSession(Session):
             elif old.leaving:
                 self.drain(stream, number, now)
         for old in self.carriers.values():
+            if old.leaving:
+                self._arm(now + self.limits.suspect_after)
             if old.suspect:
                 carrier.replaces[old.number] = None
                 carrier.ping_due = True
@@ -206,8 +208,10 @@ class ClientSession(Session):
     def _close_left(self, now: float) -> None:
         """R25: a carrier that was left and has become quiet is closed."""
         for carrier in [c for c in self.carriers.values() if c.leaving]:
+            if len(self.carriers) == 1 and self.streams:
+                continue  # it is needed until the next one has come
             quiet = now - carrier.heard_at >= self.limits.suspect_after
-            if quiet and not carrier.streams and not carrier.dirty and len(self.carriers) > 1:
+            if quiet and not carrier.streams and not carrier.dirty:
                 self._close(carrier, now)
             else:
                 self._arm(max(now, carrier.heard_at) + self.limits.suspect_after)

@@ -239,11 +239,12 @@ class TunnelStream(asyncio.Transport):
         assert protocol is not None  # noqa: S101
         self._receive = protocol.data_received
         self._started = True
+        self._paused = False
         protocol.connection_made(self)
         if self._lost:
             self.tunnel.loop.call_soon(protocol.connection_lost, self._end)
-        elif self._paused:
-            self.tunnel.loop.call_soon(self.resume_reading)
+        elif self._unread or self._eof_waiting:
+            self.tunnel.loop.call_soon(self._deliver_unread)
 
     def deliver(self, data: Buffer) -> None:
         """Bytes arrived; ``data`` is valid during the call only."""

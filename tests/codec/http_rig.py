@@ -7,6 +7,7 @@ import random
 import h11
 
 from ptproxy.codec.http import HTTP
+from ptproxy.codec.http_records import POST, token_text
 from ptproxy.codec.interface import (
     CarrierEnded,
     CarrierWritable,
@@ -243,3 +244,94 @@ class Slow(Direct):
         self.down_open = self.back or type(self.client.exchange).__name__ in self.passed
 
     passed = ()
+
+
+class Cutting(Direct):
+    """Hands over a few bytes at a time."""
+
+    sizes = (1,)
+
+    def move(self):
+        ends = self.client, self.bridge
+        moved = super().move()
+        assert ends == (self.client, self.bridge)
+        return moved
+
+    def __init__(self, rig, client):
+        super().__init__(rig, Pieces(client, self.sizes))
+        self.bridge = Pieces(self.bridge, self.sizes)
+
+
+class Pieces:
+    """A link that is fed its bytes in pieces."""
+
+    def __init__(self, link, sizes):
+        self._link = link
+        self._sizes = sizes
+
+    def __getattr__(self, name):
+        return getattr(self._link, name)
+
+    def receive_data(self, data, now):
+        events = []
+        at = turn = 0
+        while at < len(data):
+            size = self._sizes[turn % len(self._sizes)]
+            piece = bytearray(data[at : at + size])
+            for event in self._link.receive_data(piece, now):
+                if type(event) is PayloadReceived:
+                    event.data = bytes(event.data)
+                events.append(event)
+            piece[:] = bytes(len(piece))
+            at += size
+            turn += 1
+        return events if at or data else self._link.receive_data(data, now)
+
+
+# ---- requests by hand ----------------------------------------------------------------------
+
+
+def noise(size, seed=0):
+    return random.Random(seed).randbytes(size)
+
+
+def post(number, payload, *, flags=0, pad=0, version="1.1", extra="", kind=POST):
+    """A POST as a client would send it."""
+    cookie = cookie_of(kind, number)
+    body = bytes([flags]) + len(payload).to_bytes(3, "big") + payload + bytes(pad)
+    head = (
+        f"POST /secret/path HTTP/{version}\r\nHost: x\r\nContent-Length: {len(body)}\r\n{cookie}{extra}\r\n"
+    )
+    return head.encode() + body
+
+
+def get(kind, number, *, version="1.1", extra=""):
+    head = f"GET /secret/path HTTP/{version}\r\nHost: x\r\n{cookie_of(kind, number)}{extra}\r\n"
+    return head.encode()
+
+
+def cookie_of(kind, number):
+    name = HTTP.reception(SETTINGS, random.Random(0)).cookie
+    return f"Cookie: {name}={token_text(KEY, kind, number).decode()}\r\n"
+
+
+class Bridge:
+    """A bridge's carrier, and bare links to it."""
+
+    def __init__(self):
+        self.rig = Rig()
+        self.rig.run()
+        self.now = self.rig.now
+        self.carrier = self.rig.bridge
+
+    def link(self):
+        return self.rig.reception.open_link()
+
+    def feed(self, link, data):
+        """Feeds it, keeps the payload, returns what is answered."""
+        self.rig.happened(link.receive_data(data, self.now), link)
+        return b"".join(map(bytes, link.data_to_send()))
+
+    @property
+    def up(self):
+        return bytes(self.rig.up)

@@ -453,7 +453,7 @@ _REASONED = (
     _mutant(
         "R23-oldest",
         "datagrams are dropped when the queue is full: the newest",
-        ("sending.Sending._next_datagram", "popleft()", "pop()"),
+        ("credit.Credit._next_datagram", "popleft()", "pop()"),
         unseen="unreliable anyway",
     ),
     _mutant(

@@ -15,6 +15,37 @@ from ptproxy.errors import DialError, Reason
 CODECS = ["websocket", "http", "random"]
 
 
+class Half(asyncio.Protocol):
+    """One side of a forwarded connection."""
+
+    def __init__(self, forwarder: Forwarder, budget: list[int]) -> None:
+        self.forwarder, self.budget = forwarder, budget
+        self.other: Half | None = None
+        self.transport: Any = None
+        self.waiting = bytearray()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.forwarder.transports.add(transport)
+
+    def data_received(self, data: bytes) -> None:
+        cut = self.forwarder.cutting and len(data) > self.budget[0]
+        data = data[: self.budget[0]] if cut else data
+        self.budget[0] -= len(data)
+        if self.other is None:
+            self.waiting += data
+        else:
+            self.other.transport.write(data)
+        if cut:
+            self.forwarder.cuts += 1
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.forwarder.transports.discard(self.transport)
+        if self.other is not None:
+            self.other.transport.abort()
+
+
 class Forwarder:
     """Passes connections on and cuts each after a random number of bytes, while ``cutting``."""
 
@@ -22,42 +53,33 @@ class Forwarder:
         self.port, self.rng, self.mean = port, rng, mean
         self.cutting = True
         self.cuts = 0
+        self.transports: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
-        self.server = await asyncio.start_server(self.connected, "127.0.0.1", 0)
+        self.server = await asyncio.get_running_loop().create_server(self.connected, "127.0.0.1", 0)
         return int(self.server.sockets[0].getsockname()[1])
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
-        budget = self.rng.randrange(4000, 2 * self.mean)
-        left = [budget]
+    def connected(self) -> Half:
+        near = Half(self, [self.rng.randrange(4000, 2 * self.mean)])
+        task = asyncio.get_running_loop().create_task(self.join(near))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return near
 
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            try:
-                while data := await source.read(1 << 14):
-                    if self.cutting and len(data) > left[0]:
-                        sink.write(data[: left[0]])
-                        self.cuts += 1
-                        break
-                    left[0] -= len(data)
-                    sink.write(data)
-                    await sink.drain()
-            except OSError:
-                pass
-            for end in (writer, far_writer):
-                end.transport.abort()
-
-        for pair in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.get_running_loop().create_task(pump(*pair))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+    async def join(self, near: Half) -> None:
+        far = Half(self, near.budget)
+        await asyncio.get_running_loop().create_connection(lambda: far, "127.0.0.1", self.port)
+        near.other, far.other = far, near
+        far.transport.write(bytes(near.waiting))
+        if near.transport.is_closing():
+            far.transport.abort()
 
     async def stop(self) -> None:
         self.server.close()
-        for task in list(self.tasks):
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks)
+        for transport in list(self.transports):
+            transport.abort()
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -98,7 +120,8 @@ def test_a_bridge_that_forgot_the_session_ends_its_streams(run: Any, tmp_path: A
             await dialer.dial(ECHO, local, b"x")
             await local.until(1)
             for carrier in list(dialer.tunnel.carriers.values()):
-                carrier.connections and next(iter(carrier.connections.values())).abort()
+                for connection in list(carrier.connections.values()):
+                    connection.transport.abort()
             bridge.bridge.sessions.clear()
             error = await local.lost
             assert isinstance(error, DialError)
