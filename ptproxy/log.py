@@ -45,6 +45,8 @@ _IPV6 = re.compile(r"(?<![\w:])[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(?:%\w+
 
 Event = MutableMapping[str, Any]
 
+_files: list[TextIO] = []  # the log file that :func:`set_up` opened, until it is called again
+
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry ``name`` under ``where``; cheap to make, follows :func:`set_up`."""
@@ -58,10 +60,15 @@ def set_up(config: LogConfig, stream: TextIO | None = None) -> None:
     ``stream`` takes the place of standard error (tests). Raises
     :class:`~ptproxy.errors.StartError` when the log file cannot be opened.
     """
-    out = state.open_log(config.file) if config.file is not None else stream or sys.stderr
+    file = state.open_log(config.file) if config.file is not None else None
+    out = file or stream or sys.stderr
     chain = processors(config.format, config.addresses, colors=_colors(out))
     _configure(chain, config.level, out, cache=True)
     logging.basicConfig(handlers=[_FromStandardLibrary()], level=_level(config.level), force=True)
+    while _files:
+        _files.pop().close()
+    if file is not None:
+        _files.append(file)
 
 
 def _configure(chain: list[Callable[..., Any]], level: str, out: TextIO, *, cache: bool) -> None:

@@ -25,8 +25,8 @@ from ptproxy.errors import RemoteProtocolError
 MAX_NAME: Final = 253
 """Longest host name in characters (RFC 1035 section 2.3.4, without the final dot)."""
 
-_LABEL = re.compile(r"^(?!-)[A-Za-z0-9_-]{1,63}(?<!-)$")
-_SERVICE = re.compile(r"^[a-z][a-z0-9-]{0,62}$")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_SERVICE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 class TargetError(RemoteProtocolError):
@@ -58,7 +58,7 @@ class Target:
     @classmethod
     def service(cls, name: str) -> Target:
         """A service of the bridge itself, by name."""
-        if not _SERVICE.match(name):
+        if not _SERVICE.fullmatch(name):
             raise TargetError("a service name is a-z, 0-9 and -, starting with a letter")
         return cls(name, 0, "service")
 
@@ -155,7 +155,7 @@ def _host(host: str) -> str:
             name = name.encode("idna").decode("ascii")
         except UnicodeError:
             raise TargetError("not a host name") from None
-    if not 0 < len(name) <= MAX_NAME or not all(_LABEL.match(label) for label in name.split(".")):
+    if not 0 < len(name) <= MAX_NAME or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise TargetError("not a host name")
     if name.rsplit(".", 1)[-1].isdigit():
         raise TargetError("neither an IP address nor a host name")

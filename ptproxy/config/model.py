@@ -42,6 +42,8 @@ def _folder(info: ValidationInfo) -> Path:
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        return _folder(info) / value
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError("expected a file name, as in cert.pem or /etc/ptproxy/cert.pem")
     return _folder(info) / Path(value).expanduser()

@@ -125,7 +125,7 @@ class _DialledEnd(TcpEnd):
         """Take the stream, unless it was given up in the meantime."""
         super().connection_made(transport)
         if self._incoming.cancelled:
-            self.transport.abort()
+            asyncio.get_running_loop().call_soon(self.transport.abort)  # not at once: see egress.py's _Runner
             return
         self._accepted = True
         stream = StreamEnd()

@@ -182,7 +182,7 @@ class EgressDialer:
         """Dial judged addresses until one answers."""
         if len(addresses) == 1:
             return await self._connect(addresses[0], port, protocol, timeout)
-        race = _Race(protocol)
+        race = _Race(self._loop, protocol)
         running: set[asyncio.Task[Stream]] = set()
         failures: list[Reason] = []
         waiting = list(addresses)
@@ -214,9 +214,10 @@ class EgressDialer:
 class _Race:
     """Several connects for one protocol: the first to be connected gets it."""
 
-    __slots__ = ("over", "protocol", "taken", "winner")
+    __slots__ = ("loop", "over", "protocol", "taken", "winner")
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
+        self.loop = loop
         self.protocol = protocol
         self.winner: asyncio.Transport | None = None
         self.over = False
@@ -245,10 +246,12 @@ class _Runner(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Before anything can be read: the first one becomes the protocol's, later ones are closed."""
         race = self._race
+        connected = cast("asyncio.Transport", transport)
         if race.winner is not None or race.over:
-            cast("asyncio.Transport", transport).abort()
+            # Not at once: aiofastnet 1.2 would go on watching the descriptor, which may be another's by then.
+            race.loop.call_soon(connected.abort)
             return
-        race.winner = cast("asyncio.Transport", transport)
+        race.winner = connected
         race.winner.set_protocol(race.protocol)
         race.protocol.connection_made(transport)
 

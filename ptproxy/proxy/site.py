@@ -96,7 +96,7 @@ class BuiltinSite:
     def adopt(self, transport: asyncio.Transport, received: bytes) -> None:
         """Answer a stranger, beginning with what was said already."""
         if len(self.visitors) >= self._most:
-            transport.abort()
+            self.loop.call_soon(transport.abort)  # not at once: see egress.py's _Runner
             return
         visitor = _Visitor(self)
         self.visitors.add(visitor)
@@ -248,7 +248,7 @@ class ForwardSite:
     def adopt(self, transport: asyncio.Transport, received: bytes) -> None:
         """Pass a stranger on, beginning with what was said already."""
         if len(self.splices) >= self._most:
-            transport.abort()
+            self.loop.call_soon(transport.abort)  # not at once: see egress.py's _Runner
             return
         splice = _Splice(self, transport, received)
         self.splices.add(splice)
@@ -341,7 +341,7 @@ class _Half(BufferedReads):
         if self is not splice.server:
             return
         if splice.stranger.lost:
-            self.transport.abort()
+            splice.site.loop.call_soon(self.transport.abort)
             return
         self.transport.write(bytes(splice.early))
         splice.early.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptproxy.errors import SessionError
 from ptproxy.session.carrier import Carrier
 from ptproxy.session.events import CarrierGivenUp, Event
-from ptproxy.session.frames import MOVE, Frame
+from ptproxy.session.frames import BIND, MOVE, Frame
 from ptproxy.session.session import Session
 from ptproxy.session.stream import Stream
 
@@ -103,6 +103,8 @@ class BridgeSession(Session):
         self._take_window(stream, carrier, received, limit, now)
         if self._is_newer(stream, generation):
             self._follow(stream, carrier, kind, generation, now)
+        elif kind == BIND and stream.draining and generation == stream.generation:
+            self._drain_broken(stream, now)  # an answer to ASK: what the old carrier held may be lost
         if stream.carrier is not None:
             self._answered(stream)
             self._owe_opened(stream)

@@ -271,7 +271,10 @@ class ClientSession(Session):
             since = next(iter(carrier.outstanding.values()), None)
             if carrier.ping_at is not None and (since is None or carrier.ping_at < since):
                 since = carrier.ping_at
-            if since is None or carrier.suspect:
+            if carrier.suspect:
+                self._leave_suspect(carrier, now)
+                continue
+            if since is None:
                 continue
             due = max(since, carrier.proved_at) + self._suspect_after(carrier)
             if now < due:
@@ -284,8 +287,14 @@ class ClientSession(Session):
         """R20: dial beside a suspect carrier, and use a healthy one meanwhile if there is any."""
         carrier.suspect = True
         self._events.append(CarrierSuspected(carrier.number))
+        self._leave_suspect(carrier, now)
+
+    def _leave_suspect(self, carrier: Carrier, now: float) -> None:
+        """R20: what is bound to a suspect carrier moves to a healthy one that has proved itself lately."""
         other = self._choose_carrier(besides=carrier.number)
-        if other is not None and not other.suspect and not other.outstanding:
+        if other is None or other.suspect or carrier.number in other.replaces:
+            return
+        if not other.outstanding or now - other.proved_at < self._suspect_after(other):
             other.replaces[carrier.number] = None
             other.ping_due = True
             self._mark(other)

@@ -104,6 +104,7 @@ class Credit(SessionState):
             size = min(size, left)
             stream.read += size
             self._granted_unread -= size
+            self._set_window(stream, left - size)
             if size == left:
                 self._unread_over -= 1
 
@@ -111,12 +112,11 @@ class Credit(SessionState):
         """R22: the application has drained a window: it grows if that was quick and the budget allows."""
         limits = self.limits
         window = stream.window
-        promised = max(self._windows, self._granted_unread)
-        if promised > limits.receive_budget:
-            window = min(window, limits.initial_window)
+        if self._windows > limits.receive_budget:  # never below what is granted: that is not withdrawn
+            window = max(min(window, limits.initial_window), stream.granted - stream.read)
         elif now - stream.window_at <= limits.growth_time:
             larger = min(window * limits.window_growth, limits.max_window)
-            if promised + larger - window <= limits.receive_budget:
+            if self._windows + larger - window <= limits.receive_budget:
                 window = max(window, larger)
         self._set_window(stream, window)
         stream.window_mark = stream.read
@@ -131,7 +131,7 @@ class Credit(SessionState):
     def _first_window(self) -> int:
         """R22: a new stream's window: less than usual when many are open."""
         limits = self.limits
-        if max(self._windows, self._granted_unread) + limits.initial_window > limits.receive_budget:
+        if self._windows + limits.initial_window > limits.receive_budget:
             return max(1, limits.initial_window // 4)
         return limits.initial_window
 
@@ -300,6 +300,7 @@ class Credit(SessionState):
         stream.granted = delivered
         if stream.read < delivered:
             self._unread_over += 1
+            self._set_window(stream, delivered - stream.read)
 
     def _drop(self, stream: Stream) -> None:
         """Take a stream out of every table, with all it keeps."""

@@ -230,7 +230,7 @@ class Session(Receiving):
         for number, until in list(self._waiting.items()):
             if until <= now:
                 stream = self.streams[number]
-                stream.patience = min(2 * stream.patience, 1024)
+                stream.patience = min(2 * stream.patience, 8)
                 self._waiting[number] = now + stream.patience * patience
                 self._inquire(stream)
             self._arm_net(self._waiting[number])

@@ -39,7 +39,7 @@ class SessionState:
         self._free_bits = [1 << i for i in reversed(range(limits.max_carriers))]
         self._blocked: dict[int, Stream] = {}  # waiting for the session's share to grow
         self._granted_unread = 0  # sum of granted - read (R22)
-        self._windows = 0  # sum of what live streams are granted anew whenever all is read (R22)
+        self._windows = 0  # sum of windows, and of what is unread of streams that are over (R22)
         self._unread_over = 0  # streams that are over and not read to their end
         self._goaway_sent = False
         self._goaway_received = False

@@ -30,6 +30,9 @@ LOW_WATER: Final = 16 * 1024
 """Unsent bytes below which it is fed again."""
 PUMP_BYTES: Final = 128 * 1024
 """Bytes of frames drawn from the session in one go: eight TLS records."""
+MESSAGE_BYTES: Final = 960 * 1024
+"""... where the codec's room is bounded by messages of its own: the largest request body that
+web servers take by default, padding included."""
 PUMP_ROUNDS: Final = 4
 """Goes in one turn of the loop, after which others get theirs."""
 CODEC_SLACK: Final = 0.001
@@ -242,7 +245,7 @@ class Carrier:
             room = codec.room()
             if room <= 0:
                 break
-            chunks = session.data_to_send(number, room if room < PUMP_BYTES else PUMP_BYTES, now)
+            chunks = session.data_to_send(number, _draw(room), now)
             if not chunks:
                 break
             self.sent_bytes += sum(map(len, chunks))
@@ -265,9 +268,13 @@ class Carrier:
             if connection is not None:
                 connection.flush()
                 if connection.blocked:
-                    connection.waiting.add(self)
-                    self._blocked = True
+                    self.block_on(connection)
         self._arm_codec()
+
+    def block_on(self, connection: Connection) -> None:
+        """A connection is full: nothing more is made until it has room."""
+        connection.waiting.add(self)
+        self._blocked = True
 
     def unblocked(self) -> None:
         """There is room below again."""
@@ -319,6 +326,11 @@ class Carrier:
 
     def drop_connections(self) -> None:
         """Drop the connections that are this carrier's own; a bridge's are not."""
+
+
+def _draw(room: int) -> int:
+    """How much to draw for a codec that has ``room``: little where it has no limit of its own."""
+    return min(room, MESSAGE_BYTES) if room <= 64 * MESSAGE_BYTES else PUMP_BYTES
 
 
 def _ignore(carrier: Carrier, data: Buffer) -> None:

@@ -13,7 +13,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ptproxy.auth.binding import Binding
@@ -37,6 +37,8 @@ CONNECT_TIMEOUT: Final = 15.0
 """Seconds for TCP and TLS to one address of the bridge."""
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
+JOIN_PAUSE: Final = 1.0
+"""Seconds until a further connection is tried again."""
 MAX_ADDRESSES: Final = 8
 """Addresses of one bridge name that are tried."""
 
@@ -105,6 +107,17 @@ class ClientCarrier(Carrier):
         self._opened.append(connection)
         self.connections[link] = connection
         connection.flush()
+        self._join_more()
+
+    def flush(self) -> None:
+        """Write what the links have to say; open the connections that it needs."""
+        super().flush()
+        self._join_more()
+
+    def block_on(self, connection: Connection) -> None:
+        """Over several connections the codec's own messages in flight are the limit."""
+        if len(self.connections) <= 1:
+            super().block_on(connection)
 
     def happened(self, connection: Connection, happened: Sequence[Event]) -> None:
         """Events of one of the links."""
@@ -113,7 +126,6 @@ class ClientCarrier(Carrier):
             self.codec_event(event)
         if not self.ended:
             self.flush()
-            self._join_more()
 
     def connection_failed(self, connection: Connection, error: CodecError) -> None:
         """Nonsense from the bridge's side."""
@@ -127,10 +139,11 @@ class ClientCarrier(Carrier):
                 del self.connections[link]
         if not self.ended:
             self.flush()
-            self._join_more()
 
     def _join_more(self) -> None:
         """Open the further connections that the codec wants."""
+        if self.ended:
+            return
         wanted = self.client_codec.links_wanted - len(self.connections) - len(self._joins)
         for _ in range(wanted):
             task = self.loop.create_task(self._join())
@@ -143,7 +156,11 @@ class ClientCarrier(Carrier):
             await connect_tls(self.loop, connection, self._route, self._tls)
         except (PtproxyError, OSError) as error:
             log.debug("a further connection failed", error=str(error))
-            self.end("a further connection to the bridge failed")
+            if not self.connections:
+                self.end("the connections to the bridge failed")
+            else:
+                await asyncio.sleep(JOIN_PAUSE)  # holds its place meanwhile
+                self.loop.call_soon(self._join_more)
             return
         if self.ended:
             connection.abort()
@@ -215,6 +232,7 @@ class ClientTunnel(Tunnel):
         self.goaway = False
         self.tls = client_context(route.trust)
         self.on_change: Any = None
+        self._download = "auto"
         self._first = asyncio.Lock()
         self._rng = random.SystemRandom()
 
@@ -245,7 +263,10 @@ class ClientTunnel(Tunnel):
             Hello(self.session_id, number, alive, int(time.time()), line.token),
             self._rng,
         )
-        made = codec_table()[codec].client(self.route.settings(), opening.message1, self._rng)
+        settings = self.route.settings()
+        if self._download != "auto":
+            settings = replace(settings, options={"download": self._download})
+        made = codec_table()[codec].client(settings, opening.message1, self._rng)
         carrier = ClientCarrier(made, codec, opening, self.loop, self.route, self.tls)
         carrier.number = number
         carrier.on_answer = self._attach
@@ -290,7 +311,8 @@ class ClientTunnel(Tunnel):
         self.carrier_lost(carrier, reason)
 
     def carrier_ended(self, carrier: Carrier) -> None:
-        """One fewer: whoever keeps carriers is told."""
+        """One fewer: whoever keeps carriers is told; what it learnt of the front is kept."""
+        self._download = getattr(carrier.codec, "download", self._download)
         self._changed()
 
     def carrier_event(self, event: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
 from ptproxy.session import Limits
+from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target
 from ptproxy.tunnel.client import ClientCarrier, ClientTunnel, OpeningRefused, Route
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
@@ -32,6 +33,8 @@ BACKOFF_LAST: Final = 30.0
 """Seconds between redials: doubled from the first to the last, each jittered by half."""
 BULK_RATE: Final = 4 << 20
 """Bytes a second above which a carrier counts as busy with bulk."""
+SMALL_STREAM: Final = 64 << 10
+"""Bytes that a stream may move while a carrier is dialled and still count as interactive."""
 SAMPLE: Final = 0.5
 """Seconds over which a carrier's rate is taken, at least."""
 SPARE_IDLE: Final = 60.0
@@ -99,6 +102,7 @@ class TunnelDialer:
         self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._retired: list[ClientTunnel] = []
+        self._moved: dict[int, int] = {}
         self._without_since: float | None = None
         self.last_error = ""
         self.tunnel = self._fresh_tunnel()
@@ -215,9 +219,28 @@ class TunnelDialer:
             if best is None or rate < best_rate:
                 best, best_rate = carrier, rate
         if best is not None and best_rate > BULK_RATE and len(carriers) < self._most:
-            self._wanted = max(self._wanted, len(carriers) + 1)
-            self._need.set()
+            self._grow(tunnel)
         return best.number if best is not None else None
+
+    def _grow(self, tunnel: ClientTunnel) -> None:
+        """Ask for one more carrier; the small streams will move to it."""
+        wanted = len(tunnel.carriers) + 1
+        if self._wanted < wanted:
+            self._wanted = wanted
+            self._moved = {stream.id: _moved(stream) for stream in tunnel.session.streams.values()}
+            self._need.set()
+
+    def _spread(self, tunnel: ClientTunnel, number: int) -> None:
+        """A carrier came beside bulk: what has moved little since it was asked for goes there (R15)."""
+        before, self._moved = self._moved, {}
+        if len(tunnel.carriers) < 2 or not before:
+            return
+        now = tunnel.now()
+        for stream in list(tunnel.session.streams.values()):
+            small = _moved(stream) - before.get(stream.id, 0) < SMALL_STREAM
+            if small and stream.carrier is not None and stream.carrier != number:
+                tunnel.client_session.drain(stream, number, now)
+        tunnel.schedule()
 
     # ---- keeping carriers -----------------------------------------------------------------------------
 
@@ -252,8 +275,9 @@ class TunnelDialer:
                 self._replace_tunnel()
             while len(self.tunnel.carriers) < self._wanted:
                 try:
-                    await self._connect()
+                    carrier = await self._connect()
                     pause = BACKOFF_FIRST
+                    self._spread(self.tunnel, carrier.number)
                 except PtproxyError as error:
                     self.last_error = str(error)
                     log.warning("no carrier to the bridge", error=str(error), again_in=round(pause, 1))
@@ -304,6 +328,11 @@ class TunnelDialer:
         elif tunnel.now() - self._without_since > CLIENT_LINGER:
             log.warning("no carrier for too long; open streams are given up")
             tunnel.close(Reason.TUNNEL_DOWN)
+
+
+def _moved(stream: SessionStream) -> int:
+    """Bytes both ways so far."""
+    return stream.received + stream.sent
 
 
 def _rate(carrier: object, now: float) -> float:

@@ -6,16 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from http_rig import (
-    OPENING,
-    SETTINGS,
-    Bridge,
-    Cutting,
-    H11Front,
-    Rig,
-    noise,
-    post,
-)
+from http_rig import OPENING, SETTINGS, Bridge, Cutting, H11Front, Rig, get, noise, post
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,9 +14,9 @@ from ptproxy.codec.http import HTTP
 from ptproxy.codec.http_client import MAX_LINKS
 from ptproxy.codec.http_downloads import FIRST_QUOTA
 from ptproxy.codec.http_posts import BODY_SIZES, MAX_UPLOAD, MAX_UPLOADS
-from ptproxy.codec.http_records import FIN
-from ptproxy.codec.interface import CarrierEnded, PayloadReceived
-from ptproxy.errors import CodecError
+from ptproxy.codec.http_records import FIN, STREAM
+from ptproxy.codec.interface import CarrierEnded, NotMine, PayloadReceived
+from ptproxy.errors import CodecError, LocalProtocolError
 
 # ---- the ordinary course ----------------------------------------------------------------------------
 
@@ -247,6 +238,30 @@ def test_a_clean_close_carries_what_was_queued(side, mode):
     assert rig.ended == {"client": "", "bridge": ""}
     assert rig.live == []
     assert rig.reception.tokens == {}
+
+
+def test_the_token_of_a_carrier_gone_by_opens_nothing():
+    rig = Rig().open()
+    rig.client.close(rig.now)
+    rig.run()
+    events = rig.reception.open_link().receive_data(get(STREAM, 2), rig.now)
+    assert [type(event) for event in events] == [NotMine]
+    with pytest.raises(LocalProtocolError, match="80 bytes"):
+        HTTP.client(SETTINGS, bytes(79), random.Random(0))
+
+
+def test_connections_that_end_as_soon_as_they_are_made_end_the_carrier():
+    rig = Rig().open()
+    rig.client.send_data([b"waits"], rig.now)
+    made = 0
+    for pipe in rig.live:
+        if pipe.client.exchange is None:
+            pipe.cut()
+    while rig.client.links_wanted > len(rig.live):
+        made += 1
+        assert made < 20
+        rig.happened(rig.client.open_link().receive_eof(rig.now), None)
+    assert "as soon as they are made" in rig.ended["client"]
 
 
 def test_the_last_post_says_so():

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 CODECS = ("websocket", "http", "random")
 MIB = 1 << 20
-PATIENCE = 60.0
+PATIENCE = 8.0
 """Seconds after which something that should have happened counts as broken."""
 DESCRIPTORS = 16384
 """Descriptors that thousands of streams need, in the tests and in what they start."""

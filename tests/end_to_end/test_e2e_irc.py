@@ -90,9 +90,8 @@ def test_two_people_talk(clients, codec, server, tmp_path):
         ben.hear("End of NAMES list")
         anna.hear("JOIN")
         for speaker, words in TALK:
+            {person.name: person for person in people}[speaker].type(words)
             for person in people:
-                if person.name == speaker:
-                    person.type(words)
                 person.hear(f"<{speaker}> {words}\n")  # sic shows its own lines as well
         anna.type(":m ben between us")
         ben.hear("<anna> between us")

@@ -446,7 +446,7 @@ _REASONED = (
         "windows grow above the receive budget",
         (
             "credit.Credit._resize_window",
-            "if promised + larger - window <= limits.receive_budget:",
+            "if self._windows + larger - window <= limits.receive_budget:",
             "if True:",
         ),
     ),

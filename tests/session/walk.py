@@ -35,21 +35,21 @@ from walk_streams import Streams
 ROUNDS = 300
 """Deadlines that may pass before two sessions at rest must be silent."""
 
-SILENCE = 25.0
-"""Seconds without a byte after which all is said: longer than any interval of the rules."""
+SILENCE = 100.0
+"""Seconds without progress after which all is said: longer than any interval of the rules."""
 
 PUMPS = 2000
 """Exchanges without a deadline between that may happen at rest."""
 
 WEIGHTS: dict[str, float] = {
-    "exchange": 14,
+    "exchange": 16,
     "drain": 18,
     "deliver": 24,
-    "write": 20,
-    "consume": 10,
+    "write": 24,
+    "consume": 14,
     "time": 5,
     "open": 4,
-    "accept": 5,
+    "accept": 7,
     "eof": 3,
     "reset": 1,
     "cut": 4,
@@ -57,7 +57,7 @@ WEIGHTS: dict[str, float] = {
     "mistake": 1.5,
     "dial": 5,
     "attach": 6,
-    "move": 3,
+    "move": 4,
     "leave": 2,
     "goaway": 0.3,
     "associate": 0.4,
@@ -65,6 +65,13 @@ WEIGHTS: dict[str, float] = {
     "restart": 0,
 }
 """How often each step is drawn; a walk scales each by a factor of its own."""
+
+PHASES: tuple[dict[str, float], ...] = (
+    {"open": 3.0, "dial": 2.0, "eof": 0.3, "cut": 0.5},
+    {"open": 0.3, "write": 2.0, "move": 2.0, "eof": 0.5},
+    {"open": 0.5, "eof": 6.0, "cut": 2.0, "notice": 2.0, "dial": 2.0},
+)
+"""A walk opens streams, uses them, and ends them while carriers break."""
 
 FACTORS = (0.3, 1.0, 1.0, 1.0, 3.0)
 
@@ -88,18 +95,18 @@ class Walk(Streams):
     def walk(self) -> None:
         """Draw and take steps."""
         rng, draw = self.rng, self.draw
-        steps: list[Callable[[], object]] = []
-        weights: list[float] = []
-        for name, weight in WEIGHTS.items():
-            steps.append(getattr(self, name))
-            weights.append(weight * FACTORS[int(draw() * 5)])
+        steps: list[Callable[[], object]] = [getattr(self, name) for name in WEIGHTS]
+        factors = [FACTORS[int(draw() * 5)] for _ in WEIGHTS]
         self.hostile = draw() < 0.15
-        if self.restarts:
-            weights[-1] = 1.5
-        if draw() < 0.9:
-            self.attach_one(self.dial_one())
-        for step in rng.choices(steps, weights, k=rng.randrange(30, 200)):
-            step()
+        for _ in range((0, 1, 1, 1, 2, 3)[int(draw() * 6)]):
+            self.arrive(self.attach_one(self.dial_one()))
+        for phase in PHASES:
+            weights = [weight * phase.get(name, 1.0) for name, weight in WEIGHTS.items()]
+            weights = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
+            if self.restarts:
+                weights[-1] = 1.0
+            for step in rng.choices(steps, weights, k=rng.randrange(15, 70)):
+                step()
         self.check_budget()
 
     # -- rest ------------------------------------------------------------------------
@@ -153,17 +160,18 @@ class Walk(Streams):
 
     def connect_one(self) -> Pipe:
         """The client dials, and both ends attach."""
-        pipe = self.dial_one()
-        self.attach_one(pipe)
+        pipe = self.attach_one(self.dial_one())
         self.arrive(pipe)
         return pipe
 
     def settle(self) -> None:
         """Exchange everything and let time pass until nobody has anything left to say."""
-        heard = self.now
+        heard, before = self.now, None
         for _ in range(ROUNDS):
-            if self.pump():
-                heard = self.now
+            self.pump()
+            progress = self.progress()
+            if progress != before:
+                heard, before = self.now, progress
             if self.client.suspected:
                 self.log(f"client suspects {sorted(self.client.suspected)}")
                 self.client.suspected.clear()
@@ -178,15 +186,23 @@ class Walk(Streams):
             self.check_budget()
         raise NoSilence(f"deadlines after {ROUNDS} rounds: {deadlines}")
 
-    def pump(self) -> bool:
-        """Exchange until no byte moves; whether any did."""
-        for count in range(PUMPS):
+    def progress(self) -> tuple[int, ...]:
+        """What changes while two sessions get anywhere; a question that is repeated changes nothing."""
+        state = []
+        for side in self.sides:
+            session = side.session
+            state += [side.heard, len(session.streams), len(session.tombstones), session.account.retained]
+        return tuple(state)
+
+    def pump(self) -> None:
+        """Exchange until no byte moves."""
+        for _ in range(PUMPS):
             done = 0
             for pipe in list(self.pipes.values()):
                 done += self.exchange_one(pipe)
             if not done:
                 self.check_unready()
-                return count > 0
+                return
         raise NoSilence(f"bytes after {PUMPS} exchanges")
 
     def check_unready(self) -> None:
@@ -265,7 +281,8 @@ class Walk(Streams):
             if self.all_polite and not self.resting and retained > budget:
                 raise BudgetExceeded(f"{side.name}: {retained} bytes retained")
             unread = sum(stream.granted - stream.read for stream in streams if stream.id in side.ends)
-            most = self.limits.receive_budget + len(streams) * self.limits.initial_window
+            count = len(streams) + session._unread_over
+            most = self.limits.receive_budget + count * self.limits.initial_window
             if unread > session._granted_unread or session._granted_unread > most:
                 raise BudgetExceeded(f"{side.name}: {session._granted_unread} bytes granted")
 
@@ -291,7 +308,12 @@ class Walk(Streams):
             if side.session.streams or not side.session.idle:
                 raise LeftBehind(f"{side.name}: {side.session.streams} idle={side.session.idle}")
             session = side.session
-            if session.account.retained or session._granted_unread or session._unread_over:
+            if (
+                session.account.retained
+                or session._granted_unread
+                or session._unread_over
+                or session._windows
+            ):
                 raise LeftBehind(
                     f"{side.name}: {session.account.retained} retained, {session._granted_unread} granted"
                 )

@@ -24,7 +24,7 @@ CARRIERS = 3
 
 def tiny_limits(rng: random.Random, pressing: bool, strict: bool) -> tuple[Limits, int, int]:
     """Limits of a few bytes; the total and the floor of a retention budget to match."""
-    window = rng.choice((3, 6, 6, 12))
+    window = rng.choice((3, 6, 12, 12))
     limits = Limits(
         initial_window=window,
         window_growth=2,
@@ -336,7 +336,7 @@ class Carriers:
                     self.attach_one(pipe)
                 else:
                     self.dial_fails(pipe)
-                return
+                return pipe
 
     def dial_fails(self, pipe: Pipe) -> None:
         """A connection begun comes to nothing."""
@@ -346,13 +346,13 @@ class Carriers:
         self.side_done(self.client, pipe.number)
         self.take(self.client, batch)
 
-    def attach_one(self, pipe: Pipe) -> None:
+    def attach_one(self, pipe: Pipe) -> Pipe:
         """The client has read message 2; a bridge that was restarted answered `unknown`."""
         client = self.client
         if pipe.incarnation != self.incarnation:
             if not pipe.open:
                 self.dial_fails(pipe)
-                return
+                return pipe
             self.log(f"bridge does not know the session that {pipe.number} names")
             self.lost = True
             self.take(client, client.session.session_lost(self.now))
@@ -367,6 +367,7 @@ class Carriers:
         self.log(f"client attaches {pipe.number}")
         pipe.client = "attached"
         self.take(client, client.session.attach_carrier(pipe.number, self.now))
+        return pipe
 
     def drop_old(self, pipe: Pipe) -> None:
         """A carrier of the session that was lost."""

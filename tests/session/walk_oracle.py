@@ -164,6 +164,7 @@ class Side:
         "ends",
         "goaway_heard",
         "goaway_said",
+        "heard",
         "initial",
         "leaving",
         "leftover",
@@ -185,7 +186,7 @@ class Side:
         self.world = world
         self.parity = parity
         self.ends: dict[int, End] = {}
-        self.unread = 0
+        self.unread = self.heard = 0
         self.most_unread = world.limits.receive_budget
         self.window = world.limits.max_window
         self.initial = world.limits.initial_window
@@ -212,6 +213,7 @@ class Side:
     def take(self, batch: list[Any]) -> None:
         """Act on a session's events as an application does; a :class:`Fault` where one is wrong."""
         told = self.told
+        self.heard += len(batch)
         for event in batch:
             if self.trace is not None:
                 shown = [getattr(event, name) for name in event.__slots__]

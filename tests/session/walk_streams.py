@@ -28,7 +28,7 @@ class Streams(Carriers):
     def style(self, end: End) -> None:
         """How this end's application behaves."""
         end.polite = self.all_polite or self.draw() < 0.7
-        end.stalled = not self.resting and self.draw() < 0.3
+        end.stalled = not self.resting and self.draw() < 0.2
 
     def some_end(self) -> End | None:
         """Any living end of any stream."""
