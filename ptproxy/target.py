@@ -129,7 +129,9 @@ class Target:
         if len(data) < end or head == 2:
             raise TargetError("target cut short")
         if kind in (1, 4):
-            return cls.address(str(ipaddress.ip_address(bytes(data[1:head]))), int.from_bytes(data[head:end], "big")), end
+            return cls.address(
+                str(ipaddress.ip_address(bytes(data[1:head]))), int.from_bytes(data[head:end], "big")
+            ), end
         try:
             name = bytes(data[2:head]).decode("ascii")
         except UnicodeDecodeError:

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from demo import HOST, free_port, start_bridge, start_client  # noqa: E402  (a script beside this one)
+from demo import HOST, free_port, start_bridge, start_client
 
-from ptproxy.tunnel.runtime import run  # noqa: E402
+from ptproxy.tunnel.runtime import run
 
 TICK = os.sysconf("SC_CLK_TCK")
 BLOCK = bytes(1 << 18)
@@ -307,7 +307,11 @@ async def measure(bench: Bench, idle: int) -> dict[str, float]:
     figures["8 x down MiB/s"], figures["CPU s/GiB 8 x"] = await bench.bulk(b"D", 8)
     _, figures["64 B p50 us"], figures["64 B p99 us"] = await bench.ping(1)
     figures["50 x 64 B msg/s"], _, _ = await bench.ping(50)
-    _, figures["beside download p50 us"], figures["beside download p99 us"] = await bench.ping_beside_download()
+    (
+        _,
+        figures["beside download p50 us"],
+        figures["beside download p99 us"],
+    ) = await bench.ping_beside_download()
     figures["first byte p50 us"], figures["first byte p99 us"] = await bench.first_byte()
     figures["conn/s at 50"], figures["CPU ms/conn"] = await bench.connections()
     if bench.socks:
@@ -315,12 +319,21 @@ async def measure(bench: Bench, idle: int) -> dict[str, float]:
     return figures
 
 
+def median(figure: str, rounds: list[dict[str, float]]) -> float | None:
+    """The figure's median over the rounds, None where it was not measured."""
+    return statistics.median(one[figure] for one in rounds) if figure in rounds[0] else None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--codecs", default="websocket,random,http", help="which, in this order (default: all three)")
+    parser.add_argument(
+        "--codecs", default="websocket,random,http", help="which, in this order (default: all three)"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="time for each figure (default: 3)")
     parser.add_argument("--rounds", type=int, default=1, help="rounds; medians are shown (default: 1)")
-    parser.add_argument("--idle", type=int, default=500, help="idle streams for the memory figure (default: 500)")
+    parser.add_argument(
+        "--idle", type=int, default=500, help="idle streams for the memory figure (default: 500)"
+    )
     parser.add_argument("--json", type=Path, help="write all figures here, too")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -355,14 +368,14 @@ def main() -> int:
             for process in processes:
                 process.wait(15)
     figures = [
-        (figure, [statistics.median(one[figure] for one in results[name]) if figure in results[name][0] else None
-                  for name in names])
-        for figure in results[names[-1]][0]
-    ]  # fmt: skip
+        (figure, [median(figure, results[name]) for name in names]) for figure in results[names[-1]][0]
+    ]
     print("| figure | " + " | ".join(names) + " |")
     print("|---|" + "---:|" * len(names))
     for figure, values in figures:
-        cells = ["-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.2f}" for value in values]
+        cells = [
+            "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.2f}" for value in values
+        ]
         print(f"| {figure} | " + " | ".join(cells) + " |")
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -58,7 +58,7 @@ class Transfer(socketserver.BaseRequestHandler):
 class Room(socketserver.StreamRequestHandler):
     """Every line goes to everybody, the sender included."""
 
-    everybody: list[Any] = []
+    everybody: ClassVar[list[Any]] = []
     lock = threading.Lock()
 
     def handle(self) -> None:
@@ -237,7 +237,10 @@ def tls_of(port: int) -> tuple[str, str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with socket.create_connection((HOST, port)) as sock, context.wrap_socket(sock, server_hostname="localhost") as tls:
+    with (
+        socket.create_connection((HOST, port)) as sock,
+        context.wrap_socket(sock, server_hostname="localhost") as tls,
+    ):
         cipher = tls.cipher()
         return tls.version() or "?", cipher[0] if cipher else "?"
 
@@ -252,8 +255,12 @@ def show(rows: list[list[str]]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="exit after the table; non-zero when anything failed")
-    parser.add_argument("--mib", type=int, default=64, metavar="N", help="size of each transfer (default: 64 MiB)")
+    parser.add_argument(
+        "--once", action="store_true", help="exit after the table; non-zero when anything failed"
+    )
+    parser.add_argument(
+        "--mib", type=int, default=64, metavar="N", help="size of each transfer (default: 64 MiB)"
+    )
     arguments = parser.parse_args()
     size = arguments.mib << 20
     transfer, room = serve(Transfer), serve(Room)
@@ -266,7 +273,20 @@ def main() -> int:
             bridge, link = start_bridge(folder / "bridge", port)
             processes.append(bridge)
             version, cipher = tls_of(port)
-            rows = [["codec", "TLS", "cipher", "down", "up", "first byte", "down MiB/s", "up MiB/s", "SHA-256", "chat"]]
+            rows = [
+                [
+                    "codec",
+                    "TLS",
+                    "cipher",
+                    "down",
+                    "up",
+                    "first byte",
+                    "down MiB/s",
+                    "up MiB/s",
+                    "SHA-256",
+                    "chat",
+                ]
+            ]
             socks = 0
             for codec in CODECS:
                 client, listening = start_client(folder / codec, link, codec)
@@ -283,7 +303,8 @@ def main() -> int:
                     continue
                 failed = failed or not (down_ok and up_ok and talk)
                 rows.append([
-                    codec, version, cipher, f"{arguments.mib} MiB", f"{arguments.mib} MiB", f"{first * 1000:.1f} ms",
+                    codec, version, cipher, f"{arguments.mib} MiB", f"{arguments.mib} MiB",
+                    f"{first * 1000:.1f} ms",
                     f"{down / 2**20:.0f}", f"{up / 2**20:.0f}", "match" if down_ok and up_ok else "DIFFERS",
                     "ok" if talk else "FAILED",
                 ])  # fmt: skip

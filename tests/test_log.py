@@ -125,7 +125,9 @@ def test_our_own_listening_address_stays() -> None:
     assert "127.0.0.1:1080" in out.getvalue()
 
 
-@given(st.ip_addresses(), st.sampled_from(["{}", "[{}]:443", "x {}, y", "('{}', 80)", "{}:80", "<{}>", "a={}"]))
+@given(
+    st.ip_addresses(), st.sampled_from(["{}", "[{}]:443", "x {}, y", "('{}', 80)", "{}:80", "<{}>", "a={}"])
+)
 def test_every_address_is_found(address: Any, form: str) -> None:
     text = str(address)
     if text == "::" or (address.version == 6 and form == "{}:80"):
@@ -165,7 +167,11 @@ def test_the_standard_library_goes_the_same_way() -> None:
     logging.getLogger("asyncio").error("Task failed for %s", "192.0.2.77")
     logging.getLogger("asyncio").debug("no")
     line = json.loads(out.getvalue())
-    assert (line["event"], line["where"], line["level"]) == (f"Task failed for {log.SCRUBBED}", "asyncio", "error")
+    assert (line["event"], line["where"], line["level"]) == (
+        f"Task failed for {log.SCRUBBED}",
+        "asyncio",
+        "error",
+    )
 
 
 def test_a_log_file(tmp_path: Path) -> None:

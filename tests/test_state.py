@@ -108,7 +108,12 @@ except StartError as error:
     def other() -> str:
         root = Path(__file__).parent.parent
         return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
         ).stdout.strip()
 
     with StateFolder(folder) as held:

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from ptproxy.target import MAX_NAME, Target, TargetError
 
 labels = st.from_regex(r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,20}[a-zA-Z0-9_])?", fullmatch=True)
-names = st.lists(labels, min_size=1, max_size=6).map(".".join).filter(lambda n: not n.rsplit(".", 1)[-1].isdigit())
+names = (
+    st.lists(labels, min_size=1, max_size=6)
+    .map(".".join)
+    .filter(lambda n: not n.rsplit(".", 1)[-1].isdigit())
+)
 ips = st.ip_addresses().map(str).filter(lambda text: "%" not in text)
 ports = st.integers(1, 65535)
 addresses = st.builds(Target.address, names | ips, ports)
@@ -57,7 +61,10 @@ def test_every_target_has_a_text_for_people(target: Target) -> None:
     assert str(target)
 
 
-@given(st.binary(max_size=300) | st.builds(lambda kind, rest: bytes((kind,)) + rest, st.integers(0, 6), st.binary(max_size=270)))
+@given(
+    st.binary(max_size=300)
+    | st.builds(lambda kind, rest: bytes((kind,)) + rest, st.integers(0, 6), st.binary(max_size=270))
+)
 @example(b"\x03\x00\x00\x50")
 @example(b"\x05\x00")
 @example(b"\x03\x07example")
@@ -127,8 +134,10 @@ def test_one_spelling(text: str, host: str, port: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", ":", ":80", "a", "a:", "a:0", "a:65536", "a:-1", "a: 80", "::1:80", "[fe80::1%eth0]:80", "1.2.3:80", "256.1.1.1:80",
-        "0x7f.1:80", "a..b:80", "-a:80", "a-:80", f"{'a' * 64}:80", f"{'a.' * 127}a:80", "a b:80", "a/b:80", "a\x00:80", "1.2.3.4\n:80",
+        "", ":", ":80", "a", "a:", "a:0", "a:65536", "a:-1", "a: 80", "::1:80", "[fe80::1%eth0]:80",
+        "1.2.3:80", "256.1.1.1:80",
+        "0x7f.1:80", "a..b:80", "-a:80", "a-:80", f"{'a' * 64}:80", f"{'a.' * 127}a:80", "a b:80",
+        "a/b:80", "a\x00:80", "1.2.3.4\n:80",
     ],
 )  # fmt: skip
 def test_no_targets(text: str) -> None:
@@ -152,7 +161,9 @@ def test_the_longest_name() -> None:
 
 def test_wire_form_byte_by_byte() -> None:
     assert Target.address("192.0.2.1", 80).serialize() == bytes.fromhex("01 c0000201 0050")
-    assert Target.address("2001:db8::1", 443).serialize() == bytes.fromhex("04 20010db8000000000000000000000001 01bb")
+    assert Target.address("2001:db8::1", 443).serialize() == bytes.fromhex(
+        "04 20010db8000000000000000000000001 01bb"
+    )
     assert Target.address("a.b", 80).serialize() == bytes.fromhex("03 03 612e62 0050")
     assert Target.service("chat").serialize() == bytes.fromhex("05 04 63686174")
     assert Target.datagrams().serialize() == b"\x06"

@@ -95,6 +95,9 @@ def tell(error: Exception) -> int:
 
 
 def _tell_usage(error: click.ClickException) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later; earlier ones leave by themselves
+        click.echo(error.format_message(), err=True)
+        return
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     text = " ".join(error.format_message().split()).rstrip(".")

@@ -2,7 +2,8 @@
 
 The examples (``examples/*.yaml``, the same as ``configs/``) have each key on a
 line of its own with its comment above, so filling in replaces the rest of a line;
-a key that is commented out comes to life.
+a key that is commented out comes to life. Prose never looks like that: behind a
+word and a colon it has more than one word.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 Value = str | bool | int | Sequence[str] | None
 """None comments a key out."""
 
-_LINE = re.compile(r"(?P<indent> *)(?P<off># )?(?P<key>[a-z_0-9]+):(?P<rest>.*)")
+_LINE = re.compile(r"(?P<indent> *)(?P<off># )?(?P<key>[a-z_0-9]+):(?P<rest>| \S+| \[.*\])")
 _PLAIN = re.compile(r"[A-Za-z0-9/\[._][A-Za-z0-9 @/?&=:;.,_%+\-\[\]]*")
 _WORDS_WITH_MEANING: Final = ("true", "false", "null", "~")
 

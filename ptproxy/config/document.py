@@ -30,7 +30,7 @@ _INT: Final = re.compile(r"^[-+]?[0-9]{1,18}$")
 
 def plain_loader(base: Any) -> Any:
     """One of PyYAML's safe loaders with YAML 1.2's core types only."""
-    loader = type("PlainLoader", (base,), {"yaml_implicit_resolvers": {}})
+    loader: Any = type("PlainLoader", (base,), {"yaml_implicit_resolvers": {}})
     loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
     loader.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""])
     loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))

@@ -17,6 +17,7 @@ from typing import Final
 
 from ptproxy.auth.access import Access
 from ptproxy.auth.binding import Binding
+from ptproxy.auth.replay import ReplayFilter
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.model import BridgeConfig
 from ptproxy.config.quantities import Endpoint, SiteUrl
@@ -25,6 +26,8 @@ from ptproxy.log import get_logger
 from ptproxy.proxy.accounts import DOCUMENT, Accounts
 from ptproxy.proxy.bridge_exit import BridgeExit, Service
 from ptproxy.proxy.egress import EgressDialer
+from ptproxy.proxy.openings import DOCUMENT as OPENINGS
+from ptproxy.proxy.openings import put_down, take_up
 from ptproxy.proxy.policy import IP, EgressPolicy, OwnAddresses, local_test
 from ptproxy.proxy.resolve import Resolver
 from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
@@ -68,7 +71,9 @@ async def run_bridge(
         stack.push_async_callback(exit_.close)
         site = make_site(config, loop)
         stack.push_async_callback(site.close)
-        bridge = start_tunnel(config, loop, accounts, exit_, site)
+        openings = state.document(OPENINGS)
+        replay = take_up(openings)
+        bridge = start_tunnel(config, loop, accounts, exit_, site, replay)
         stack.push_async_callback(bridge.stop, 0.0)
         servers: list[Server] = []
         stack.push_async_callback(close_listeners, servers)
@@ -84,13 +89,19 @@ async def run_bridge(
             for server in servers:
                 server.close()
             await within(config.limits.drain, signals.at_once, bridge.stop)
+            put_down(openings, replay)
 
 
 # ---- the pieces ---------------------------------------------------------------------------------
 
 
 def start_tunnel(
-    config: BridgeConfig, loop: asyncio.AbstractEventLoop, accounts: Accounts, exit_: Exit, site: Site
+    config: BridgeConfig,
+    loop: asyncio.AbstractEventLoop,
+    accounts: Accounts,
+    exit_: Exit,
+    site: Site,
+    replay: ReplayFilter,
 ) -> Bridge:
     """The tunnel's end of the bridge; its listeners are :func:`listen`'s."""
     limits = config.limits
@@ -109,6 +120,9 @@ def start_tunnel(
         most_carriers=limits.carriers,
         most_undecided=limits.handshakes,
         opening_timeout=limits.opening_timeout,
+        idle=limits.idle,
+        half_open=limits.half_open,
+        replay=replay,
     )
     return Bridge(loop, settings, exit_, site)
 

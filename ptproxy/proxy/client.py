@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 
+from ptproxy.config.keyfile import read_password
 from ptproxy.config.model import ClientConfig
 from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, StartError
@@ -16,7 +17,7 @@ from ptproxy.front import Users
 from ptproxy.log import get_logger
 from ptproxy.proxy.bridge import Ready
 from ptproxy.proxy.local import LocalLimits, LocalProxy
-from ptproxy.proxy.startup import Signals, cannot_listen, load_key, load_password, within
+from ptproxy.proxy.startup import Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.client import Route
@@ -67,6 +68,7 @@ def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Tunnel
         route,
         carriers=config.carriers,
         limits=Limits(max_streams=config.limits.streams, retention=config.limits.memory),
+        half_open=config.limits.half_open,
     )
 
 
@@ -78,7 +80,7 @@ def make_users(config: ClientConfig) -> Users | None:
     if front.password_file is None:
         raise StartError("front: a user needs front.password_file")
     try:
-        return Users({front.user: load_password(front.password_file, "front.password_file")})
+        return Users({front.user: read_password(front.password_file)})
     except ValueError as error:
         raise StartError(f"front: {error}") from None
 

@@ -95,7 +95,8 @@ class LocalConnection(BufferedReads):
             self._proxy.heads.add(self)
         else:
             self._leaving = True
-            send_reset(self.transport)
+            # Not from within connection_made: aiofastnet goes on watching what is closed there.
+            asyncio.get_running_loop().call_soon(send_reset, self.transport)
 
     def data_received(self, data: Buffer) -> None:
         """The program said something."""
@@ -208,7 +209,8 @@ class LocalConnection(BufferedReads):
             elif type(event) is OriginReleased:
                 self._release()
             elif type(event) is ReplyBroken:
-                send_reset(self.transport)
+                # Not from within connection_made: aiofastnet goes on watching what is closed there.
+            asyncio.get_running_loop().call_soon(send_reset, self.transport)
             elif type(event) is AssociationRequested:
                 self._proxy.heads.discard(self)
                 self._task = self._proxy.spawn(self._associate(conversation, event.port))

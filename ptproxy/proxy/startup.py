@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from ptproxy.auth.credentials import StaticKey
+from ptproxy.config.keyfile import read_key
 from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import StartError
 
@@ -26,25 +26,9 @@ SECOND_WIND: Final = 2.0
 def load_key(path: Path, field: str = "key") -> StaticKey:
     """The private key in a file that only its owner can read; raises StartError."""
     try:
-        if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise StartError(f"{field}: others can read {path}: chmod 600 {path}")
-        text = path.read_text("ascii", "replace")
-    except OSError as error:
-        raise StartError(f"{field}: cannot read {path}: {why(error)}") from None
-    try:
-        return StaticKey.parse_private(text)
-    except ValueError:
-        raise StartError(f"{field}: {path} holds no key (43 characters, as ptproxy init writes it)") from None
-
-
-def load_password(path: Path, field: str) -> str:
-    """The first line of a file; raises StartError."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = why(error) if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise StartError(f"{field}: cannot read {path}: {reason}") from None
-    return text.partition("\n")[0].rstrip("\r")
+        return StaticKey.parse_private(read_key(path))
+    except ValueError as error:
+        raise StartError(f"{field}: {error}") from None
 
 
 def cannot_listen(endpoint: Endpoint, error: OSError) -> StartError:

@@ -110,9 +110,7 @@ def eof(stream: int, final: int) -> bytes:
     return pack_offset(EOF << 24 | 8, stream, final)
 
 
-def open_header(  # noqa: PLR0917  (the frame's fields, in the order of the wire)
-    stream: int, generation: int, flags: int, limit: int, target: bytes, size: int
-) -> bytes:
+def open_header(stream: int, generation: int, flags: int, limit: int, target: bytes, size: int) -> bytes:
     """OPEN up to its ``size`` bytes of first data (R6)."""
     length = 15 + len(target) + size
     return _OPEN.pack(OPEN << 24 | length, stream, generation, flags, limit, len(target)) + target

@@ -131,7 +131,8 @@ class Receiving(Ending):
         """Bytes from an acceptor tell as much as OPENED, when a dead carrier took that with it."""
         if stream.local:
             stream.accepted = True
-            self._waiting.pop(stream.id, None)
+            if not stream.blocked and stream.buffer.end <= stream.limit:  # else it waits for credit still
+                self._waiting.pop(stream.id, None)
             self._events.append(StreamAccepted(stream))
 
     def _receive_eof(self, carrier: Carrier, frame: Frame, now: float) -> None:

@@ -120,6 +120,10 @@ class Session(Receiving):
         self.account.adrift = False
         if self._goaway_sent:
             self._owe_goaway(carrier, 0)
+        for other in self._closed_lately:
+            if other > number:  # ALIVE says nothing of these, and CLOSED may have been lost
+                carrier.closed[other] = None
+                self._mark(carrier)
         healthy = [c for c in self.carriers.values() if not c.suspect]
         for tombstone in self.tombstones.values():
             tombstone.nudged = False
@@ -141,7 +145,8 @@ class Session(Receiving):
         return self._take_events()
 
     def _announce_closed(self, number: int) -> None:
-        """R2: CLOSED on every live carrier."""
+        """R2: CLOSED on every live carrier, and on those with lower numbers that are still to come."""
+        self._closed_lately.append(number)
         for carrier in self.carriers.values():
             carrier.closed[number] = None
             self._mark(carrier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 
 from ptproxy.errors import SessionError
@@ -36,6 +37,7 @@ class SessionState:
         self._next_id = self.first_id
         self._seen = Intervals(limits.max_intervals)  # the peer's ids, halved
         self._dead = Intervals(limits.max_intervals)  # carrier numbers given up (R2)
+        self._closed_lately: deque[int] = deque(maxlen=64)  # carriers that this side gave up (R2)
         self._free_bits = [1 << i for i in reversed(range(limits.max_carriers))]
         self._blocked: dict[int, Stream] = {}  # waiting for the session's share to grow
         self._granted_unread = 0  # sum of granted - read (R22)

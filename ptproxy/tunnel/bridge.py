@@ -85,6 +85,10 @@ class BridgeSettings:
     most_carriers: int = 4096
     most_undecided: int = 512
     opening_timeout: float = 10.0
+    idle: float = 0.0
+    """Streams without a byte for this long are reset; 0: never."""
+    half_open: float = 300.0
+    """... and this long once one way has ended; 0: never."""
     replay: ReplayFilter | None = None
 
 
@@ -105,8 +109,8 @@ class BridgeTunnel(Tunnel):
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, session: BridgeSession, session_id: bytes, public: bytes,
-        name: str, exit_: Exit, over: Callable[[BridgeTunnel], None], carrier_over: Callable[[Carrier], None], linger: float,
-        verify_every: float = VERIFY_EVERY,
+        name: str, exit_: Exit, over: Callable[[BridgeTunnel], None],
+        carrier_over: Callable[[Carrier], None], linger: float, verify_every: float = VERIFY_EVERY,
     ) -> None:  # fmt: skip
         super().__init__(session, loop)
         self.bridge_session = session
@@ -234,7 +238,9 @@ class BridgeTunnel(Tunnel):
 class Bridge:
     """All sessions of a bridge behind one gate; ``arrival`` is the factory for its listeners."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: BridgeSettings, exit_: Exit, site: Site) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, settings: BridgeSettings, exit_: Exit, site: Site
+    ) -> None:
         self.loop = loop
         self.settings = settings
         self.sessions: dict[bytes, BridgeTunnel] = {}
@@ -283,7 +289,7 @@ class Bridge:
             tunnel.session.send_goaway(None)
             tunnel.schedule()
         until = self.loop.time() + drain
-        while self.streams and self.loop.time() < until:
+        while self.streams and self.loop.time() < until:  # noqa: ASYNC110  (bounded, once in a process's life)
             await asyncio.sleep(DRAIN_CHECK)
         for tunnel in list(self.sessions.values()):
             tunnel.close(Reason.SHUTDOWN)
@@ -345,6 +351,7 @@ class Bridge:
         self._tick = self.loop.call_later(VERIFY_TICK, self._on_tick)
         now = self.loop.time()
         for tunnel in list(self.sessions.values()):
+            tunnel.sweep(now, self.settings.idle, self.settings.half_open)
             if tunnel.verified:
                 tunnel.verify_due(now)
         self.access_changed()  # an identity may also have expired

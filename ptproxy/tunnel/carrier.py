@@ -59,7 +59,9 @@ class Connection(BufferedReads):
 
     __slots__ = ("_eof", "blocked", "ended", "link", "loop", "owner", "transport", "waiting")
 
-    def __init__(self, owner: ConnectionOwner, loop: asyncio.AbstractEventLoop, link: Link | None = None) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, loop: asyncio.AbstractEventLoop, link: Link | None = None
+    ) -> None:
         self.owner = owner
         self.loop = loop
         self.link = link
@@ -71,7 +73,7 @@ class Connection(BufferedReads):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep what waits below small."""
-        self.transport = cast(asyncio.Transport, transport)  # aiofastnet's is one in all but name
+        self.transport = cast("asyncio.Transport", transport)  # aiofastnet's is one in all but name
         self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         tune(transport)
 
@@ -173,8 +175,25 @@ class Carrier:
     """
 
     __slots__ = (
-        "_blocked", "_close_timer", "_codec_timer", "_codec_timer_at", "codec", "codec_name", "connections", "ended", "live", "loop",
-        "number", "on_end", "on_payload", "opener", "received_bytes", "sealer", "sent_bytes", "session", "__weakref__",
+        "__weakref__",
+        "_blocked",
+        "_close_timer",
+        "_codec_timer",
+        "_codec_timer_at",
+        "codec",
+        "codec_name",
+        "connections",
+        "ended",
+        "live",
+        "loop",
+        "number",
+        "on_end",
+        "on_payload",
+        "opener",
+        "received_bytes",
+        "sealer",
+        "sent_bytes",
+        "session",
     )  # fmt: skip
 
     def __init__(

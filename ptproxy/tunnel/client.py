@@ -25,7 +25,14 @@ from ptproxy.buffer import Buffer
 from ptproxy.codec import codec_table
 from ptproxy.codec.interface import ClientCodec, CodecSettings, Event
 from ptproxy.config.link import Link as BridgeLine
-from ptproxy.errors import AuthenticationError, CodecError, DialError, PtproxyError, Reason, RemoteProtocolError
+from ptproxy.errors import (
+    AuthenticationError,
+    CodecError,
+    DialError,
+    PtproxyError,
+    Reason,
+    RemoteProtocolError,
+)
 from ptproxy.log import get_logger
 from ptproxy.session import ClientSession, Limits, events
 from ptproxy.tunnel.carrier import Carrier, Connection
@@ -60,7 +67,7 @@ class Route:
         return CodecSettings(host=f"{self.line.server_name}{port}", path=self.line.path)
 
 
-class OpeningRefused(PtproxyError):
+class OpeningRefused(PtproxyError):  # noqa: N818  (an answer, not a fault)
     """The bridge was reached and did not take the opening: retrying the same will not help."""
 
 
@@ -68,8 +75,8 @@ class ClientCarrier(Carrier):
     """A carrier that the client dialled, with its own connections."""
 
     __slots__ = (
-        "_joins", "_opened", "_route", "_tls", "answered", "client_codec", "on_answer", "opening", "rate", "sampled_at",
-        "sampled_bytes", "verification",
+        "_joins", "_opened", "_route", "_tls", "answered", "client_codec", "on_answer", "opening", "rate",
+        "sampled_at", "sampled_bytes", "verification",
     )  # fmt: skip
 
     def __init__(
@@ -232,6 +239,8 @@ class ClientTunnel(Tunnel):
         self.goaway = False
         self.tls = client_context(route.trust)
         self.on_change: Any = None
+        self.dialled: set[ClientCarrier] = set()
+        """Carriers with connections of theirs, also such as failed or are ending."""
         self._download = "auto"
         self._first = asyncio.Lock()
         self._rng = random.SystemRandom()
@@ -252,6 +261,29 @@ class ClientTunnel(Tunnel):
     async def _connect(self, codec: str) -> ClientCarrier:
         connection = Connection(_Nobody(), self.loop)
         digest = await connect_tls(self.loop, connection, self.route, self.tls)
+        try:
+            carrier = self._make_carrier(codec, digest)
+        except BaseException:
+            connection.abort()
+            raise
+        try:
+            carrier.adopt(connection)
+            carrier.flush()
+            async with asyncio.timeout(OPENING_TIMEOUT):
+                await asyncio.shield(carrier.answered)
+        except TimeoutError:
+            carrier.answered.cancel()
+            carrier.end("no answer")
+            raise DialError(Reason.TUNNEL_DOWN, "the bridge did not answer the opening in time") from None
+        except BaseException:
+            carrier.answered.cancel()
+            carrier.end("given up")
+            carrier.drop_connections()
+            raise
+        return carrier
+
+    def _make_carrier(self, codec: str, digest: bytes) -> ClientCarrier:
+        """A carrier with its opening, for a connection on which a certificate of ``digest`` was seen."""
         line = self.route.line
         number, alive = self.client_session.next_carrier()
         opening = ClientOpening(
@@ -269,21 +301,10 @@ class ClientTunnel(Tunnel):
         made = codec_table()[codec].client(settings, opening.message1, self._rng)
         carrier = ClientCarrier(made, codec, opening, self.loop, self.route, self.tls)
         carrier.number = number
+        self.dialled = {known for known in self.dialled if known.connections or not known.ended}
+        self.dialled.add(carrier)
         carrier.on_answer = self._attach
         carrier.on_end = self._carrier_end  # type: ignore[assignment]
-        try:
-            carrier.adopt(connection)
-            carrier.flush()
-            async with asyncio.timeout(OPENING_TIMEOUT):
-                await asyncio.shield(carrier.answered)
-        except TimeoutError:
-            carrier.answered.cancel()
-            carrier.end("no answer")
-            raise DialError(Reason.TUNNEL_DOWN, "the bridge did not answer the opening in time") from None
-        except BaseException:
-            carrier.answered.cancel()
-            carrier.end("given up")
-            raise
         return carrier
 
     def _attach(self, carrier: ClientCarrier, answer: Answer) -> None:
@@ -297,7 +318,7 @@ class ClientTunnel(Tunnel):
         self.session_id = answer.session_id
         carrier.session = self.session
         carrier.live = True
-        carrier.on_payload = self.received  # type: ignore[assignment]
+        carrier.on_payload = self.received
         self.carriers[carrier.number] = carrier
         self.dispatch(self.client_session.attach_carrier(carrier.number, self.now()))
         log.info("carrier open", carrier=carrier.number, codec=carrier.codec_name)
@@ -308,6 +329,8 @@ class ClientTunnel(Tunnel):
         if not carrier.answered.done():
             carrier.answered.set_exception(OpeningRefused(reason))
             carrier.answered.exception()  # seen: the dialler may have gone
+            if not self.closed:
+                self.dispatch(self.session.carrier_lost(carrier.number, self.now()))
         self.carrier_lost(carrier, reason)
 
     def carrier_ended(self, carrier: Carrier) -> None:
@@ -376,7 +399,9 @@ async def connect_tls(
             failure = error
             continue
         except ssl.SSLCertVerificationError as error:
-            raise AuthenticationError(f"the bridge's certificate is not trusted: {error.verify_message}") from None
+            raise AuthenticationError(
+                f"the bridge's certificate is not trusted: {error.verify_message}"
+            ) from None
         except ssl.SSLError as error:
             why = (error.reason or "handshake failed").lower().replace("_", " ")
             raise AuthenticationError(f"no TLS 1.3 with the bridge: {why}") from None

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import random
 import socket
-
 from typing import Final
 
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
@@ -39,8 +38,8 @@ SAMPLE: Final = 0.5
 """Seconds over which a carrier's rate is taken, at least."""
 SPARE_IDLE: Final = 60.0
 """Seconds after which a carrier beyond the first that carries no stream is closed."""
-CLIENT_LINGER: Final = 6 * 3600.0
-"""Seconds that streams wait for a carrier before they are given up: a laptop sleeps for hours."""
+SWEEP_EVERY: Final = 5.0
+"""Seconds between looks for spare carriers, ended sessions and streams without progress."""
 DRAIN_CHECK: Final = 0.05
 """Seconds between looks whether the streams have ended, while stopping."""
 
@@ -88,12 +87,18 @@ class TunnelDialer:
     """Opens streams and associations at a bridge, over carriers that it keeps."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, route: Route, *, carriers: int = 4, limits: Limits | None = None
-    ) -> None:
+        self, loop: asyncio.AbstractEventLoop, route: Route, *, carriers: int = 4,
+        limits: Limits | None = None, idle: float = 0.0, half_open: float = 300.0, linger: float = 60.0,
+    ) -> None:  # fmt: skip
+        """Keep up to ``carriers`` carriers; seconds after which a stream without progress is reset
+        (0: never), also once one way has ended, and that streams wait for a lost tunnel."""
         self._loop = loop
         self._route = route
         self._most = carriers
         self._limits = limits
+        self._idle = idle
+        self._half_open = half_open
+        self._linger = linger
         self._rng = random.SystemRandom()
         self._need = asyncio.Event()
         self._up = asyncio.Event()
@@ -123,21 +128,20 @@ class TunnelDialer:
         self._stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain):
-                while self._open_streams():
-                    await asyncio.sleep(DRAIN_CHECK)  # noqa: ASYNC110  (bounded, once in a process's life)
+                while self._open_streams():  # noqa: ASYNC110  (bounded, once in a process's life)
+                    await asyncio.sleep(DRAIN_CHECK)
         for task in (self._keeper, self._sweeper):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-        carriers = []
-        for tunnel in (*self._retired, self.tunnel):
-            carriers += list(tunnel.carriers.values())
+        tunnels = (*self._retired, self.tunnel)
+        for tunnel in tunnels:
             tunnel.close(Reason.SHUTDOWN)
         await asyncio.sleep(DRAIN_CHECK)  # the farewells leave
-        for carrier in carriers:
-            assert isinstance(carrier, ClientCarrier)  # noqa: S101
-            carrier.abort_connections()
+        for tunnel in tunnels:
+            for carrier in tunnel.dialled:
+                carrier.abort_connections()
         await asyncio.sleep(0)
 
     def _open_streams(self) -> int:
@@ -149,7 +153,9 @@ class TunnelDialer:
         """Open a stream at the bridge; see :class:`~ptproxy.tunnel.stream.Dialer`."""
         tunnel = await self._ready_tunnel()
         stream = TunnelStream(tunnel, protocol)
-        stream.state = tunnel.session.open_stream(target.serialize(), first_data, tunnel.now(), self._place(tunnel))
+        stream.state = tunnel.session.open_stream(
+            target.serialize(), first_data, tunnel.now(), self._place(tunnel)
+        )
         stream.state.owner = stream
         await self._opened(tunnel, stream)
         stream.start()
@@ -302,10 +308,16 @@ class TunnelDialer:
 
     async def _sweep(self) -> None:
         """Close spare carriers that carry nothing, and sessions that have ended."""
+        sweeps = 0
         while True:
-            await asyncio.sleep(SPARE_IDLE / 2)
+            await asyncio.sleep(SWEEP_EVERY)
             tunnel = self.tunnel
+            for each in (*self._retired, tunnel):
+                each.sweep(each.now(), self._idle, self._half_open)
             self._give_up_waiting(tunnel)
+            sweeps += 1
+            if sweeps % (SPARE_IDLE // SWEEP_EVERY):
+                continue
             used = {stream.carrier for stream in tunnel.session.streams.values()}
             for carrier in list(tunnel.carriers.values())[1:]:
                 if carrier.number not in used and _rate(carrier, tunnel.now()) < 1.0:
@@ -316,16 +328,13 @@ class TunnelDialer:
                     self._retired.remove(retired)
                     retired.close()
 
-
-
-
     def _give_up_waiting(self, tunnel: ClientTunnel) -> None:
         """Streams that have waited for a carrier too long are over."""
         if tunnel.carriers or not tunnel.session.streams:
             self._without_since = None
         elif self._without_since is None:
             self._without_since = tunnel.now()
-        elif tunnel.now() - self._without_since > CLIENT_LINGER:
+        elif tunnel.now() - self._without_since > self._linger:
             log.warning("no carrier for too long; open streams are given up")
             tunnel.close(Reason.TUNNEL_DOWN)
 
@@ -349,5 +358,3 @@ def _rate(carrier: object, now: float) -> float:
 def _time_out(opened: asyncio.Future[None]) -> None:
     if not opened.done():
         opened.set_exception(DialError(Reason.TIMED_OUT))
-
-

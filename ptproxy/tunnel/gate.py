@@ -45,7 +45,7 @@ class Opened:
 
 
 class Arrival(Connection):
-    """An accepted connection: undecided first, then a client's (the base class's work) or gone to the site."""
+    """An accepted connection: undecided first, then a client's (the base class's work) or the site's."""
 
     __slots__ = ("candidates", "codec_name", "received", "timer")
 
@@ -139,7 +139,8 @@ class Gate:
         """A connection is there; too many undecided ones at once are the site's unheard."""
         self._open.add(arrival)
         if len(self._undecided) >= self._most_undecided:
-            self._to_site(arrival)
+            # Not from within connection_made: aiofastnet goes on watching what is closed there.
+            self.loop.call_soon(self._to_site, arrival)
             return
         self._undecided.add(arrival)
         arrival.timer = self.loop.call_later(UNDECIDED_TIMEOUT, arrival.drop)
@@ -208,6 +209,8 @@ class Gate:
 
     def _to_site(self, arrival: Arrival) -> None:
         """The connection is the web site's."""
+        if arrival.ended:
+            return
         received = bytes(arrival.received or b"")
         arrival.received = None
         arrival.link = None
@@ -313,5 +316,3 @@ class Gate:
         for link, known in list(self.connections.items()):
             if known is connection:
                 del self.connections[link]
-
-

@@ -14,8 +14,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ptproxy.errors import StartError
+from ptproxy.log import get_logger
 
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 
 def loop_factory(loop: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
@@ -46,4 +49,15 @@ def run(main: Coroutine[Any, Any, T], loop: str = "auto") -> T:
         gc.collect()
         gc.freeze()
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+        runner.get_loop().set_exception_handler(_unforeseen)
         return runner.run(main)
+
+
+def _unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what no code awaits: a stranger's broken connection quietly, a bug of ours with its traceback."""
+    del loop
+    error = context.get("exception")
+    if isinstance(error, OSError):  # ssl.SSLError is one, too
+        log.debug("connection failed", why=f"{context.get('message', '')}: {type(error).__name__}")
+    else:
+        log.error(context.get("message") or "unforeseen error", exc_info=error)

@@ -112,8 +112,8 @@ class TunnelStream(asyncio.Transport):
     """
 
     __slots__ = (
-        "_close_wanted", "_end", "_eof_sent", "_eof_waiting", "_finished", "_lost", "_paused", "_protocol", "_receive",
-        "_started", "_unread", "_writing_paused", "abandoned", "opened", "state", "tunnel",
+        "_close_wanted", "_end", "_eof_sent", "_eof_waiting", "_finished", "_lost", "_paused", "_protocol",
+        "_receive", "_started", "_unread", "_writing_paused", "abandoned", "opened", "state", "tunnel",
     )  # fmt: skip
 
     def __init__(self, tunnel: Tunnel, protocol: asyncio.Protocol | None) -> None:
@@ -147,7 +147,7 @@ class TunnelStream(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand the stream to another protocol."""
-        self._protocol = cast(asyncio.Protocol, protocol)
+        self._protocol = cast("asyncio.Protocol", protocol)
         self._receive = self._protocol.data_received
 
     def get_protocol(self) -> asyncio.BaseProtocol:

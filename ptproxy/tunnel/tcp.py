@@ -19,7 +19,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, Reason
@@ -47,7 +47,9 @@ FAST: bool = _fast is not None
 
 _SHARED = memoryview(bytearray(READ_SIZE))
 
-_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if os.name == "posix" and hasattr(os, "sched_getaffinity") else None)
+_TCP_NOTSENT_LOWAT = getattr(
+    socket, "TCP_NOTSENT_LOWAT", 25 if os.name == "posix" and hasattr(os, "sched_getaffinity") else None
+)
 
 
 class BufferedReads(asyncio.BufferedProtocol):
@@ -138,7 +140,11 @@ async def connect_tcp(
             await loop.sock_connect(sock, (host, port))
             kwargs: dict[str, Any] = {}
             if tls is not None:
-                kwargs = {"ssl": tls, "server_hostname": server_hostname, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT}
+                kwargs = {
+                    "ssl": tls,
+                    "server_hostname": server_hostname,
+                    "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
+                }
             if _fast is not None:
                 transport, _ = await _fast.create_connection(loop, lambda: protocol, sock=sock, **kwargs)
             else:
@@ -152,11 +158,14 @@ async def connect_tcp(
     except BaseException:
         sock.close()
         raise
-    return transport  # type: ignore[no-any-return]
+    return cast("asyncio.Transport", transport)
 
 
 async def connect_unix(
-    loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, path: str, timeout: float  # noqa: ASYNC109
+    loop: asyncio.AbstractEventLoop,
+    protocol: asyncio.BaseProtocol,
+    path: str,
+    timeout: float,  # noqa: ASYNC109
 ) -> asyncio.Transport:
     """Connect to a Unix socket within ``timeout`` seconds; raises :class:`~ptproxy.errors.DialError`."""
     create = _fast.create_unix_connection if _fast is not None else type(loop).create_unix_connection
@@ -165,7 +174,7 @@ async def connect_unix(
             transport, _ = await create(loop, lambda: protocol, path)
     except OSError as error:
         raise DialError(reason_of(error)) from error
-    return transport  # type: ignore[no-any-return]
+    return cast("asyncio.Transport", transport)
 
 
 async def listen_tcp(
@@ -193,7 +202,11 @@ async def listen_tcp(
         sock.bind((host, port))
         kwargs: dict[str, Any] = {"sock": sock, "backlog": backlog}
         if tls is not None:
-            kwargs |= {"ssl": tls, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT, "ssl_handshake_timeout": handshake_timeout}
+            kwargs |= {
+                "ssl": tls,
+                "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
+                "ssl_handshake_timeout": handshake_timeout,
+            }
         if _fast is not None:
             return await _fast.create_server(loop, factory, **kwargs)  # type: ignore[no-any-return]
         return await loop.create_server(factory, **kwargs)
@@ -214,11 +227,11 @@ async def listen_unix(
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     create = _fast.create_unix_server if _fast is not None else type(loop).create_unix_server
-    return await create(loop, factory, path, backlog=backlog)  # type: ignore[no-any-return]
+    return await create(loop, factory, path, backlog=backlog)
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
-    """No waiting for more to send, and at most :data:`UNSENT_LOW_WATER` unsent bytes in the kernel, where it can."""
+    """No waiting for more to send, and at most :data:`UNSENT_LOW_WATER` unsent bytes in the kernel."""
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family == getattr(socket, "AF_UNIX", None):
         return

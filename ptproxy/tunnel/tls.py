@@ -49,7 +49,9 @@ def client_context(trust: ClientTrust, alpn: tuple[str, ...] = ("http/1.1",)) ->
         try:
             context.load_verify_locations(trust.authorities)
         except OSError as error:
-            raise StartError(f"tls.trust: cannot read authorities from {trust.authorities}: {_why(error)}") from None
+            raise StartError(
+                f"tls.trust: cannot read authorities from {trust.authorities}: {_why(error)}"
+            ) from None
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if trust.certificate is not None:
@@ -58,7 +60,11 @@ def client_context(trust: ClientTrust, alpn: tuple[str, ...] = ("http/1.1",)) ->
 
 
 def bridge_context(
-    certificate: Path, private_key: Path, *, client_authorities: Path | None = None, alpn: tuple[str, ...] = ("http/1.1",)
+    certificate: Path,
+    private_key: Path,
+    *,
+    client_authorities: Path | None = None,
+    alpn: tuple[str, ...] = ("http/1.1",),
 ) -> ssl.SSLContext:
     """A bridge's context; ``client_authorities`` demands a client certificate (visible to probers).
 
@@ -89,7 +95,11 @@ def load_chain(context: ssl.SSLContext, certificate: Path, private_key: Path) ->
     try:
         context.load_cert_chain(certificate, private_key, password=lambda: b"")
     except ssl.SSLError as error:
-        why = "the key does not belong to the certificate" if error.reason == "KEY_VALUES_MISMATCH" else "not usable PEM"
+        why = (
+            "the key does not belong to the certificate"
+            if error.reason == "KEY_VALUES_MISMATCH"
+            else "not usable PEM"
+        )
         raise StartError(f"tls: {certificate} with {private_key}: {why}") from None
 
 

@@ -27,6 +27,7 @@ from ptproxy.tunnel.stream import DatagramReceiver, TunnelStream
 TIMER_SLACK: Final = 0.02
 """Seconds by which the session's timer may be late: its deadlines are 100 ms and more."""
 
+FOREVER: Final = float("inf")
 MAX_DATAGRAM: Final = 65_507
 """Bytes of a UDP payload over IPv4, the most an association carries."""
 
@@ -47,6 +48,7 @@ class Tunnel:
         self.carriers: dict[int, Carrier] = {}
         self.closed = False
         self._scheduled = False
+        self._progress: dict[int, tuple[int, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -152,6 +154,28 @@ class Tunnel:
         if owner is not None:
             owner.lost(reason)
 
+    def sweep(self, now: float, idle: float, half_open: float) -> None:
+        """Reset streams without progress for ``idle`` seconds, ``half_open`` once one way has ended.
+
+        0 means never. Progress is a byte taken or acknowledged; associations have
+        time-outs of their own. To be called every few seconds.
+        """
+        before, self._progress = self._progress, {}
+        for number, stream in list(self.session.streams.items()):
+            if stream.is_association or not stream.accepted:
+                continue
+            mark = stream.received + stream.acknowledged
+            known = before.get(number)
+            if known is None or known[0] != mark:
+                known = (mark, now)
+            self._progress[number] = known
+            half = stream.final is not None or stream.peer_final is not None
+            most = min(idle or FOREVER, half_open or FOREVER) if half else idle or FOREVER
+            if now - known[1] >= most and stream.owner is not None:
+                stream.reset(Reason.TIMED_OUT, now)
+                self._ended(stream, Reason.TIMED_OUT)
+                self.schedule()
+
     # ---- what the two sides decide --------------------------------------------------------------
 
     def stream_opened(self, stream: SessionStream, first_data: Buffer) -> None:
@@ -175,7 +199,9 @@ class Tunnel:
     def carrier_lost(self, carrier: Carrier, reason: str) -> None:
         """A live carrier's connection ended: its streams move or wait."""
         if self.carriers.pop(carrier.number, None) is carrier and not self.closed:
-            log.debug("carrier ended", carrier=carrier.number, codec=carrier.codec_name, reason=reason or "closed")
+            log.debug(
+                "carrier ended", carrier=carrier.number, codec=carrier.codec_name, reason=reason or "closed"
+            )
             self.dispatch(self.session.carrier_lost(carrier.number, self.now()))
             self.carrier_ended(carrier)
             self.schedule()
@@ -278,7 +304,9 @@ class TunnelIncoming:
 
     __slots__ = ("_done", "_owner", "cancelled", "first_data", "peer", "target")
 
-    def __init__(self, owner: TunnelStream | TunnelAssociation, target: Target, first_data: bytes, peer: str) -> None:
+    def __init__(
+        self, owner: TunnelStream | TunnelAssociation, target: Target, first_data: bytes, peer: str
+    ) -> None:
         self.target = target
         self.first_data = first_data
         self.peer = peer

@@ -66,11 +66,12 @@ def problems(folder: Path) -> Callable[[str], list[str]]:
     def find(text: str) -> list[str]:
         path = folder / "c.yaml"
         path.write_text(text)
+        found: list[str] = []
         try:
             load(path, codecs=("websocket", "http", "random"))
         except ConfigError as error:
-            assert all(problem.startswith(f"{path}:") for problem in error.problems)
-            return [problem.removeprefix(f"{path}:") for problem in error.problems]
-        return []
+            found = error.problems
+        assert all(problem.startswith(f"{path}:") for problem in found)
+        return [problem.removeprefix(f"{path}:") for problem in found]
 
     return find

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 
 import pytest
@@ -17,9 +18,13 @@ GOOD = f"ptproxy://{KEY}@example.org:443?path=/x&codecs=websocket,http"
 labels = st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 names = st.lists(labels, min_size=1, max_size=4).map(".".join).filter(lambda n: not n[-1].isdigit())
 hosts = names | st.ip_addresses().map(str).filter(lambda text: "%" not in text)
-segments = st.text("abcXYZ019-._~!$'()*+,;=:@", min_size=1, max_size=12).filter(lambda s: s not in (".", ".."))
+segments = st.text("abcXYZ019-._~!$'()*+,;=:@", min_size=1, max_size=12).filter(
+    lambda s: s not in (".", "..")
+)
 paths = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(parts))
-codecs = st.lists(st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True), min_size=1, max_size=5, unique=True)
+codecs = st.lists(
+    st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True), min_size=1, max_size=5, unique=True
+)
 
 
 @st.composite
@@ -66,18 +71,15 @@ def test_a_damaged_link_is_an_error_or_another_link(link: Link, data: st.DataObj
     )
     try:
         parsed = Link.parse(damaged)
-    except ValueError as error:
-        assert str(error)
-    else:
-        assert Link.parse(parsed.serialize()) == parsed
+    except ValueError:
+        return
+    assert Link.parse(parsed.serialize()) == parsed
 
 
 @given(st.text() | st.text("ptroxy:/@?&=%,ABab01.[]").map(lambda text: f"ptproxy://{text}"))
 def test_garbage_raises_only_value_errors(text: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         Link.parse(text)
-    except ValueError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(

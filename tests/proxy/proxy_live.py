@@ -45,7 +45,7 @@ def run(kind: str, monkeypatch: pytest.MonkeyPatch, main: Callable[[], Awaitable
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    while not condition():  # noqa: ASYNC110  (what is waited for has no event)
+    while not condition():
         await asyncio.sleep(0.005)
 
 
@@ -127,7 +127,7 @@ async def serving(handler, host: str = "127.0.0.1"):
         yield server.sockets[0].getsockname()[:2]
     finally:
         server.close()
-        while tasks:  # noqa: ASYNC110
+        while tasks:
             await asyncio.sleep(0.005)
         await server.wait_closed()
 

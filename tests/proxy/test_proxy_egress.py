@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import itertools
 import socket
 
 import pytest
@@ -347,10 +348,7 @@ def test_families_take_turns(addresses: list[ipaddress.IPv4Address | ipaddress.I
     if addresses:
         assert result[0] == addresses[0]
     fewer = min(sum(ip.version == 4 for ip in addresses), sum(ip.version == 6 for ip in addresses))
-    assert all(
-        one.version != two.version
-        for one, two in zip(result[: 2 * fewer], result[1 : 2 * fewer], strict=False)
-    )
+    assert all(one.version != two.version for one, two in itertools.pairwise(result[: 2 * fewer]))
 
 
 # ---- datagrams --------------------------------------------------------------------------------

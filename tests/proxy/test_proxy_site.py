@@ -251,7 +251,7 @@ def test_a_broken_end_breaks_the_other(kind: str, monkeypatch: pytest.MonkeyPatc
             site = ForwardSite(asyncio.get_running_loop(), *upstream)
             async with visited(site) as address:
                 assert await say(address, b"reset me\n") == b""
-                reader, writer = await asyncio.open_connection(*address)
+                _, writer = await asyncio.open_connection(*address)
                 writer.write(b"stay\n")
                 await until(lambda: any(splice.server.made for splice in site.splices))
                 writer.close()
@@ -287,8 +287,9 @@ def test_forwarding_to_a_unix_socket(kind: str, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.program("nginx")
 @pytest.mark.parametrize("kind", LOOPS)
 def test_behind_it_is_a_real_nginx(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o755)
+
     async def main() -> None:
-        tmp_path.chmod(0o755)
         with nginx(tmp_path, BUILTIN) as upstream:
             site = ForwardSite(asyncio.get_running_loop(), *upstream)
             async with visited(site) as address:

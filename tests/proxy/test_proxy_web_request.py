@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import h11
 import pytest
 from hypothesis import example, given
@@ -43,7 +45,7 @@ def read_all(data: bytes, cuts: list[int]) -> tuple[list[Request], bool, bool]:
     reader = RequestReader()
     found = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         reader.receive_data(memoryview(data)[start:end])
         while (request := reader.next_request()) is not None:
             found.append(request)
@@ -82,8 +84,9 @@ def test_h11_reads_the_same(data: bytes) -> None:
 ODD = st.lists(
     st.sampled_from(
         [b"GET / HTTP/1.1", b"GET ", b"/", b" ", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b"Host: a",
-         b"Host", b":", b"Content-Length: 3", b"Content-Length:", b"Transfer-Encoding: chunked", b"3", b"0", b"abc",
-         b"\x00", b"\xff", b"%", b"PRI * HTTP/2.0", b"http://x", b"Connection: close", b"x" * 50, b"A" * 9000]
+         b"Host", b":", b"Content-Length: 3", b"Content-Length:", b"Transfer-Encoding: chunked", b"3", b"0",
+         b"abc", b"\x00", b"\xff", b"%", b"PRI * HTTP/2.0", b"http://x", b"Connection: close", b"x" * 50,
+         b"A" * 9000]
     ),
     max_size=14,
 ).map(b"".join)  # fmt: skip

@@ -25,7 +25,7 @@ def _mutant(
     name: str, left_out: str, *edits: tuple[str, str, str], unseen: str = "", times: int = 1
 ) -> Mutant:
     """A mutant whose name begins with its rule."""
-    rule = name.split("-")[0].upper()
+    rule = name.partition("-")[0].upper()
     return Mutant(name, rule, left_out, tuple(Edit(*edit) for edit in edits), unseen, times)
 
 
@@ -44,6 +44,7 @@ _RECEIVING = (
     _mutant(
         "R2-closed",
         "CLOSED is not said",
+        ("session.Session._new_carrier", "if other > number:", "if False:"),
         ("session.Session._announce_closed", "in self.carriers.values():", "in ():"),
         (
             _CEND + "attach_carrier",
@@ -62,7 +63,6 @@ _RECEIVING = (
         "ALIVE gives nothing up",
         (_BEND + "attach_carrier", "carrier.number < number and carrier.number not in alive", "False"),
         (_BEND + "attach_carrier", "self._dead.add_range(start, other)", "pass"),
-        unseen="CLOSED and R20 do the same, later",
     ),
     _mutant(
         "R3-set",
@@ -131,6 +131,7 @@ _RECEIVING = (
         "R7-limit-max",
         "a lower limit overwrites a higher one",
         ("credit.Credit._take_limit", "limit > stream.limit", "limit != stream.limit"),
+        times=10,
     ),
     _mutant(
         "R7-received-max",
@@ -252,22 +253,27 @@ _SENDING = (
     ),
     _mutant(
         "R13-absence",
-        "a stream without a carrier that a BIND's carrier does not name is forgotten",
+        "a stream without a carrier that the first BIND does not name is forgotten",
         (
             _BEND + "_receive_bind",
             "stream = self._stream(number)",
-            "for other in [s for s in self.streams.values() if s.carrier is None and s.id != number]:\n"
-            "        self._forget(other)\n"
-            "    stream = self._stream(number)",
+            (
+                "homeless = [s for s in self.streams.values() if s.carrier is None and s.id != number]\n"
+                "    [self._forget(s) for s in homeless]; stream = self._stream(number)"
+            ),
         ),
     ),
     _mutant(
-        "R14-ask", "a bridge never asks", (_BEND + "_want_bind", "delay = self.limits.ask_delay", "return")
+        "R14-ask",
+        "a bridge never asks",
+        (_BEND + "_want_bind", "delay = self.limits.ask_delay", "return"),
+        times=10,
     ),
     _mutant(
         "R14-answer",
         "ASK is not answered",
         (_CEND + "_receive_ask", "self._answer_ask(stream, carrier, now)", "pass"),
+        times=10,
     ),
     _mutant(
         "R14-voluntary",

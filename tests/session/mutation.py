@@ -76,7 +76,8 @@ def _source(where: str) -> str:
 
 def _edited(function: FunctionType, edits: list[Edit]) -> FunctionType:
     """The function compiled anew from its edited source, in its own module's names."""
-    source = _source(edits[0].where)
+    where = edits[0].where
+    source = _source(where).replace("super()", f"super({where.split('.')[1]}, self)")  # no class cell in exec
     for edit in edits:
         old, new = (textwrap.dedent(text).strip("\n") for text in (edit.old, edit.new))
         if "\n" not in old:
@@ -88,7 +89,7 @@ def _edited(function: FunctionType, edits: list[Edit]) -> FunctionType:
             raise ValueError(f"{edit.where}: found {found} times: {edit.old!r}")
     names: dict[str, Any] = {}
     exec(
-        compile("from __future__ import annotations\n" + source, f"<mutant of {edits[0].where}>", "exec"),
+        compile("from __future__ import annotations\n" + source, f"<mutant of {where}>", "exec"),
         function.__globals__,
         names,
     )

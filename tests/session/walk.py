@@ -58,6 +58,7 @@ WEIGHTS: dict[str, float] = {
     "dial": 5,
     "attach": 6,
     "move": 4,
+    "overtake": 2,
     "leave": 2,
     "goaway": 0.3,
     "associate": 0.4,

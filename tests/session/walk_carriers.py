@@ -336,7 +336,7 @@ class Carriers:
                     self.attach_one(pipe)
                 else:
                     self.dial_fails(pipe)
-                return pipe
+                return
 
     def dial_fails(self, pipe: Pipe) -> None:
         """A connection begun comes to nothing."""

@@ -222,6 +222,24 @@ class Streams(Carriers):
         else:
             self.client.session.bind(end.stream, number, self.now)
 
+    def overtake(self) -> None:
+        """Both ends write and send, and before any of it arrives the stream moves with a drain."""
+        ends = [end for end in self.client.ends.values() if end.stream.carrier is not None]
+        if not ends:
+            return
+        end = ends[int(self.draw() * len(ends))]
+        peer = end.peer
+        numbers = sorted(set(self.client.session.carriers) - {end.stream.carrier})
+        if not numbers or peer is None or peer.over or peer.side is not self.bridge:
+            return
+        for one in (end, peer):
+            self.write_one(one, 3)
+            number = one.stream.carrier
+            if number is not None:
+                self.drain_one(one.side, number, 1000)
+        if end.stream.carrier is not None:
+            self.move_one(end, numbers[int(self.draw() * len(numbers))], True)
+
     def goaway(self) -> None:
         """A side announces that a carrier, rarely the session, takes nothing new."""
         side = self.some_side()

@@ -26,7 +26,9 @@ def test_echo_of_many_sizes(run: Any, tmp_path: Any, codec: str, seal: bool) -> 
             local = Collect()
             stream = await dialer.dial(ECHO, local, b"first")
             sent = bytearray(b"first")
-            for size in [1, 2, 100, 16_383, 16_384, 65_536, 300_000] + [rng.randrange(1, 5000) for _ in range(50)]:
+            for size in [1, 2, 100, 16_383, 16_384, 65_536, 300_000] + [
+                rng.randrange(1, 5000) for _ in range(50)
+            ]:
                 block = os.urandom(size)
                 stream.write(block)
                 sent += block

@@ -160,9 +160,11 @@ class TestSite:
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
+        self.transports: list[asyncio.Transport] = []
 
     def adopt(self, transport: Any, received: bytes) -> None:
         self.received.append(received)
+        self.transports.append(transport)
         transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         transport.close()
 
@@ -271,7 +273,9 @@ class Live:
         line = Link(**(fields | changes))
         return Route(line, self.client_key, ClientTrust(pin=line.pin), line.codecs)
 
-    def dialer(self, codec: str = "websocket", carriers: int = 1, port: int = 0, **changes: Any) -> TunnelDialer:
+    def dialer(
+        self, codec: str = "websocket", carriers: int = 1, port: int = 0, **changes: Any
+    ) -> TunnelDialer:
         """A dialer, not started; stopped with the bridge."""
         dialer = TunnelDialer(self.loop, self.route(codec, port, **changes), carriers=carriers)
         self.dialers.append(dialer)
@@ -296,6 +300,8 @@ async def live(folder: Path, **settings: Any) -> AsyncIterator[Live]:
         for dialer in running.dialers:
             await dialer.stop()
         await running.stop()
+        for transport in running.site.transports:
+            transport.abort()
 
 
 def digest(data: bytes) -> str:
