@@ -68,7 +68,9 @@ def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Tunnel
         route,
         carriers=config.carriers,
         limits=Limits(max_streams=config.limits.streams, retention=config.limits.memory),
+        idle=config.limits.idle,
         half_open=config.limits.half_open,
+        linger=config.limits.linger,
     )
 
 
@@ -124,4 +126,7 @@ def not_connected(config: ClientConfig, error: PtproxyError) -> StartError:
         return StartError(f"the bridge at {where} is not reached: {error}")
     if isinstance(error, AuthenticationError):
         return StartError(f"what answers at {where} is not the bridge of the link: {error}")
-    return StartError(f"the bridge at {where} did not let us in: {error} (is the link still valid?)")
+    return StartError(
+        f"the bridge at {where} did not let us in: a wrong or revoked key, a used-up invite, or a clock off by "
+        f"more than a minute ({error})"
+    )

@@ -209,8 +209,7 @@ class LocalConnection(BufferedReads):
             elif type(event) is OriginReleased:
                 self._release()
             elif type(event) is ReplyBroken:
-                # Not from within connection_made: aiofastnet goes on watching what is closed there.
-            asyncio.get_running_loop().call_soon(send_reset, self.transport)
+                send_reset(self.transport)
             elif type(event) is AssociationRequested:
                 self._proxy.heads.discard(self)
                 self._task = self._proxy.spawn(self._associate(conversation, event.port))

@@ -1,7 +1,8 @@
 """Thousands of streams, and peers that read slowly or never: memory and descriptors come back.
 
-Memory is what client and bridge have resident. Allocators keep what a first round needed, so the first round
-is the measure: later ones must add nothing (but :data:`SLACK`). Descriptors come back exactly.
+Memory is what client and bridge have resident. Allocators keep what a first round needed and spread out for a
+few more, so the first round is the measure, and all rounds after it together may add :data:`SLACK`; an idle stream
+takes 8 KiB at each end, so streams that stay would add 64 MiB. Descriptors come back exactly.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 IDLE = 2000
 """Streams open at once."""
-ROUNDS = 3
+ROUNDS = 5
 OPENED = 10_000
-"""Streams opened and closed, :data:`AT_ONCE` at a time."""
+"""Streams opened and closed, :data:`AT_ONCE` at a time, in all rounds together."""
 AT_ONCE = 100
-SLACK = 6 * MIB
-"""Bytes by which resident memory may differ for reasons of the allocator."""
+SLACK = 24 * MIB
+"""Bytes by which resident memory may differ for reasons of the allocator: it was 15 MiB and then stayed."""
 MOST_STREAMS = 4096
 """The limit that both ends are given, above :data:`IDLE`."""
 BULK = 32 * MIB
@@ -126,6 +127,13 @@ class Programs:
         await writer.wait_closed()
 
 
+def connections(port):
+    """How many sockets of this machine are connected to ``port`` of loopback (proc_pid_net(5)); 06: TIME_WAIT."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] != "06" for row in rows)
+
+
 def patiently(coroutine):
     async def bounded():
         async with asyncio.timeout(4 * PATIENCE):
@@ -158,8 +166,8 @@ class TestManyStreams:
         async def rounds():
             async with Programs(pair[1].port) as programs:
                 before, first = Marks(pair), None
-                for start in range(0, OPENED, OPENED // ROUNDS + 1):
-                    numbers = range(start, min(start + OPENED // ROUNDS + 1, OPENED))
+                for start in range(0, OPENED, OPENED // ROUNDS):
+                    numbers = range(start, start + OPENED // ROUNDS)
                     await asyncio.gather(*map(programs.open_and_close, numbers))
                     await asyncio.to_thread(before.descriptors_are_back)
                     if first is None:
@@ -239,15 +247,11 @@ class TestSlowPeers:
                     with through(port, source) as sock:
                         assert read_all(sock) == wanted
                     assert before.grown() <= MOST_HELD
+                until(lambda: not connections(source), "the bridge leaves the targets")
                 if first is None:
-                    until(lambda: self.streams_gone(before), "the streams are gone")
                     first = Marks(pair)
                 else:
                     first.memory_is_back()
-
-    def streams_gone(self, before):
-        """Whether both have about the descriptors of the beginning: carriers may have been added."""
-        return all(now < then + STUCK for now, then in zip(before.descriptors_now(), before.descriptors, strict=True))
 
     def test_targets_that_never_read_hold_up_nobody_and_leave_nothing_behind(self, pair, echo):
         port = pair[1].port
@@ -268,7 +272,7 @@ class TestSlowPeers:
                         assert read_exactly(other, 1000) == b"x" * 1000
                     assert before.grown() <= MOST_HELD
                 Sink.over.set()
-                until(lambda: self.streams_gone(before), "the streams are gone")
+                until(lambda: not connections(sink), "the bridge leaves the targets")
                 if first is None:
                     first = Marks(pair)
                 else:

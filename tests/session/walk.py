@@ -19,7 +19,6 @@ from collections.abc import Callable
 from walk_carriers import Figures, Pipe
 from walk_hostile import FRAMES, attack
 from walk_oracle import (
-    BudgetExceeded,
     End,
     Fault,
     LeftBehind,
@@ -69,8 +68,8 @@ WEIGHTS: dict[str, float] = {
 
 PHASES: tuple[dict[str, float], ...] = (
     {"open": 3.0, "dial": 2.0, "eof": 0.3, "cut": 0.5},
-    {"open": 0.3, "write": 2.0, "move": 2.0, "eof": 0.5},
-    {"open": 0.5, "eof": 6.0, "cut": 2.0, "notice": 2.0, "dial": 2.0},
+    {"open": 0.3, "write": 2.0, "move": 2.0, "overtake": 3.0, "eof": 0.5},
+    {"open": 0.5, "eof": 8.0, "reset": 3.0, "overtake": 2.0, "cut": 2.0, "notice": 2.0, "dial": 2.0},
 )
 """A walk opens streams, uses them, and ends them while carriers break."""
 
@@ -267,25 +266,6 @@ class Walk(Streams):
                 allowed = buffer.end > buffer.start and end.stream.limit > buffer.start
                 if allowed or buffer.start != other.delivered:
                     raise RetentionPinned(f"{end!r}: {buffer.start} acknowledged of {other.delivered}")
-
-    def check_budget(self) -> None:
-        """Retained bytes and granted credit are what the streams say, and inside the limits (R21, R22)."""
-        for side in self.sides:
-            session = side.session
-            streams = session.streams.values()
-            datagrams = sum(stream.datagram_bytes for stream in streams)
-            retained = sum(stream.retained for stream in streams) + datagrams
-            if retained != session.account.retained:
-                raise BudgetExceeded(f"{side.name}: account of {session.account.retained} for {retained}")
-            first = sum(end.first for end in side.ends.values())
-            budget = max(self.retention, self.floor) + datagrams + first
-            if self.all_polite and not self.resting and retained > budget:
-                raise BudgetExceeded(f"{side.name}: {retained} bytes retained")
-            unread = sum(stream.granted - stream.read for stream in streams if stream.id in side.ends)
-            count = len(streams) + session._unread_over
-            most = self.limits.receive_budget + count * self.limits.initial_window
-            if unread > session._granted_unread or session._granted_unread > most:
-                raise BudgetExceeded(f"{side.name}: {session._granted_unread} bytes granted")
 
     def judge_living(self) -> None:
         """Everybody has read everything, every acceptance was told, and nobody waits with room to write."""

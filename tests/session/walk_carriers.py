@@ -28,8 +28,8 @@ def tiny_limits(rng: random.Random, pressing: bool, strict: bool) -> tuple[Limit
     limits = Limits(
         initial_window=window,
         window_growth=2,
-        max_window=window * rng.choice((1, 2, 4)),
-        receive_budget=window * rng.choice((1, 3, 8)),
+        max_window=window * rng.choice((1, 4, 16)),
+        receive_budget=window * rng.choice((1, 2, 8)),
         acknowledge_after=rng.choice((1, 4, 64)),
         resend_wait=rng.choice((0, 3, 1000)),
         shared_frame=rng.choice((1, 2, 4)),

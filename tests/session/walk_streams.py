@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from walk_carriers import Carriers
-from walk_oracle import CONTENT, MOST_BYTES, End, IdReused, Pair, Side
+from walk_oracle import CONTENT, MOST_BYTES, BudgetExceeded, End, IdReused, Pair, Side
 
 from ptproxy.errors import LocalProtocolError, Reason
 
@@ -180,6 +180,7 @@ class Streams(Carriers):
             return
         if not end.stalled and (end.index == 0 or end.accepted):
             self.consume_one(end, 1 + int(self.draw() * (end.delivered - end.consumed)))
+            self.check_budget()
 
     def consume_one(self, end: End, count: int) -> None:
         """An application reads some of what it was given."""
@@ -189,6 +190,25 @@ class Streams(Carriers):
             end.consumed += count
             end.side.unread -= count
             end.stream.consume(count, self.now)
+
+    def check_budget(self) -> None:
+        """Retained bytes and granted credit are what the streams say, and inside the limits (R21, R22)."""
+        for side in self.sides:
+            session = side.session
+            streams = session.streams.values()
+            datagrams = sum(stream.datagram_bytes for stream in streams)
+            retained = sum(stream.retained for stream in streams) + datagrams
+            if retained != session.account.retained:
+                raise BudgetExceeded(f"{side.name}: account of {session.account.retained} for {retained}")
+            first = sum(end.first for end in side.ends.values())
+            budget = max(self.retention, self.floor) + datagrams + first
+            if self.all_polite and not self.resting and retained > budget:
+                raise BudgetExceeded(f"{side.name}: {retained} bytes retained")
+            unread = sum(stream.granted - stream.read for stream in streams if stream.id in side.ends)
+            count = len(streams) + session._unread_over
+            most = self.limits.receive_budget + count * self.limits.initial_window
+            if unread > session._granted_unread or session._granted_unread > most:
+                raise BudgetExceeded(f"{side.name}: {session._granted_unread} bytes granted")
 
     # -- moves and time --------------------------------------------------------------
 
