@@ -104,6 +104,11 @@ class ClientHttp:
     # ---- for the tunnel --------------------------------------------------------------------------
 
     @property
+    def is_open(self) -> bool:
+        """Whether the bridge has answered the opening and proved itself."""
+        return self._key is not None
+
+    @property
     def download(self) -> str:
         """How the front passes downloads on: "auto" while not known, then "stream" or "poll".
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ptproxy.codec.head import ResponseReader
 from ptproxy.codec.http_body import BodyReader, LengthBody, response_body
-from ptproxy.codec.interface import Buffer, Event
+from ptproxy.codec.interface import Buffer, Event, SiteAnswered
 from ptproxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -159,6 +159,8 @@ class ClientHttpLink:
                 raise CodecError(f"unexpected answer {head.status}")
             return rest
         if head.status != 200:
+            if not self._carrier.is_open:
+                raise SiteAnswered(head.status, head.get("date") or "")
             self.drop()
             self._carrier.refused(exchange, head.status, events)
             return None

@@ -38,7 +38,21 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
+from ptproxy.errors import CodecError
+
 Buffer = bytes | bytearray | memoryview
+
+
+class SiteAnswered(CodecError):  # noqa: N818  (an answer, not a fault)
+    """Client: the opening was answered as the web site answers strangers.
+
+    ``date`` is the answer's Date header, "" without one: where the client's own
+    clock is off, that is why, and this is the right time.
+    """
+
+    def __init__(self, status: int, date: str) -> None:
+        super().__init__(f"the opening was answered as a stranger's request, with status {status}")
+        self.date = date
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from typing import Final
 
 from ptproxy.codec.cookie import opening_from_cookie, opening_to_cookie, session_cookie_name
 from ptproxy.codec.head import HttpHead, ResponseHead
-from ptproxy.codec.interface import CodecSettings
+from ptproxy.codec.interface import CodecSettings, SiteAnswered
 from ptproxy.codec.profile import CHROMIUM
 from ptproxy.errors import CodecError
 
@@ -113,7 +113,7 @@ def http_date(date: datetime) -> str:
 def check_answer(head: ResponseHead, key: str) -> None:
     """What a client requires of the answer (RFC 6455 section 4.1); raises :class:`CodecError`."""
     if head.status != 101:
-        raise CodecError(f"the upgrade was answered with status {head.status}, not 101")
+        raise SiteAnswered(head.status, head.get("date") or "")
     if head.version != "HTTP/1.1" or head.tokens("upgrade") != ["websocket"]:
         raise CodecError("the answer does not upgrade to websocket")
     if "upgrade" not in head.tokens("connection"):

@@ -7,7 +7,8 @@ from a connection's first byte:
 - :mod:`~ptproxy.front.socks5`, with :mod:`~ptproxy.front.datagram` for the
   datagrams of a UDP association, and :mod:`~ptproxy.front.socks4`;
 - :mod:`~ptproxy.front.http_proxy`: CONNECT, and plain requests, which it reads
-  with :mod:`~ptproxy.front.http_head` and :mod:`~ptproxy.front.http_body`.
+  with :mod:`~ptproxy.front.http_head`, :mod:`~ptproxy.front.absolute_form` and
+  :mod:`~ptproxy.front.http_body`.
 
 :mod:`~ptproxy.front.replies` says how each reason for a failure is told in each
 protocol, :mod:`~ptproxy.front.users` who may ask. Nothing here dials, knows a

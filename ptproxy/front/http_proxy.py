@@ -25,12 +25,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from enum import Enum
 from typing import Final
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import FrontError, Reason
+from ptproxy.front.absolute_form import AbsoluteForm, OtherScheme
 from ptproxy.front.conversation import (
     Event,
     OriginReleased,
@@ -50,10 +50,6 @@ MAX_FIRST_DATA: Final = 16 * 1024
 """Bytes of a head with the beginning of its body that are asked to travel with the request for
 the stream; a head alone may be longer."""
 
-HTTP_PORT: Final = 80
-
-_ABSOLUTE = re.compile(rb"http://([^/?#@]+)([/?][^#]*)?", re.IGNORECASE)
-_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://")
 _CHALLENGE: Final = 'Proxy-Authenticate: Basic realm="proxy", charset="UTF-8"\r\n'
 
 _FAULT: Final = "Proxy-Status: proxy; error=http_protocol_error\r\n"
@@ -207,24 +203,18 @@ class HttpProxy:
 
     def _begin_exchange(self, head: RequestHead, events: list[Event]) -> None:
         """A plain request: to the stream at hand, or to a new one."""
-        match = _ABSOLUTE.fullmatch(head.target)
-        if match is None:
-            raise self._not_absolute(head)
-        authority, rest = match.groups(b"")
         try:
-            origin = _origin(authority.decode("ascii"))
+            target = AbsoluteForm.parse(head.target, head.method)
             if len(head.fields.values_of(b"host")) > 1:
                 raise FrontError("two Host fields")
             self._body = request_body(head)
+        except OtherScheme as error:
+            raise self._failed(501, str(error)) from None
         except (TargetError, FrontError) as error:
             raise self._failed(400, str(error)) from None
         self._minor = head.minor
         self._client_stays = head.persistent
-        if not rest:
-            rest = b"*" if head.method == b"OPTIONS" else b"/"
-        elif rest.startswith(b"?"):
-            rest = b"/" + rest
-        first = head.serialize(rest, authority)
+        first = head.serialize(target.origin_form, target.authority)
         payload = memoryview(bytes(self._held))
         used = self._take_body(payload)
         del self._held[:used]
@@ -232,13 +222,13 @@ class HttpProxy:
         if used and len(first) + used <= MAX_FIRST_DATA:
             first += body
             body = body[used:]
-        if origin == self._origin:
+        if target.origin == self._origin:
             self._reused = True
             events.append(PayloadReceived(first))
         else:
             events += self._release()
-            self._origin = origin
-            events.append(OriginRequested(origin, first))
+            self._origin = target.origin
+            events.append(OriginRequested(target.origin, first))
         if body:
             events.append(PayloadReceived(body))
 
@@ -389,24 +379,3 @@ class HttpProxy:
             self._out += http_answer(status, text, fields, body=self._method != b"HEAD")
         self.closing = True
         return FrontError(text)
-
-    def _not_absolute(self, head: RequestHead) -> FrontError:
-        if head.target[:7].lower() == b"http://":
-            return self._failed(400, "an http:// address with a user name, a fragment or no host")
-        if _SCHEME.match(head.target):
-            return self._failed(501, "only http:// can be asked for here, and CONNECT for everything else")
-        return self._failed(400, "this is an HTTP proxy and not a web site")
-
-
-def _origin(authority: str) -> Target:
-    """The origin server of ``host[:port]``; raises :class:`TargetError`."""
-    host, colon, port = authority.rpartition(":")
-    if not colon or authority.endswith("]"):
-        host, port = authority, ""
-    if port:
-        return Target.parse_text(authority)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise TargetError("an IPv6 address goes in brackets")
-    return Target.address(host, HTTP_PORT)

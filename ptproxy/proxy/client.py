@@ -20,7 +20,7 @@ from ptproxy.proxy.local import LocalLimits, LocalProxy
 from ptproxy.proxy.startup import Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
-from ptproxy.tunnel.client import Route
+from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.tls import ClientTrust
 
@@ -127,6 +127,6 @@ def not_connected(config: ClientConfig, error: PtproxyError) -> StartError:
     if isinstance(error, AuthenticationError):
         return StartError(f"what answers at {where} is not the bridge of the link: {error}")
     return StartError(
-        f"the bridge at {where} did not let us in: a wrong or revoked key, a used-up invite, or a clock off by "
-        f"more than a minute ({error})"
+        f"the bridge at {where} did not let us in: a wrong or revoked key, a used-up invite, "
+        f"or a clock off by more than a minute ({error})"
     )

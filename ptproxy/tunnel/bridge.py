@@ -31,10 +31,12 @@ from ptproxy.log import get_logger
 from ptproxy.session import BridgeSession, Limits, RetentionBudget, events
 from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target, TargetError
+from ptproxy.tunnel.association import TunnelAssociation
 from ptproxy.tunnel.carrier import Carrier
 from ptproxy.tunnel.gate import Arrival, Gate, Opened
+from ptproxy.tunnel.incoming import TunnelIncoming
 from ptproxy.tunnel.stream import Exit, Site, TunnelStream
-from ptproxy.tunnel.tunnel import Tunnel, TunnelAssociation, TunnelIncoming
+from ptproxy.tunnel.tunnel import Tunnel
 
 VERIFY_EVERY: Final = 600.0
 """Seconds between verifications of a carrier, jittered by a fifth."""

@@ -9,22 +9,21 @@ lies before the first frame; everything after rides on open carriers.
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from ptproxy.auth.binding import Binding
-from ptproxy.auth.credentials import StaticKey
 from ptproxy.auth.opening import Answer, ClientOpening, Hello, Verdict
 from ptproxy.auth.seal import Opener, Sealer
 from ptproxy.auth.verification import ClientVerification
 from ptproxy.buffer import Buffer
 from ptproxy.codec import codec_table
-from ptproxy.codec.interface import ClientCodec, CodecSettings, Event
-from ptproxy.config.link import Link as BridgeLine
+from ptproxy.codec.interface import ClientCodec, Event, SiteAnswered
 from ptproxy.errors import (
     AuthenticationError,
     CodecError,
@@ -36,35 +35,18 @@ from ptproxy.errors import (
 from ptproxy.log import get_logger
 from ptproxy.session import ClientSession, Limits, events
 from ptproxy.tunnel.carrier import Carrier, Connection
-from ptproxy.tunnel.tcp import connect_tcp
-from ptproxy.tunnel.tls import ClientTrust, check_leaf, client_context
+from ptproxy.tunnel.connect import Route, connect_tls
+from ptproxy.tunnel.tls import client_context
 from ptproxy.tunnel.tunnel import Tunnel
 
-CONNECT_TIMEOUT: Final = 15.0
-"""Seconds for TCP and TLS to one address of the bridge."""
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
 JOIN_PAUSE: Final = 1.0
 """Seconds until a further connection is tried again."""
-MAX_ADDRESSES: Final = 8
-"""Addresses of one bridge name that are tried."""
+CLOCK_TOLERANCE: Final = 20.0
+"""Seconds our clock may differ from the site's without a correction: a third of what a bridge accepts."""
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How to reach one bridge: its line, what to trust, which key is ours."""
-
-    line: BridgeLine
-    key: StaticKey
-    trust: ClientTrust
-    codecs: tuple[str, ...]
-
-    def settings(self) -> CodecSettings:
-        """What the codecs say of themselves."""
-        port = "" if self.line.port == 443 else f":{self.line.port}"
-        return CodecSettings(host=f"{self.line.server_name}{port}", path=self.line.path)
 
 
 class OpeningRefused(PtproxyError):  # noqa: N818  (an answer, not a fault)
@@ -76,7 +58,7 @@ class ClientCarrier(Carrier):
 
     __slots__ = (
         "_joins", "_opened", "_route", "_tls", "answered", "client_codec", "on_answer", "opening", "rate",
-        "sampled_at", "sampled_bytes", "verification",
+        "sampled_at", "sampled_bytes", "site_date", "verification",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +72,7 @@ class ClientCarrier(Carrier):
     ) -> None:
         super().__init__(codec, codec_name, {}, loop)
         self.client_codec = codec
+        self.site_date = ""
         self.opening = opening
         self.on_answer: Callable[[ClientCarrier, Answer], None] = _unanswered
         self.answered: asyncio.Future[Answer] = loop.create_future()
@@ -136,6 +119,8 @@ class ClientCarrier(Carrier):
 
     def connection_failed(self, connection: Connection, error: CodecError) -> None:
         """Nonsense from the bridge's side."""
+        if isinstance(error, SiteAnswered):
+            self.site_date = error.date
         self.end(str(error) or "not this codec's bytes")
         connection.drop()
 
@@ -241,6 +226,8 @@ class ClientTunnel(Tunnel):
         self.on_change: Any = None
         self.dialled: set[ClientCarrier] = set()
         """Carriers with connections of theirs, also such as failed or are ending."""
+        self.clock_offset = 0.0
+        """Seconds by which the bridge's site is ahead of our clock, once that was found out."""
         self._download = "auto"
         self._first = asyncio.Lock()
         self._rng = random.SystemRandom()
@@ -253,10 +240,32 @@ class ClientTunnel(Tunnel):
         :class:`~ptproxy.errors.AuthenticationError` where it is not the bridge
         of the line or does not take us.
         """
+        believed = self.clock_offset
+        try:
+            return await self._connect_in_turn(codec)
+        except OpeningRefused:
+            if abs(self.clock_offset - believed) <= CLOCK_TOLERANCE:
+                raise
+            log.warning(
+                "this machine's clock is off; taking the web site's", seconds=round(self.clock_offset)
+            )
+            return await self._connect_in_turn(codec)
+
+    async def _connect_in_turn(self, codec: str) -> ClientCarrier:
+        """The first carrier alone, as it makes the session; further ones side by side."""
         if self.session_id:
             return await self._connect(codec)
         async with self._first:
             return await self._connect(codec)
+
+    def _learn_clock(self, date: str) -> None:
+        """The site's own Date header says by how much our clock is off (its certificate was checked)."""
+        try:
+            offset = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError):
+            return
+        if abs(offset - self.clock_offset) > CLOCK_TOLERANCE:
+            self.clock_offset = offset
 
     async def _connect(self, codec: str) -> ClientCarrier:
         connection = Connection(_Nobody(), self.loop)
@@ -292,7 +301,7 @@ class ClientTunnel(Tunnel):
             codec,
             line.seal,
             Binding.certificate(digest) if line.binding else Binding.none(),
-            Hello(self.session_id, number, alive, int(time.time()), line.token),
+            Hello(self.session_id, number, alive, int(time.time() + self.clock_offset), line.token),
             self._rng,
         )
         settings = self.route.settings()
@@ -328,6 +337,7 @@ class ClientTunnel(Tunnel):
     def _carrier_end(self, carrier: ClientCarrier, reason: str) -> None:
         if not carrier.answered.done():
             carrier.answered.set_exception(OpeningRefused(reason))
+            self._learn_clock(carrier.site_date)
             carrier.answered.exception()  # seen: the dialler may have gone
             if not self.closed:
                 self.dispatch(self.session.carrier_lost(carrier.number, self.now()))
@@ -378,47 +388,3 @@ class _Nobody:
 
     def connection_ended(self, connection: Connection) -> None:
         """The dialler finds out by itself."""
-
-
-async def connect_tls(
-    loop: asyncio.AbstractEventLoop, connection: Connection, route: Route, tls: ssl.SSLContext
-) -> bytes:
-    """Connect to the bridge over TLS 1.3 and check who it says it is; the leaf's SHA-256.
-
-    Every address of the bridge's name is tried in turn. Raises
-    :class:`~ptproxy.errors.DialError` or :class:`~ptproxy.errors.AuthenticationError`.
-    """
-    line = route.line
-    failure: DialError | None = None
-    for host in await _addresses(loop, line.host, line.port):
-        try:
-            transport = await connect_tcp(
-                loop, connection, host, line.port, CONNECT_TIMEOUT, tls=tls, server_hostname=line.server_name
-            )
-        except DialError as error:
-            failure = error
-            continue
-        except ssl.SSLCertVerificationError as error:
-            raise AuthenticationError(
-                f"the bridge's certificate is not trusted: {error.verify_message}"
-            ) from None
-        except ssl.SSLError as error:
-            why = (error.reason or "handshake failed").lower().replace("_", " ")
-            raise AuthenticationError(f"no TLS 1.3 with the bridge: {why}") from None
-        try:
-            return check_leaf(transport.get_extra_info("ssl_object"), route.trust.pin)
-        except AuthenticationError:
-            transport.abort()
-            raise
-    raise failure or DialError(Reason.NAME_NOT_FOUND)
-
-
-async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
-    """The addresses of the bridge itself; its name, unlike a target's, is looked up here."""
-    if ":" in host or host.replace(".", "").isdigit():
-        return [host]
-    try:
-        found = await loop.getaddrinfo(host, port, type=1)
-    except OSError:
-        raise DialError(Reason.NAME_NOT_FOUND, "the bridge's name is not found") from None
-    return list(dict.fromkeys(str(address[4][0]) for address in found))[:MAX_ADDRESSES]

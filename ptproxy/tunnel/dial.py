@@ -18,10 +18,11 @@ from ptproxy.log import get_logger
 from ptproxy.session import Limits
 from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target
-from ptproxy.tunnel.client import ClientCarrier, ClientTunnel, OpeningRefused, Route
+from ptproxy.tunnel.association import TunnelAssociation
+from ptproxy.tunnel.client import ClientCarrier, ClientTunnel, OpeningRefused
+from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
 from ptproxy.tunnel.tcp import connect_tcp, reason_of
-from ptproxy.tunnel.tunnel import TunnelAssociation
 
 CARRIER_WAIT: Final = 15.0
 """Seconds that a dial waits for the first carrier before it says that the tunnel is down."""

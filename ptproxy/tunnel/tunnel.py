@@ -16,20 +16,16 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ptproxy.buffer import Buffer
-from ptproxy.errors import DialError, LocalProtocolError, Reason, SessionError
+from ptproxy.errors import Reason, SessionError
 from ptproxy.log import get_logger
 from ptproxy.session import Session, events
 from ptproxy.session import Stream as SessionStream
-from ptproxy.target import Target, TargetError
 from ptproxy.tunnel.carrier import Carrier
-from ptproxy.tunnel.stream import DatagramReceiver, TunnelStream
 
 TIMER_SLACK: Final = 0.02
 """Seconds by which the session's timer may be late: its deadlines are 100 ms and more."""
 
 FOREVER: Final = float("inf")
-MAX_DATAGRAM: Final = 65_507
-"""Bytes of a UDP payload over IPv4, the most an association carries."""
 
 log = get_logger(__name__)
 
@@ -231,140 +227,3 @@ class Tunnel:
         for carrier in list(self.carriers.values()):
             carrier.end("session closed", told_session=True)
         self.carriers.clear()
-
-
-class TunnelAssociation:
-    """A UDP association through the tunnel: the session's stream with a receiver on it."""
-
-    __slots__ = ("_lost", "_receiver", "abandoned", "opened", "state", "tunnel")
-
-    def __init__(self, tunnel: Tunnel, receiver: DatagramReceiver | None) -> None:
-        self.tunnel = tunnel
-        self.state: SessionStream = None  # type: ignore[assignment]  # set by whoever opens
-        self.opened: asyncio.Future[None] | None = None
-        self.abandoned: Callable[[], None] | None = None
-        self._receiver = receiver
-        self._lost = False
-
-    def set_receiver(self, receiver: DatagramReceiver) -> None:
-        """Who gets the datagrams from now on."""
-        self._receiver = receiver
-
-    def send_datagram(self, target: Target, data: bytes) -> None:
-        """Send one datagram; what is over-long is dropped, as a network would."""
-        if not self._lost and len(data) <= MAX_DATAGRAM:
-            self.state.send_datagram(target.serialize(), bytes(data), self.tunnel.now())
-            self.tunnel.schedule()
-
-    def close(self) -> None:
-        """End the association; the receiver is not told."""
-        if not self._lost:
-            self._lost = True
-            self.state.reset(Reason.CANCELLED, self.tunnel.now())
-            self.tunnel.schedule()
-
-    # ---- what the tunnel tells -------------------------------------------------------------------
-
-    def datagram(self, address: Buffer, data: Buffer) -> None:
-        """A datagram came; one whose address is nonsense is dropped."""
-        if self._receiver is None or self._lost:
-            return
-        try:
-            source = Target.parse(bytes(address))
-        except TargetError:
-            return
-        self._receiver.datagram_received(source, bytes(data))
-
-    def deliver(self, data: Buffer) -> None:
-        """Associations carry no stream bytes: they are given back and forgotten."""
-        self.state.consume(len(data), self.tunnel.now())
-
-    def deliver_eof(self) -> None:
-        """Associations have no half-close."""
-
-    def writable(self) -> None:
-        """Datagrams know no credit."""
-
-    def lost(self, reason: Reason | None) -> None:
-        """The association is over."""
-        if self._lost:
-            return
-        self._lost = True
-        error = DialError(reason if reason is not None else Reason.GENERAL)
-        if self.opened is not None and not self.opened.done():
-            self.opened.set_exception(error)
-        elif self._receiver is not None:
-            self._receiver.association_lost(error if reason is not None else None)
-        elif self.abandoned is not None:
-            self.abandoned()
-
-
-class TunnelIncoming:
-    """A stream that the far side opened, before anybody has taken it (an ``Incoming``)."""
-
-    __slots__ = ("_done", "_owner", "cancelled", "first_data", "peer", "target")
-
-    def __init__(
-        self, owner: TunnelStream | TunnelAssociation, target: Target, first_data: bytes, peer: str
-    ) -> None:
-        self.target = target
-        self.first_data = first_data
-        self.peer = peer
-        self.cancelled = False
-        self._owner = owner
-        self._done = False
-        owner.abandoned = self._abandoned
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when the far side gives up before anything was decided."""
-        if self.cancelled:
-            callback()
-        elif not self._done:
-            owner = self._owner
-
-            def both() -> None:
-                self._abandoned()
-                callback()
-
-            owner.abandoned = both
-
-    def accept(self, protocol: asyncio.Protocol) -> TunnelStream:
-        """Take the stream: the far side is told, ``connection_made`` is called, data follows."""
-        self._decide()
-        stream = self._owner
-        if not isinstance(stream, TunnelStream):
-            raise LocalProtocolError("an association is taken with accept_association")
-        stream.state.accept(stream.tunnel.now())
-        stream.tunnel.schedule()
-        stream.set_protocol(protocol)
-        stream.start()
-        return stream
-
-    def accept_association(self, receiver: DatagramReceiver) -> TunnelAssociation:
-        """Take a UDP association."""
-        self._decide()
-        association = self._owner
-        if not isinstance(association, TunnelAssociation):
-            raise LocalProtocolError("a stream is taken with accept")
-        association.state.accept(association.tunnel.now())
-        association.tunnel.schedule()
-        association.set_receiver(receiver)
-        return association
-
-    def refuse(self, reason: Reason) -> None:
-        """Do not take it; the far side is told why."""
-        if self.cancelled or self._done:
-            return
-        self._decide()
-        owner = self._owner
-        owner.state.reset(reason, owner.tunnel.now())
-        owner.tunnel.schedule()
-
-    def _decide(self) -> None:
-        if self.cancelled or self._done:
-            raise LocalProtocolError("the stream was already decided or given up")
-        self._done = True
-        self._owner.abandoned = None
-
-    def _abandoned(self) -> None:
-        self.cancelled = True

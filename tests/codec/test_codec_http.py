@@ -15,7 +15,7 @@ from ptproxy.codec.http_client import MAX_LINKS
 from ptproxy.codec.http_downloads import FIRST_QUOTA
 from ptproxy.codec.http_posts import BODY_SIZES, MAX_UPLOAD, MAX_UPLOADS
 from ptproxy.codec.http_records import FIN, STREAM
-from ptproxy.codec.interface import CarrierEnded, NotMine, PayloadReceived
+from ptproxy.codec.interface import CarrierEnded, NotMine, PayloadReceived, SiteAnswered
 from ptproxy.errors import CodecError, LocalProtocolError
 
 # ---- the ordinary course ----------------------------------------------------------------------------
@@ -336,8 +336,12 @@ def test_a_refused_opening_ends_the_carrier_with_the_status():
     client = HTTP.client(SETTINGS, OPENING, random.Random(0))
     link = client.open_link()
     link.data_to_send()
-    (event,) = link.receive_data(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n", 0.0)
-    assert event == CarrierEnded(client, "the web server answered 404")
+    date = "Sun, 22 Nov 2026 20:00:00 GMT"
+    head = f"HTTP/1.1 404 Not Found\r\nDate: {date}\r\nContent-Length: 2\r\n\r\n"
+    with pytest.raises(SiteAnswered, match="status 404") as caught:
+        link.receive_data(head.encode(), 0.0)
+    assert caught.value.date == date
+    assert client.links_wanted == 0
 
 
 @given(st.binary(max_size=300), st.integers(0, 3))

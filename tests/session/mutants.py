@@ -39,6 +39,10 @@ _BEND = "bridge.BridgeSession."
 _CEND = "client.ClientSession."
 
 _EFFICIENCY = "efficiency only: everything still arrives"
+_BIND_SAYS = "R12's BIND after every noticed death says `received` again and owes a WINDOW"
+_CLOSED_BINDS = "CLOSED (R2) makes the client bind by itself; see R14-never"
+_ANSWERED_TOO = "the stream's other frames are answered too; see R17-forgotten"
+_CROSSING = "two moves and a death inside one round trip"
 
 _RECEIVING = (
     _mutant(
@@ -131,6 +135,7 @@ _RECEIVING = (
         "R7-limit-max",
         "a lower limit overwrites a higher one",
         ("credit.Credit._take_limit", "limit > stream.limit", "limit != stream.limit"),
+        unseen="a stale WINDOW is followed by a newer one nearly always",
         times=10,
     ),
     _mutant(
@@ -171,24 +176,29 @@ _RECEIVING = (
         "R9-own-carrier",
         "a WINDOW is owed on the stream's carrier, not where the bytes came",
         ("credit.Credit._note_debt", "|= carrier.bit", "|= self.carriers.get(stream.carrier, carrier).bit"),
+        unseen=_BIND_SAYS,
+        times=10,
     ),
     _mutant(
         "R9-said-again",
         "the last WINDOW said on a carrier that dies is not said again",
         ("credit.Credit._move_debt", "(stream.debts | stream.said)", "stream.debts"),
-        times=20,
+        unseen=_BIND_SAYS,
+        times=10,
     ),
     _mutant(
         "R9-owed-again",
         "an owed WINDOW dies with its carrier",
         ("credit.Credit._move_debt", "(stream.debts | stream.said)", "stream.said"),
-        times=20,
+        unseen=_BIND_SAYS,
+        times=10,
     ),
     _mutant(
         "R9-both-again",
         "neither is said again",
         ("credit.Credit._move_debt", "return bool(lost)", "return False"),
-        times=20,
+        unseen=_BIND_SAYS,
+        times=10,
     ),
     _mutant(
         "R9-several",
@@ -267,26 +277,37 @@ _SENDING = (
         "R14-ask",
         "a bridge never asks",
         (_BEND + "_want_bind", "delay = self.limits.ask_delay", "return"),
+        unseen=_CLOSED_BINDS,
         times=10,
+    ),
+    _mutant(
+        "R14-never",
+        "a bridge asks neither for a BIND nor by the safety net",
+        (_BEND + "_want_bind", "delay = self.limits.ask_delay", "return"),
+        (_BEND + "_ask_everywhere", "carrier.asks[stream.id] = None", "pass"),
+        (_BEND + "_ask", "carrier = self._choose_carrier()", "return"),
+        times=4,
     ),
     _mutant(
         "R14-answer",
         "ASK is not answered",
         (_CEND + "_receive_ask", "self._answer_ask(stream, carrier, now)", "pass"),
+        unseen=_CLOSED_BINDS,
         times=10,
     ),
     _mutant(
         "R14-voluntary",
         "a voluntary move while a BIND is owed",
         (_CEND + "_may_move", "or stream.binds", ""),
-        times=20,
-        unseen="the walk of the model saw it once in 100,000",
+        unseen=_CROSSING,
+        times=10,
     ),
     _mutant(
         "R14-again",
         "no question again when the carrier of the question dies",
         (_BEND + "_give_up", "if asked == carrier.number:", "if False:"),
-        times=4,
+        unseen=_CLOSED_BINDS,
+        times=10,
     ),
     _mutant(
         "R14-attach",
@@ -308,7 +329,8 @@ _SENDING = (
         "R15-second-bridge",
         "no rewind on a bridge's second move while draining",
         (_BEND + "_follow", "and not stream.draining", ""),
-        times=4,
+        unseen=_CROSSING,
+        times=10,
     ),
     _mutant(
         "R15-death",
@@ -343,7 +365,8 @@ _ENDING = (
         "R16-clean",
         "a RESET after both EOFs is told",
         ("ending.Ending._end_by_reset", "if stream.finished:", "if False:"),
-        times=4,
+        unseen="a RESET that crosses the last acknowledgement, of a stream with a WINDOW owed",
+        times=10,
     ),
     _mutant(
         "R17-gone-answered",
@@ -365,12 +388,14 @@ _ENDING = (
         "R17-eof",
         "EOF of a forgotten stream is not answered",
         (_EOF, "self._answer_forgotten(carrier, number)", "pass"),
+        unseen=_ANSWERED_TOO,
         times=4,
     ),
     _mutant(
         "R17-bind",
         "BIND of a forgotten stream is not answered",
         (_BEND + "_receive_bind", "self._answer_forgotten(carrier, number)", "pass"),
+        unseen=_ANSWERED_TOO,
         times=4,
     ),
     _mutant(
@@ -383,7 +408,13 @@ _ENDING = (
         "R17-open",
         "OPEN of a forgotten stream is not answered",
         (_OPEN, "self._answer_forgotten(carrier, number)", "pass"),
+        unseen=_ANSWERED_TOO,
         times=4,
+    ),
+    _mutant(
+        "R17-forgotten",
+        "nothing of a forgotten stream is answered",
+        ("ending.Ending._answer_forgotten", "self._owe_gone(carrier, number)", "return"),
     ),
     _mutant(
         "R17-unseen",
@@ -408,6 +439,7 @@ _ENDING = (
         "R18-bind",
         "a stream is forgotten with a BIND owed",
         ("credit.Credit._forget_if_over", "and not stream.binds", ""),
+        unseen="a question (R14) about a forgotten stream is answered by GONE (R17)",
         times=4,
     ),
     _mutant(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,6 +73,25 @@ def test_another_bridges_client_gets_the_site(run: Any, tmp_path: Any, codec: st
                 await bridge.dialer(codec, key=StaticKey.generate(RNG).public).start()
             assert len(bridge.site.received) == 1
             assert not bridge.bridge.sessions
+
+    run(main())
+
+
+@pytest.mark.parametrize("codec", ["websocket", "http"])
+@pytest.mark.parametrize("hours", [-30, 5])
+def test_a_wrong_clock_is_put_right_by_the_sites(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, codec: str, hours: int
+) -> None:
+    async def main() -> None:
+        async with live(tmp_path) as bridge:
+            wrong = SimpleNamespace(time=lambda: time.time() + 3600 * hours)
+            monkeypatch.setattr("ptproxy.tunnel.client.time", wrong)
+            dialer = await bridge.client(codec)
+            assert abs(dialer.tunnel.clock_offset + 3600 * hours) < 60
+            assert len(bridge.site.received) == 1
+            local = Collect()
+            await dialer.dial(ECHO, local, b"on time")
+            assert await local.until(7) == b"on time"
 
     run(main())
 

@@ -149,6 +149,33 @@ def test_a_peer_that_never_reads_pauses_the_writer(run: Any, tmp_path: Any) -> N
     run(main())
 
 
+def test_streams_without_progress_end(run: Any, tmp_path: Any) -> None:
+    async def main() -> None:
+        async with live(tmp_path) as bridge:
+            dialer = await bridge.client()
+            idle, half = Collect(), Collect()
+            await dialer.dial(ECHO, idle, b"x")
+            await idle.until(1)
+            stream = await dialer.dial(SILENT, half)
+            stream.write_eof()
+            [tunnel] = bridge.bridge.sessions.values()
+            while not any(state.peer_final is not None for state in tunnel.session.streams.values()):
+                await asyncio.sleep(0.01)
+            now = bridge.loop.time()
+            tunnel.sweep(now, 0, 10)
+            tunnel.sweep(now + 9, 0, 10)
+            assert len(tunnel.session.streams) == 2
+            tunnel.sweep(now + 10, 0, 10)
+            error = await half.lost
+            assert isinstance(error, DialError)
+            assert error.reason is Reason.TIMED_OUT
+            assert not idle.lost.done()
+            tunnel.sweep(now + 20, 20, 10)
+            assert isinstance(await idle.lost, DialError)
+
+    run(main())
+
+
 def test_datagrams_there_and_back(run: Any, tmp_path: Any) -> None:
     class Receiver:
         def __init__(self) -> None:

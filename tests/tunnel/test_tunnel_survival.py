@@ -94,13 +94,14 @@ def test_a_transfer_survives_cuts_at_random_bytes(run: Any, tmp_path: Any, codec
             local = Collect()
             stream = await dialer.dial(ECHO, local)
             sent = bytearray()
-            for _ in range(40):
-                block = os.urandom(random.Random(seed).randrange(1, 100_000))
+            sizes = random.Random(seed)
+            while len(sent) < 2_000_000 or (forwarder.cuts < 3 and len(sent) < 64_000_000):
+                block = os.urandom(sizes.randrange(1, 100_000))
                 stream.write(block)
                 sent += block
                 await local.writable.wait()
             assert await local.until(len(sent)) == sent
-            assert forwarder.cuts >= 2
+            assert forwarder.cuts >= 3
             forwarder.cutting = False
             stream.close()
             await local.lost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import email.utils
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +25,7 @@ from ptproxy.errors import Reason
 from ptproxy.session import RetentionBudget
 from ptproxy.target import Target
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
-from ptproxy.tunnel.client import Route
+from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.tcp import listen_tcp
 from ptproxy.tunnel.tls import ClientTrust, bridge_context, leaf_digest
@@ -165,7 +166,10 @@ class TestSite:
     def adopt(self, transport: Any, received: bytes) -> None:
         self.received.append(received)
         self.transports.append(transport)
-        transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        date = email.utils.formatdate(usegmt=True).encode()
+        transport.write(
+            b"HTTP/1.1 404 Not Found\r\nDate: " + date + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
         transport.close()
 
 

@@ -1,0 +1,37 @@
+"""ptproxy: a client and a bridge that carry streams over TLS 1.3 connections which look like the web's.
+
+Everything that is a protocol is a plain object that takes bytes and returns
+bytes; everything that touches a socket, a clock or a file is a thin rim around
+it. Imports go strictly down, packages in one row never see one another
+(``tests/test_imports.py`` holds both rules)::
+
+    cli                                  what a person starts
+    proxy                                local front (SOCKS, HTTP) ◀ relay ▶ bridge: egress, web site
+    ──────── Dialer, Exit, Incoming: all that the rows above know of those below (tunnel.stream) ────────
+    tunnel                               asyncio: TLS, carriers, sessions driven by the loop
+    session │ auth │ codec │ front       without I/O: streams that outlive connections │ who is at the
+                                         other end │ how bytes look │ SOCKS and HTTP conversations
+    config    target    buffer           configuration and links, where a stream goes, bytes that wait
+    errors                               what is raised on purpose, and the reasons a stream ends with
+
+``log`` and ``state`` (the only writer of files) stand beside the rows from ``tunnel`` up.
+
+The words: a *session* is the set of streams between one client and one bridge;
+a *carrier* is one connection that carries some of them for a while, speaking
+one *codec*; a *link* is either a codec's side of one TCP connection
+(:mod:`ptproxy.codec.interface`) or the ``ptproxy://`` line that tells a client
+all about a bridge (:mod:`ptproxy.config.link`).
+
+One byte's way from a local program: ``proxy.local_connection`` asks a
+``tunnel.dial.TunnelDialer`` for a stream, ``tunnel.stream.TunnelStream`` writes
+into a ``session.ClientSession``, ``tunnel.carrier.Carrier`` draws frames from
+it through a codec into TLS; at the bridge ``tunnel.gate`` has told the client
+from a stranger, ``tunnel.bridge`` feeds a ``session.BridgeSession``, and
+``proxy.bridge_exit`` dials the target. Each package's docstring is its own map,
+``PROTOCOL.md`` beside ``session``, ``auth`` and ``codec`` their wire formats,
+``THREATS.md`` what all of it is for.
+"""
+
+from typing import Final
+
+__version__: Final = "0.1.0.dev0"
