@@ -4,7 +4,7 @@
     ├── LocalProtocolError      our own code asked for something the protocol forbids: a bug
     ├── RemoteProtocolError     the other end broke a rule: the connection or session ends
     │   ├── CodecError          bytes that are not this codec's
-    │   ├── SessionError        a frame that SESSION.md forbids
+    │   ├── SessionError        a frame that session/PROTOCOL.md forbids
     │   ├── FrontError          a local program that speaks neither SOCKS nor HTTP
     │   └── AuthenticationError an opening, proof or token that does not verify
     ├── DialError               a target was not reached; carries a :class:`Reason`
@@ -34,11 +34,15 @@ class Reason(IntEnum):
     NOT_PERMITTED = 2
     """The bridge's egress policy refuses this target."""
     NETWORK_UNREACHABLE = 3
+    """No route, or no such address family at the bridge."""
     HOST_UNREACHABLE = 4
+    """A router says that the target cannot be reached."""
     REFUSED = 5
     """The target refused the connection."""
     TIMED_OUT = 6
+    """The target did not answer in time, or the stream made no progress for too long."""
     NAME_NOT_FOUND = 7
+    """The target's name does not resolve."""
     CONNECTION_LOST = 8
     """The target (or local program) broke an open connection."""
     LIMIT = 9
@@ -111,3 +115,8 @@ class ConfigError(PtproxyError):
 
 class StartError(PtproxyError):
     """A role cannot start or go on; the text is one line for a person."""
+
+
+def why(error: OSError) -> str:
+    """An operating system error in words, to stand behind what was tried and on what."""
+    return (error.strerror or type(error).__name__).lower()

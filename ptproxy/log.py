@@ -76,7 +76,7 @@ def _configure(chain: list[Callable[..., Any]], level: str, out: TextIO, *, cach
         processors=chain,
         wrapper_class=structlog.make_filtering_bound_logger(_level(level)),
         context_class=dict,
-        logger_factory=structlog.WriteLoggerFactory(file=_Sink(out)),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(file=_Sink(out)),  # type: ignore[arg-type]  # it writes and flushes: enough
         cache_logger_on_first_use=cache,
     )
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self, TextIO
 
-from ptproxy.errors import StartError
+from ptproxy.errors import StartError, why
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
@@ -65,7 +65,7 @@ def write_file(path: Path, content: str | bytes, *, mode: int = FILE_MODE, repla
     except FileExistsError:
         raise StartError(f"{path} exists already") from None
     except OSError as error:
-        raise StartError(f"cannot write {path}: {_why(error)}") from None
+        raise StartError(f"cannot write {path}: {why(error)}") from None
 
 
 def make_folder(path: Path) -> None:
@@ -83,7 +83,7 @@ def open_log(path: Path) -> TextIO:
         make_folder(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
     except OSError as error:
-        raise StartError(f"log.file: cannot write {path}: {_why(error)}") from None
+        raise StartError(f"log.file: cannot write {path}: {why(error)}") from None
     return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
 
 
@@ -111,10 +111,6 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _why(error: OSError) -> str:
-    return error.strerror.lower() if error.strerror else type(error).__name__
 
 
 # ---- locks ----------------------------------------------------------------------------------
@@ -159,7 +155,7 @@ class StateFolder:
             make_folder(path)
             self._lock_file = _open_lock(path / "lock")
         except OSError as error:
-            raise StartError(f"state: cannot use the folder {path}: {_why(error)}") from None
+            raise StartError(f"state: cannot use the folder {path}: {why(error)}") from None
         try:
             _lock(self._lock_file, wait=False)
         except OSError:
@@ -210,7 +206,7 @@ class Document:
             self._seen = None
             return None
         except OSError as error:
-            raise StartError(f"cannot read {self.path}: {_why(error)}") from None
+            raise StartError(f"cannot read {self.path}: {why(error)}") from None
         data = self._parse(raw)
         self._seen = seen
         return data
@@ -265,10 +261,10 @@ class Document:
             make_folder(self.path.parent)
             file = _open_lock(self.path.with_suffix(".lock"))
         except OSError as error:
-            raise StartError(f"cannot write in {self.path.parent}: {_why(error)}") from None
+            raise StartError(f"cannot write in {self.path.parent}: {why(error)}") from None
         with file:
             try:
                 _lock(file, wait=True)
             except OSError as error:
-                raise StartError(f"cannot lock {self.path}: {_why(error)}") from None
+                raise StartError(f"cannot lock {self.path}: {why(error)}") from None
             yield

@@ -96,7 +96,6 @@ class Local(asyncio.Protocol):
         self.request = request
         self.first = first
         self.stage = 0
-        self.need = 2
         self.head = b""
         self.count = 0
         self.on_data: Callable[[int], None] | None = None

@@ -29,6 +29,7 @@ import yaml
 CODECS = ("websocket", "http", "random")
 HOST = "127.0.0.1"
 START_TIMEOUT = 20.0
+HEADINGS = ["codec", "TLS", "cipher", "down", "up", "first byte", "down MiB/s", "up MiB/s", "SHA-256", "chat"]
 CHAT = [("anna", "is anybody there?"), ("ben", "yes, and nobody else can read it"), ("anna", "до встречи 👋")]
 
 
@@ -253,6 +254,30 @@ def show(rows: list[list[str]]) -> None:
             print("  ".join("-" * width for width in widths))
 
 
+def prove(socks: int, transfer: int, room: int, size: int) -> tuple[bool, list[str]]:
+    """Carry a download, an upload and a chat through one client; whether all went well, and what was seen."""
+    download(socks, transfer, 1 << 16)  # the carrier is open from here on
+    down_ok, first, down = download(socks, transfer, size)
+    up_ok, up = upload(socks, transfer, size)
+    talk = chat(socks, room)
+    moved = f"{size >> 20} MiB"
+    return down_ok and up_ok and talk, [
+        moved, moved, f"{first * 1000:.1f} ms", f"{down / 2**20:.0f}", f"{up / 2**20:.0f}",
+        "match" if down_ok and up_ok else "DIFFERS", "ok" if talk else "FAILED",
+    ]  # fmt: skip
+
+
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End both roles, the clients first."""
+    for process in reversed(processes):
+        process.terminate()
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        if process.poll() is None:
+            process.kill()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
     parser.add_argument(
@@ -262,7 +287,6 @@ def main() -> int:
         "--mib", type=int, default=64, metavar="N", help="size of each transfer (default: 64 MiB)"
     )
     arguments = parser.parse_args()
-    size = arguments.mib << 20
     transfer, room = serve(Transfer), serve(Room)
     processes: list[subprocess.Popen[bytes]] = []
     failed = False
@@ -273,43 +297,22 @@ def main() -> int:
             bridge, link = start_bridge(folder / "bridge", port)
             processes.append(bridge)
             version, cipher = tls_of(port)
-            rows = [
-                [
-                    "codec",
-                    "TLS",
-                    "cipher",
-                    "down",
-                    "up",
-                    "first byte",
-                    "down MiB/s",
-                    "up MiB/s",
-                    "SHA-256",
-                    "chat",
-                ]
-            ]
+            failed = version != "TLSv1.3"
+            rows = [HEADINGS]
             socks = 0
             for codec in CODECS:
                 client, listening = start_client(folder / codec, link, codec)
                 processes.append(client)
                 socks = socks or listening
                 try:
-                    download(listening, transfer, 1 << 16)  # the carrier is open from here on
-                    down_ok, first, down = download(listening, transfer, size)
-                    up_ok, up = upload(listening, transfer, size)
-                    talk = chat(listening, room)
+                    good, seen = prove(listening, transfer, room, arguments.mib << 20)
                 except OSError as error:
                     print(f"{codec}: {error}", file=sys.stderr)
                     failed = True
                     continue
-                failed = failed or not (down_ok and up_ok and talk)
-                rows.append([
-                    codec, version, cipher, f"{arguments.mib} MiB", f"{arguments.mib} MiB",
-                    f"{first * 1000:.1f} ms",
-                    f"{down / 2**20:.0f}", f"{up / 2**20:.0f}", "match" if down_ok and up_ok else "DIFFERS",
-                    "ok" if talk else "FAILED",
-                ])  # fmt: skip
+                failed = failed or not good
+                rows.append([codec, version, cipher, *seen])
             show(rows)
-            failed = failed or version != "TLSv1.3"
             if not arguments.once:
                 print(f"\nSOCKS5, SOCKS4a and HTTP proxy ({CODECS[0]}): {HOST}:{socks}. Try:")
                 print(f"  curl --proxy socks5h://{HOST}:{socks} https://example.org/")
@@ -318,13 +321,7 @@ def main() -> int:
         except KeyboardInterrupt:
             pass
         finally:
-            for process in reversed(processes):
-                process.terminate()
-            for process in processes:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(15)
-                if process.poll() is None:
-                    process.kill()
+            stop(processes)
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: the marker for tests that need a real program."""
+"""What all tests share: the marker for tests that need a real program, and how property tests run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import os
 import shutil
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 """Where programs are looked for; Debian keeps servers outside a user's path."""
+
+# A loaded machine is slow, and that is no fault; what failed is printed so that it can be repeated.
+settings.register_profile(
+    "ptproxy", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("ptproxy")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

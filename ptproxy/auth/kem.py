@@ -29,8 +29,8 @@ SEED: Final = 64
 def require() -> None:
     """Return where ML-KEM-768 works, raise :class:`StartError` where it does not."""
     try:
-        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey  # noqa: PLC0415
+        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  (may be missing)
+        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey  # noqa: PLC0415  (may be missing)
     except ImportError:
         raise StartError(
             "sealing needs ML-KEM-768, which this version of the Python package 'cryptography' lacks: "
@@ -52,7 +52,7 @@ class DecapsulationKey:
 
     def __init__(self, rng: Random) -> None:
         """``rng`` is a CSPRNG in production."""
-        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey  # noqa: PLC0415  (may be missing)
 
         self._key: MLKEM768PrivateKey = MLKEM768PrivateKey.from_seed_bytes(rng.randbytes(SEED))
         self.public: bytes = self._key.public_key().public_bytes_raw()
@@ -73,7 +73,7 @@ def encapsulate(public: bytes) -> tuple[bytes, bytes]:
 
     The randomness is the library's own: it offers no other.
     """
-    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey  # noqa: PLC0415  (may be missing)
 
     try:
         return MLKEM768PublicKey.from_public_bytes(public).encapsulate()

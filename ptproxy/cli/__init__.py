@@ -3,8 +3,9 @@
 - :mod:`~ptproxy.cli.main`: the program, its sub-commands found lazily, and how failures are told.
 - :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``.
 - :mod:`~ptproxy.cli.check`: ``check``, and loading a configuration with every check there is.
-- :mod:`~ptproxy.cli.init`: ``init bridge`` and ``init client``, with
-  :mod:`~ptproxy.cli.written` (the YAML they write) and :mod:`~ptproxy.cli.certificate`.
+- :mod:`~ptproxy.cli.init`: ``init bridge`` (:mod:`~ptproxy.cli.init_bridge`) and ``init client``
+  (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write) and
+  :mod:`~ptproxy.cli.certificate`. ``examples/`` are the configurations of ``configs/``, installed.
 - :mod:`~ptproxy.cli.invite`: ``invite new | list | revoke``.
 - :mod:`~ptproxy.cli.completion`: shell completion.
 - :mod:`~ptproxy.cli.words`: parameter types and what commands print in common.

@@ -27,7 +27,7 @@ def _egress(config: Config) -> Iterator[Conflict]:
     """The egress rules, read by what applies them."""
     if not isinstance(config, BridgeConfig):
         return
-    from ptproxy.proxy.policy import EgressPolicy  # noqa: PLC0415  (a client does without)
+    from ptproxy.proxy.policy import EgressPolicy
 
     egress = config.egress
     try:
@@ -53,7 +53,7 @@ def _codecs(config: Config) -> Iterator[Conflict]:
 
 def _tls(config: Config) -> Iterator[Conflict]:
     """Certificates and keys, read by what uses them."""
-    from ptproxy.tunnel.tls import ClientTrust, bridge_context, client_context, leaf_digest  # noqa: PLC0415
+    from ptproxy.tunnel.tls import ClientTrust, bridge_context, client_context, leaf_digest
 
     tls = config.tls
     try:

@@ -81,7 +81,7 @@ class Plan:
                 )
             self.server_name = "localhost" if local else host
         if self.listen is None:
-            everywhere = "::" if is_ip(host) and ":" in host else "0.0.0.0"  # noqa: S104
+            everywhere = "::" if is_ip(host) and ":" in host else "0.0.0.0"
             self.listen = (
                 str(Endpoint(host if local else everywhere, port)) if self.standalone else BEHIND_LISTEN
             )

@@ -13,7 +13,7 @@ from ptproxy.auth.credentials import StaticKey
 from ptproxy.cli import words, written
 from ptproxy.config.link import Link
 from ptproxy.config.quantities import Endpoint, parse_listen
-from ptproxy.errors import StartError
+from ptproxy.errors import StartError, why
 
 
 @click.command()
@@ -64,7 +64,7 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
     click.echo(words.command("ptproxy", "client", "-c", config_file))
     click.echo("and then, for example:")
     here = parse_listen(listen)
-    shown = Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(here.host, here.host), here.port)  # noqa: S104
+    shown = Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(here.host, here.host), here.port)
     click.echo(words.command("curl", "--proxy", f"socks5h://{shown}", "https://example.org/"))
 
 
@@ -78,7 +78,7 @@ def _read_link(text: str) -> Link:
         try:
             text = Path(text[1:]).read_text("utf-8", "replace")
         except OSError as error:
-            raise StartError(f"cannot read {text[1:]}: {(error.strerror or 'error').lower()}") from None
+            raise StartError(f"cannot read {text[1:]}: {why(error)}") from None
     try:
         return Link.parse(text)
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from ptproxy import __version__
 from ptproxy.errors import ConfigError, PtproxyError
 
 USAGE_STATUS: Final = 2
@@ -111,12 +112,7 @@ def _debug(_context: click.Context, _parameter: click.Parameter, wanted: bool) -
 
 def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  (only here)
-
-        try:
-            click.echo(f"ptproxy {version('ptproxy')}")
-        except PackageNotFoundError:
-            click.echo("ptproxy (run from its source, not installed)")
+        click.echo(f"ptproxy {__version__}")
         context.exit()
 
 

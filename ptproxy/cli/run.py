@@ -24,14 +24,15 @@ def bridge(path: Path) -> None:
     Open streams then get the time of limits.drain to end. SIGHUP reads certificates and the
     access list again.
     """
-    from ptproxy import log  # noqa: PLC0415  (imports of a role are paid by that role)
-    from ptproxy.cli.check import load_checked  # noqa: PLC0415
-    from ptproxy.config.model import BridgeConfig  # noqa: PLC0415
-    from ptproxy.proxy.bridge import run_bridge  # noqa: PLC0415
-    from ptproxy.tunnel import runtime  # noqa: PLC0415
+    from ptproxy import log
+    from ptproxy.cli.check import load_checked
+    from ptproxy.config.model import BridgeConfig
+    from ptproxy.proxy.bridge import run_bridge
+    from ptproxy.tunnel import runtime
 
+    _raise_descriptor_limit()
     config = load_checked(path, "bridge")
-    assert isinstance(config, BridgeConfig)  # noqa: S101
+    assert isinstance(config, BridgeConfig)
     log.set_up(config.log)
     runtime.run(run_bridge(config, ready=_ready("bridge")), loop=config.loop)
 
@@ -45,14 +46,15 @@ def client(path: Path) -> None:
     Then, for example:
       curl --proxy socks5h://127.0.0.1:1080 https://example.org/
     """
-    from ptproxy import log  # noqa: PLC0415
-    from ptproxy.cli.check import load_checked  # noqa: PLC0415
-    from ptproxy.config.model import ClientConfig  # noqa: PLC0415
-    from ptproxy.proxy.client import run_client  # noqa: PLC0415
-    from ptproxy.tunnel import runtime  # noqa: PLC0415
+    from ptproxy import log
+    from ptproxy.cli.check import load_checked
+    from ptproxy.config.model import ClientConfig
+    from ptproxy.proxy.client import run_client
+    from ptproxy.tunnel import runtime
 
+    _raise_descriptor_limit()
     config = load_checked(path, "client")
-    assert isinstance(config, ClientConfig)  # noqa: S101
+    assert isinstance(config, ClientConfig)
     log.set_up(config.log)
     runtime.run(run_client(config, ready=_ready("client")), loop=config.loop)
 
@@ -65,3 +67,14 @@ def _ready(role: str) -> Callable[[Sequence[str]], None]:
             os.write(1, f"ptproxy {role} listening on {', '.join(addresses)}\n".encode())
 
     return ready
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets us have: the usual 1024 are 500 streams at a client."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS: no limit is more than it takes
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

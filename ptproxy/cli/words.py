@@ -32,7 +32,7 @@ class Checked(click.ParamType):  # type: ignore[type-arg]  # generic only in new
         return str(value)
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]
+class Duration(click.ParamType):  # type: ignore[type-arg]  # as above
     """Seconds from ``7d``, ``12h``; ``never`` is 0.0."""
 
     name = "duration"
@@ -69,7 +69,7 @@ def print_link(text: str, *, qr: bool) -> None:
     except UnicodeEncodeError:
         click.echo("(no QR code: this terminal's encoding has no block characters)")
         return
-    import segno  # noqa: PLC0415  (only where a code is drawn)
+    import segno
 
     segno.make(text, error="l", micro=False).terminal(out=sys.stdout, compact=True, border=2)
     click.echo()

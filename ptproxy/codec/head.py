@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ptproxy.codec.interface import Buffer
+from ptproxy.buffer import Buffer
 from ptproxy.errors import CodecError, LocalProtocolError
 
 MAX_HEAD = 16 * 1024

@@ -12,11 +12,11 @@ from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.http_downloads import Answer, DownloadOrder
 from ptproxy.codec.http_tokens import CarrierTokens, TokenTable
 from ptproxy.codec.http_uploads import Arriving, UploadOrder
 from ptproxy.codec.interface import (
-    Buffer,
     CarrierEnded,
     CarrierWritable,
     Event,

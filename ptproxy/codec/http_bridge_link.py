@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.cookie import opening_from_cookie, session_cookie_name
 from ptproxy.codec.head import HttpHead, RequestReader
 from ptproxy.codec.http_body import BodyReader, request_body
@@ -18,7 +19,7 @@ from ptproxy.codec.http_bridge import BridgeHttp
 from ptproxy.codec.http_records import MIN_OPENING, POST, TOKEN_TEXT
 from ptproxy.codec.http_tokens import TokenTable
 from ptproxy.codec.http_uploads import Arriving
-from ptproxy.codec.interface import Buffer, CodecSettings, Event, NotMine, OpeningReceived
+from ptproxy.codec.interface import CodecSettings, Event, NotMine, OpeningReceived
 from ptproxy.errors import CodecError, LocalProtocolError
 
 MAX_BODY: Final = 1 << 20
@@ -169,6 +170,11 @@ class BridgeHttpLink:
         out, self.out = self.out, []
         return out
 
+    @property
+    def resting(self) -> bool:
+        """Whether no answer is under way: between requests, or in the middle of one."""
+        return not self._busy()
+
     # ---- for the answer --------------------------------------------------------------------------
 
     def answered(self, *, keep: bool) -> None:
@@ -247,7 +253,7 @@ class BridgeHttpLink:
             self._respond_plain("404 Not Found", keep=self._keep)
 
     def _body_received(self, parts: list[memoryview], events: list[Event]) -> None:
-        assert self._body is not None  # noqa: S101
+        assert self._body is not None
         done = self._body.done
         carrier, upload = self._carrier, self._upload
         if carrier is not None and upload is not None:

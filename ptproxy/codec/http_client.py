@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.cookie import opening_to_cookie, session_cookie_name
 from ptproxy.codec.http_client_link import ClientHttpLink
 from ptproxy.codec.http_exchange import Download, Exchange, Upload
@@ -21,7 +22,6 @@ from ptproxy.codec.http_posts import MAX_UPLOAD, UploadQueue, body_length, reque
 from ptproxy.codec.http_records import MIN_OPENING, POLL, POST, STREAM, token_text
 from ptproxy.codec.http_request import RequestHeads
 from ptproxy.codec.interface import (
-    Buffer,
     CarrierEnded,
     CarrierWritable,
     CodecSettings,
@@ -375,13 +375,13 @@ class ClientHttp:
             length = body_length(exchange.size, self._pool)
             head = self._heads.post(length, self._cookie(POST, exchange.number))
             return request_with_body(head, exchange, length, self._pool)
-        assert type(exchange) is Download  # noqa: S101
+        assert type(exchange) is Download
         if exchange.number == 0:
             return [self._heads.get(self._opening)]
         return [self._heads.get(self._cookie(exchange.kind, exchange.number))]
 
     def _cookie(self, kind: int, number: int) -> bytes:
-        assert self._key is not None  # noqa: S101
+        assert self._key is not None
         pool = self._pool
         padding = pool.take(3 * pool.below(MAX_COOKIE_PADDING + 1))
         return self._cookie_name + b"=" + token_text(self._key, kind, number, padding) + self._cookie_end

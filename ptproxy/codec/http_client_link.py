@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.head import ResponseReader
 from ptproxy.codec.http_body import BodyReader, LengthBody, response_body
-from ptproxy.codec.interface import Buffer, Event, SiteAnswered
+from ptproxy.codec.interface import Event, SiteAnswered
 from ptproxy.errors import CodecError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.http_records import (
     CLOSE,
     DATA,
@@ -23,7 +24,7 @@ from ptproxy.codec.http_records import (
     record,
     record_head,
 )
-from ptproxy.codec.interface import Buffer, Link
+from ptproxy.codec.interface import Link
 from ptproxy.codec.randomness import RandomPool
 
 MAX_POLL: Final = 1 << 20

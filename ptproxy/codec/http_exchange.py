@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.http_records import RecordReader
-from ptproxy.codec.interface import Buffer
 
 
 @dataclass(slots=True, eq=False)

@@ -6,9 +6,9 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.http_exchange import Upload
 from ptproxy.codec.http_records import FIN, SMALL, UPLOAD_HEAD
-from ptproxy.codec.interface import Buffer
 from ptproxy.codec.randomness import RandomPool
 
 MAX_UPLOADS: Final = 4

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.http_records import FIN, UPLOAD_HEAD
-from ptproxy.codec.interface import Buffer
 from ptproxy.errors import CodecError
 
 MAX_EARLY: Final = 8

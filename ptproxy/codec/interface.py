@@ -38,9 +38,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
+from ptproxy.buffer import Buffer
 from ptproxy.errors import CodecError
-
-Buffer = bytes | bytearray | memoryview
 
 
 class SiteAnswered(CodecError):  # noqa: N818  (an answer, not a fault)
@@ -65,6 +64,11 @@ class CodecSettings:
     """The secret path, starting with ``/``."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Codec-specific settings by name."""
+
+    @classmethod
+    def of(cls, server_name: str, port: int, path: str) -> CodecSettings:
+        """The settings for a bridge that is reached as ``https://server_name:port``."""
+        return cls(host=server_name if port == 443 else f"{server_name}:{port}", path=path)
 
 
 # ---- events -------------------------------------------------------------------------------

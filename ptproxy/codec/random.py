@@ -43,8 +43,8 @@ from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.interface import (
-    Buffer,
     CarrierCodec,
     CarrierEnded,
     CodecSettings,
@@ -98,7 +98,7 @@ class RandomCarrier:
 
     # ---- carrier ------------------------------------------------------------------------------
 
-    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:  # noqa: ARG002
+    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
         """Send payload as one record, or several above 64 KiB."""
         if self._writer is not None and not self.closing:
             self._writer.write(chunks, self._out)
@@ -115,7 +115,7 @@ class RandomCarrier:
         self._changed = False
         return (self,)
 
-    def close(self, now: float) -> None:  # noqa: ARG002
+    def close(self, now: float) -> None:
         """Send an end record and have the connection closed."""
         if self._writer is not None and not self.closing:
             self._out.append(self._writer.start(END))
@@ -125,13 +125,13 @@ class RandomCarrier:
         """Never: nothing here waits."""
         return None
 
-    def on_deadline(self, now: float) -> list[Event]:  # noqa: ARG002
+    def on_deadline(self, now: float) -> list[Event]:
         """Nothing is ever due."""
         return []
 
     # ---- link ---------------------------------------------------------------------------------
 
-    def receive_data(self, data: Buffer, now: float) -> list[Event]:  # noqa: ARG002
+    def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Payload and the end of the stream."""
         if self._ended:
             return []
@@ -150,7 +150,7 @@ class RandomCarrier:
             events += self._end("")
         return events
 
-    def receive_eof(self, now: float) -> list[Event]:  # noqa: ARG002
+    def receive_eof(self, now: float) -> list[Event]:
         """The connection ended."""
         return self._end("the connection ended without an end record")
 
@@ -279,7 +279,7 @@ class BridgeRandom(RandomCarrier):
         self._early = bytearray(view[needed:])
         return [OpeningReceived(bytes(self._opening), self._accept, self._refuse)]
 
-    def _accept(self, token_key: bytes, now: float) -> CarrierCodec:  # noqa: ARG002
+    def _accept(self, token_key: bytes, now: float) -> CarrierCodec:
         if self._early is None or self._writer is not None:
             raise LocalProtocolError("an opening is accepted or refused, once")
         self._writer = RecordWriter(DOWN, self._path, self._rng)

@@ -9,7 +9,7 @@ from random import Random
 from struct import Struct
 from typing import Final
 
-from ptproxy.codec.interface import Buffer
+from ptproxy.buffer import Buffer
 from ptproxy.codec.randomness import RandomPool
 from ptproxy.errors import CodecError
 

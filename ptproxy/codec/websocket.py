@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.head import RequestReader, ResponseReader
 from ptproxy.codec.interface import (
-    Buffer,
     CarrierCodec,
     CarrierWritable,
     CodecSettings,
@@ -182,7 +182,7 @@ class BridgeWebSocket(WebSocket):
         return [NotMine()]
 
     def _receive_request(self, data: Buffer) -> list[Event]:
-        assert self._request is not None  # noqa: S101
+        assert self._request is not None
         found = None
         try:
             start = bytes(data[: len(self._method)])
@@ -203,7 +203,7 @@ class BridgeWebSocket(WebSocket):
         self._request = None
         return [OpeningReceived(opening, self._accept, self._refuse)]
 
-    def _accept(self, token_key: bytes, now: float) -> CarrierCodec:  # noqa: ARG002
+    def _accept(self, token_key: bytes, now: float) -> CarrierCodec:
         if self._accepted or self._early is None:
             raise LocalProtocolError("an opening is accepted or refused, once")
         self._accepted = True
@@ -228,7 +228,7 @@ class BridgeWebSocket(WebSocket):
     def _control_frame(self, opcode: int, payload: bytes) -> bytes:
         return unmasked_frame(opcode, payload)
 
-    def _after_close_frames(self, now: float) -> None:  # noqa: ARG002
+    def _after_close_frames(self, now: float) -> None:
         self.closing = True
         self._deadline = None
 
@@ -256,7 +256,7 @@ class WebSocketCodec:
         """One carrier's client end."""
         return ClientWebSocket(settings, opening, rng)
 
-    def reception(self, settings: CodecSettings, rng: Random) -> WebSocketReception:  # noqa: ARG002
+    def reception(self, settings: CodecSettings, rng: Random) -> WebSocketReception:
         """A bridge's end; a server draws nothing at random."""
         return WebSocketReception(settings)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from ptproxy.codec.interface import Buffer, CarrierEnded, Event, Link, PayloadReceived
+from ptproxy.buffer import Buffer
+from ptproxy.codec.interface import CarrierEnded, Event, Link, PayloadReceived
 from ptproxy.codec.ws_frames import (
     CLOSE,
     GOING_AWAY,
@@ -68,7 +69,7 @@ class WebSocket:
 
     # ---- carrier ------------------------------------------------------------------------------
 
-    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:  # noqa: ARG002
+    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
         """Send payload as one binary message, or several above :data:`MAX_MESSAGE`."""
         if self._close_sent or self._ended:
             return
@@ -129,7 +130,7 @@ class WebSocket:
             raise
         return events
 
-    def receive_eof(self, now: float) -> list[Event]:  # noqa: ARG002
+    def receive_eof(self, now: float) -> list[Event]:
         """The connection ended."""
         return self._end("the connection ended without a close frame")
 

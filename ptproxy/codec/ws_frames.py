@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final, final
 
-from ptproxy.codec.interface import Buffer
+from ptproxy.buffer import Buffer
 from ptproxy.errors import CodecError
 
 MAX_FRAME: Final = 16 * 1024 * 1024

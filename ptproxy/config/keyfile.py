@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from ptproxy.errors import why
+
 MAX_SECRET: Final = 64 * 1024
 """Bytes a key or certificate file may have: chains of certificates have 10 KiB."""
 OWNER_ONLY: Final = 0o077
@@ -36,7 +38,7 @@ def read_text(path: Path, forbidden: int = 0, advice: str = "", encoding: str = 
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder, not a file") from None
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+        raise ValueError(f"cannot read {path}: {why(error)}") from None
     if sys.platform != "win32" and mode & forbidden:
         right = mode & ~forbidden & 0o666 or 0o600
         raise ValueError(f"others can read or change {path} (mode {mode:04o}): chmod {right:04o} {path}")

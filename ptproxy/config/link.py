@@ -25,11 +25,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from ptproxy.config.quantities import Endpoint, is_ip, parse_address, parse_host
+from ptproxy.config.quantities import Endpoint, parse_address, parse_host
 
 SCHEME: Final = "ptproxy"
 MAX_LINK: Final = 2048
@@ -158,15 +158,6 @@ class Link:
         values["token"] = _encode(self.token)
         query = "&".join(f"{name}={quote(value, safe='/,:')}" for name, value in values.items() if value)
         return f"{SCHEME}://{_encode(self.key)}@{Endpoint(self.host, self.port)}?{query}"
-
-    def without_token(self) -> Link:
-        """The same bridge without the invite: nothing in it lets anybody enrol."""
-        return replace(self, token=b"")
-
-    @property
-    def sends_name(self) -> bool:
-        """Whether the TLS hello can carry a server name (an IP address is none, RFC 6066 section 3)."""
-        return not is_ip(self.server_name)
 
 
 def _parameters(query: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from ptproxy.config.document import Document, Loc, parse
 from ptproxy.config.model import BridgeConfig, ClientConfig, Config, Section
 from ptproxy.config.rules import Rule, conflicts
-from ptproxy.errors import ConfigError
+from ptproxy.errors import ConfigError, why
 
 ROLES: Final[dict[str, type[BridgeConfig] | type[ClientConfig]]] = {
     "bridge": BridgeConfig,
@@ -70,7 +70,7 @@ def load(
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: not a text file in UTF-8"]) from None
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {(error.strerror or str(error)).lower()}"]) from None
+        raise ConfigError([f"{path}: cannot be read: {why(error)}"]) from None
     document = parse(text)
     problems = [(line, _dotted(loc), what) for line, loc, what in document.problems]
     config = None

@@ -120,6 +120,11 @@ class Endpoint:
             return f"unix:{self.unix}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def literal(self) -> str:
+        """``host`` to listen on: what :func:`parse_listen` takes beside IP literals is ``localhost``."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
 
 def parse_address(text: object, *, lowest_port: int = 1) -> Endpoint:
     """``HOST:PORT`` or ``[IPV6]:PORT``."""

@@ -110,7 +110,7 @@ class Conversation(Protocol):
     def receive_eof(self) -> list[Event]:
         """The program will send no more; without a request under way, ``closing`` is set. Raises as above."""
 
-    def send_accepted(self, host: str = "0.0.0.0", port: int = 0) -> None:  # noqa: S104
+    def send_accepted(self, host: str = "0.0.0.0", port: int = 0) -> None:
         """The far side has answered. ``host``, ``port``: where an association's datagrams go."""
 
     def send_refused(self, reason: Reason) -> None:

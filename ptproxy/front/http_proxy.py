@@ -133,7 +133,7 @@ class HttpProxy:
             return self._leave()
         return []
 
-    def send_accepted(self, host: str = "0.0.0.0", port: int = 0) -> None:  # noqa: ARG002, S104
+    def send_accepted(self, host: str = "0.0.0.0", port: int = 0) -> None:
         """CONNECT succeeded. (Of a plain request's stream nothing is said.)"""
         if self._step is _Step.TUNNEL:
             self._out += b"HTTP/1.1 200 Connection established\r\n\r\n"

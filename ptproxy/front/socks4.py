@@ -77,11 +77,11 @@ class Socks4:
         self.closing |= not self._requested
         return []
 
-    def send_accepted(self, host: str = "0.0.0.0", port: int = 0) -> None:  # noqa: ARG002, S104
+    def send_accepted(self, host: str = "0.0.0.0", port: int = 0) -> None:
         """Reply 90; the address in it means nothing for CONNECT."""
         self._reply(SOCKS4_GRANTED)
 
-    def send_refused(self, reason: Reason) -> None:  # noqa: ARG002  (SOCKS4 cannot say why)
+    def send_refused(self, reason: Reason) -> None:
         """Reply 91; the connection then closes."""
         self._reply(SOCKS4_FAILED)
         self.closing = True

@@ -78,7 +78,7 @@ class Socks5:
         self.closing |= self._step is not None
         return []
 
-    def send_accepted(self, host: str = "0.0.0.0", port: int = 0) -> None:  # noqa: S104  (a reply's field)
+    def send_accepted(self, host: str = "0.0.0.0", port: int = 0) -> None:
         """Reply 00; ``host`` and ``port`` are where an association's datagrams go."""
         if port:
             ip = ipaddress.ip_address(host)

@@ -1,16 +1,27 @@
 """What users run: the local proxy on one side of the tunnel, the bridge's exits and web site on the other.
 
-On a client: :mod:`~ptproxy.proxy.local` listens for programs,
-:mod:`~ptproxy.proxy.local_connection` holds one program's conversation and dial,
-:mod:`~ptproxy.proxy.datagrams` its UDP association.
+The two roles, each put together from its configuration and run until it is
+told to stop: :mod:`~ptproxy.proxy.client` and :mod:`~ptproxy.proxy.bridge`, with
+:mod:`~ptproxy.proxy.startup` (keys, signals, what keeps a role from starting).
 
-On a bridge: :mod:`~ptproxy.proxy.bridge_exit` takes the streams that clients
-open, :mod:`~ptproxy.proxy.egress` dials their targets as far as
-:mod:`~ptproxy.proxy.policy` permits, :mod:`~ptproxy.proxy.site` is what
-strangers see.
+On a client:
 
-Both couple a TCP connection and a stream with :mod:`~ptproxy.proxy.relay`.
-Nothing here knows codecs, carriers or frames: the local side sees a
-:class:`~ptproxy.tunnel.stream.Dialer`, the far side an
-:class:`~ptproxy.tunnel.stream.Incoming`.
+- ``local``             listens for programs, counts them, stops
+- ``local_connection``  one program's conversation and dial, with ``early`` (what it sends before
+  its target has answered) and ``far_end`` (the protocol on the stream dialled for it)
+- ``datagrams``         a program's UDP association
+
+On a bridge:
+
+- ``bridge_exit``       takes the streams that clients open: dialled, served or refused
+- ``egress``            dials targets, with ``resolve`` (names), ``policy`` (which addresses are
+  permitted) and ``egress_udp`` (associations)
+- ``site``              what strangers see: a real web server, or the pages of ``web_pages``,
+  whose requests ``web_request`` reads as a common web server does
+- ``accounts``, ``openings``  the access list and the replay filter on disk
+
+Both couple a TCP connection and a stream with ``relay`` and keep time limits
+with ``deadlines``. Nothing here knows codecs, carriers or frames: the local
+side sees a :class:`~ptproxy.tunnel.stream.Dialer`, the far side an
+:class:`~ptproxy.tunnel.stream.Incoming`; only the two roles name what is below.
 """

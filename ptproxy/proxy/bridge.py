@@ -12,7 +12,7 @@ import contextlib
 import ipaddress
 import os
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ptproxy.auth.access import Access
@@ -31,7 +31,7 @@ from ptproxy.proxy.openings import put_down, take_up
 from ptproxy.proxy.policy import IP, EgressPolicy, OwnAddresses, local_test
 from ptproxy.proxy.resolve import Resolver
 from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
-from ptproxy.proxy.startup import SECOND_WIND, Signals, cannot_listen, load_key, within
+from ptproxy.proxy.startup import SECOND_WIND, Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits, RetentionBudget
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
@@ -45,9 +45,6 @@ UNIX_MODE: Final = 0o666
 """Mode of a listening Unix socket: the web server in front runs as another user; its folder guards it."""
 
 log = get_logger(__name__)
-
-Ready = Callable[[Sequence[str]], None]
-"""Told once, with the addresses that are listened on."""
 
 
 async def run_bridge(
@@ -105,11 +102,10 @@ def start_tunnel(
 ) -> Bridge:
     """The tunnel's end of the bridge; its listeners are :func:`listen`'s."""
     limits = config.limits
-    port = "" if config.address.port == 443 else f":{config.address.port}"
     settings = BridgeSettings(
         key=load_key(config.key),
         codecs=config.codecs,
-        codec_settings=CodecSettings(host=f"{config.server_name}{port}", path=config.path),
+        codec_settings=CodecSettings.of(config.server_name, config.address.port, config.path),
         bindings=bindings(config),
         seal=config.seal,
         access=accounts,
@@ -223,7 +219,7 @@ async def listen(
                 os.chmod(endpoint.unix, UNIX_MODE)
                 shown = str(endpoint)
             else:
-                host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
+                host = endpoint.literal
                 server = await listen_tcp(
                     loop, bridge.arrival, host, endpoint.port,
                     tls=context, handshake_timeout=config.limits.opening_timeout,

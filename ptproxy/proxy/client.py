@@ -15,9 +15,8 @@ from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, StartError
 from ptproxy.front import Users
 from ptproxy.log import get_logger
-from ptproxy.proxy.bridge import Ready
 from ptproxy.proxy.local import LocalLimits, LocalProxy
-from ptproxy.proxy.startup import Signals, cannot_listen, load_key, within
+from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.connect import Route
@@ -91,9 +90,8 @@ async def listen(proxy: LocalProxy, endpoint: Endpoint) -> str:
     """Listen for local programs; returns the address. Raises StartError."""
     if endpoint.unix is not None:
         raise StartError(f"listen: a client listens on an address, not on {endpoint}")
-    host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
     try:
-        host, port = await proxy.listen(host, endpoint.port)
+        host, port = await proxy.listen(endpoint.literal, endpoint.port)
     except OSError as error:
         raise cannot_listen(endpoint, error) from None
     if not ipaddress.ip_address(host).is_loopback and proxy.users is None:

@@ -101,7 +101,7 @@ class _LocalSocket(asyncio.DatagramProtocol):
     def __init__(self, datagrams: LocalDatagrams) -> None:
         self._datagrams = datagrams
 
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]  # narrower
         self._datagrams.socket_made(transport)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:

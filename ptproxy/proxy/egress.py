@@ -225,7 +225,7 @@ class _Race:
 
     def take(self) -> asyncio.Transport:
         """The connection that won."""
-        assert self.winner is not None  # noqa: S101
+        assert self.winner is not None
         self.taken = True
         return self.winner
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from ptproxy.errors import DialError, Reason
 from ptproxy.proxy.policy import IP
 from ptproxy.target import Target
-from ptproxy.tunnel.stream import DatagramReceiver
+from ptproxy.tunnel.stream import MAX_DATAGRAM, DatagramReceiver
 
 IDLE: Final = 300.0
 """Seconds of silence after which an association ends (RFC 4787 REQ-5 recommends this)."""
@@ -30,8 +30,6 @@ MAX_WAITING: Final = 16
 """Datagrams that wait for one name: enough for a handshake's retries."""
 MAX_UNSENT: Final = 256 * 1024
 """Bytes a socket may hold unsent; a datagram above that is dropped, as a full router would."""
-MAX_SIZE: Final = 65507
-"""Bytes of a datagram's payload over IPv4 (65,535 less the IP and UDP headers)."""
 
 Judge = Callable[[IP, int], IP]
 """The address as it will be dialled, or DialError where it must not be."""
@@ -78,7 +76,7 @@ class EgressAssociation:
     async def open(self, *, ipv6: bool) -> None:
         """Make the sockets: IPv4, and IPv6 where wanted; one of them is enough. Raises ``OSError``."""
         failure = OSError("no address family")
-        for version, family, wildcard in ((4, socket.AF_INET, "0.0.0.0"), (6, socket.AF_INET6, "::")):  # noqa: S104
+        for version, family, wildcard in ((4, socket.AF_INET, "0.0.0.0"), (6, socket.AF_INET6, "::")):
             if version == 6 and not ipv6:
                 continue
             try:
@@ -98,7 +96,7 @@ class EgressAssociation:
 
     def send_datagram(self, target: Target, data: bytes) -> None:
         """Send one datagram, or drop it: not permitted, unknown name, too long, full socket."""
-        if self._closed or len(data) > MAX_SIZE or target.kind != "address":
+        if self._closed or len(data) > MAX_DATAGRAM or target.kind != "address":
             return
         self._heard = self._loop.time()
         route = self._routes.get(target)

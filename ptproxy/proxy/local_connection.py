@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, FrontError, Reason
@@ -38,18 +38,14 @@ from ptproxy.front import (
 )
 from ptproxy.log import get_logger
 from ptproxy.proxy.datagrams import LocalDatagrams
-from ptproxy.proxy.relay import StreamEnd, TcpEnd, couple, end_writing, reset_stream
+from ptproxy.proxy.early import EarlyData
+from ptproxy.proxy.far_end import OriginEnd, TunnelEnd
+from ptproxy.proxy.relay import end_writing, reset_stream
 from ptproxy.target import Target
 from ptproxy.tunnel.tcp import BufferedReads, send_reset
 
 if TYPE_CHECKING:
     from ptproxy.proxy.local import LocalProxy
-
-MAX_FIRST_DATA: Final = 16 * 1024
-"""Bytes that travel with the request for a stream: one small frame; what is above follows at once."""
-
-MAX_EARLY: Final = 64 * 1024
-"""Bytes kept of what a program sends before its target has answered; then its reading is paused."""
 
 log = get_logger(__name__)
 
@@ -58,7 +54,7 @@ class LocalConnection(BufferedReads):
     """A local program's connection, up to where it becomes a relay."""
 
     __slots__ = (
-        "_behind", "_conversation", "_datagrams", "_early", "_early_size", "_ended", "_full", "_leaving",
+        "_behind", "_conversation", "_datagrams", "_early", "_ended", "_full", "_leaving",
         "_paused", "_proxy", "_ready", "_remote", "_stream", "_task", "transport",
     )  # fmt: skip
 
@@ -68,11 +64,10 @@ class LocalConnection(BufferedReads):
         self._proxy = proxy
         self._conversation: Conversation | None = None
         self._task: asyncio.Task[None] | None = None
-        self._remote: _TunnelEnd | _OriginEnd | None = None  # the far end dialled or used now
+        self._remote: TunnelEnd | OriginEnd | None = None  # the far end dialled or used now
         self._stream: asyncio.Transport | None = None  # its transport, once it has answered
         self._ready = False  # the dial has returned: nothing early is left
-        self._early: list[bytes] = []
-        self._early_size = 0
+        self._early = EarlyData()
         self._datagrams: LocalDatagrams | None = None
         self._ended = False  # the program will send no more
         self._leaving = False  # everything is said
@@ -118,7 +113,7 @@ class LocalConnection(BufferedReads):
         conversation = self._conversation
         if conversation is None or self._leaving or self._datagrams is not None:
             return False
-        if type(self._remote) is _TunnelEnd:
+        if type(self._remote) is TunnelEnd:
             # With something sent ahead it may wait for what the target says to that; else it has left.
             return bool(self._early)
         try:
@@ -203,9 +198,9 @@ class LocalConnection(BufferedReads):
             elif type(event) is PayloadReceived:
                 self._pass_on(event.data)
             elif type(event) is TargetRequested:
-                self._start(_TunnelEnd(self), event.target, event.first_data)
+                self._start(TunnelEnd(self), event.target, event.first_data)
             elif type(event) is OriginRequested:
-                self._start(_OriginEnd(self), event.target, event.first_data)
+                self._start(OriginEnd(self), event.target, event.first_data)
             elif type(event) is OriginReleased:
                 self._release()
             elif type(event) is ReplyBroken:
@@ -244,16 +239,13 @@ class LocalConnection(BufferedReads):
         if self._ready and self._stream is not None:
             self._stream.write(data)
         elif self._remote is not None:
-            self._early.append(bytes(data))
-            self._early_size += len(data)
+            self._early.add(data)
 
     def _steer_reading(self) -> None:
         """Read from the program, or not."""
         conversation = self._conversation
         pause = not self._leaving and (
-            self._full
-            or self._early_size > MAX_EARLY
-            or (type(conversation) is HttpProxy and conversation.holding)
+            self._full or self._early.full or (type(conversation) is HttpProxy and conversation.holding)
         )
         if pause != self._paused and not self.transport.is_closing():
             self._paused = pause
@@ -264,19 +256,15 @@ class LocalConnection(BufferedReads):
 
     # ---- dialling ----------------------------------------------------------------------------------
 
-    def _start(self, remote: _TunnelEnd | _OriginEnd, target: Target, first_data: bytes) -> None:
+    def _start(self, remote: TunnelEnd | OriginEnd, target: Target, first_data: bytes) -> None:
         """Dial ``target``, with ``remote`` on the stream."""
         self._proxy.heads.discard(self)
         self._remote = remote
         self._ready = False
         self._full = False
-        if len(first_data) > MAX_FIRST_DATA:
-            self._early.append(first_data[MAX_FIRST_DATA:])
-            self._early_size = len(first_data) - MAX_FIRST_DATA
-            first_data = first_data[:MAX_FIRST_DATA]
-        self._task = self._proxy.spawn(self._dial(remote, target, first_data))
+        self._task = self._proxy.spawn(self._dial(remote, target, self._early.first_data(first_data)))
 
-    async def _dial(self, remote: _TunnelEnd | _OriginEnd, target: Target, first_data: bytes) -> None:
+    async def _dial(self, remote: TunnelEnd | OriginEnd, target: Target, first_data: bytes) -> None:
         try:
             stream = await self._proxy.dialer.dial(target, remote, first_data)
         except DialError as error:
@@ -289,14 +277,14 @@ class LocalConnection(BufferedReads):
         if remote is not self._remote:
             return  # released already
         self._task = None
-        if type(remote) is _TunnelEnd:
+        if type(remote) is TunnelEnd:
             self._become_relay(remote, stream)
         else:
             self._ready = True
-            self._send_early(stream)
+            self._early.send_to(stream)
             self._steer_reading()
 
-    def stream_made(self, remote: _TunnelEnd | _OriginEnd, stream: asyncio.Transport) -> None:
+    def stream_made(self, remote: TunnelEnd | OriginEnd, stream: asyncio.Transport) -> None:
         """The target has answered: so can we."""
         conversation = self._conversation
         if remote is self._remote and conversation is not None:
@@ -305,11 +293,6 @@ class LocalConnection(BufferedReads):
             self._say(conversation)
         else:
             reset_stream(stream, Reason.CANCELLED)
-
-    def _send_early(self, stream: asyncio.Transport) -> None:
-        early, self._early, self._early_size = self._early, [], 0
-        for data in early:
-            stream.write(data)
 
     def _refuse(self, reason: Reason) -> None:
         """What was asked for cannot be had."""
@@ -320,7 +303,7 @@ class LocalConnection(BufferedReads):
             self._say(conversation)
             self.leave()
 
-    def _become_relay(self, remote: _TunnelEnd, stream: asyncio.Transport) -> None:
+    def _become_relay(self, remote: TunnelEnd, stream: asyncio.Transport) -> None:
         """Couple the program's connection and the stream, and step out of the way."""
         transport = self.transport
         if transport.is_closing():
@@ -336,7 +319,7 @@ class LocalConnection(BufferedReads):
             proxy.loop.call_soon(local.pause_writing)
         if self._paused:
             transport.resume_reading()
-        self._send_early(stream)
+        self._early.send_to(stream)
         if self._ended:
             local.eof_received()
 
@@ -344,7 +327,7 @@ class LocalConnection(BufferedReads):
         """The origin's stream is not wanted any more."""
         stream, self._stream, self._remote = self._stream, None, None
         self._ready = self._full = False
-        self._early, self._early_size = [], 0
+        self._early.clear()
         task, self._task = self._task, None
         if stream is not None:
             stream.close()
@@ -353,7 +336,7 @@ class LocalConnection(BufferedReads):
 
     # ---- what an origin server says ---------------------------------------------------------------
 
-    def reply_received(self, remote: _OriginEnd, data: Buffer) -> None:
+    def reply_received(self, remote: OriginEnd, data: Buffer) -> None:
         """Bytes from the origin."""
         conversation = self._conversation
         if remote is self._remote and type(conversation) is HttpProxy:
@@ -361,13 +344,13 @@ class LocalConnection(BufferedReads):
             if self._behind and self._stream is not None and not self._stream.is_closing():
                 self._stream.pause_reading()
 
-    def reply_ended(self, remote: _OriginEnd) -> None:
+    def reply_ended(self, remote: OriginEnd) -> None:
         """The origin will send no more."""
         conversation = self._conversation
         if remote is self._remote and type(conversation) is HttpProxy:
             self._act(conversation, conversation.receive_reply_eof())
 
-    def reply_lost(self, remote: _OriginEnd, exc: Exception | None) -> None:
+    def reply_lost(self, remote: OriginEnd, exc: Exception | None) -> None:
         """The origin's stream is gone."""
         conversation = self._conversation
         if remote is self._remote and type(conversation) is HttpProxy:
@@ -378,7 +361,7 @@ class LocalConnection(BufferedReads):
                 events = conversation.receive_reply_lost(reason)
             self._act(conversation, events)
 
-    def origin_full(self, remote: _OriginEnd, full: bool) -> None:
+    def origin_full(self, remote: OriginEnd, *, full: bool) -> None:
         """Whether the origin's stream takes no more for now."""
         if remote is self._remote:
             self._full = full
@@ -410,50 +393,3 @@ class LocalConnection(BufferedReads):
         self._task = None
         conversation.send_accepted(*bound)
         self._say(conversation)
-
-
-class _TunnelEnd(StreamEnd):
-    """The far end of a tunnel: a relay's from the start, whose other end takes over from the connection."""
-
-    __slots__ = ("connection", "local")
-
-    def __init__(self, connection: LocalConnection) -> None:
-        super().__init__()
-        self.connection: LocalConnection | None = connection
-        self.data_received = connection.transport.write
-        self.local = TcpEnd()
-        self.local.transport = connection.transport
-        couple(self.local, self)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self.connection is not None:
-            self.connection.stream_made(self, self.transport)
-
-
-class _OriginEnd(asyncio.Protocol):
-    """The far end of plain HTTP exchanges; everything goes through the connection's conversation."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: LocalConnection) -> None:
-        self._connection = connection
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._connection.stream_made(self, transport)  # type: ignore[arg-type]  # as above
-
-    def data_received(self, data: Buffer) -> None:
-        self._connection.reply_received(self, data)
-
-    def eof_received(self) -> bool:
-        self._connection.reply_ended(self)
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.reply_lost(self, exc)
-
-    def pause_writing(self) -> None:
-        self._connection.origin_full(self, True)
-
-    def resume_writing(self) -> None:
-        self._connection.origin_full(self, False)

@@ -98,7 +98,8 @@ class _Ranges:
     __slots__ = ("_first", "_last")
 
     def __init__(self, networks: Iterable[str]) -> None:
-        merged = ipaddress.collapse_addresses(ipaddress.ip_network(text) for text in networks)  # type: ignore[type-var]
+        parsed = [ipaddress.ip_network(text) for text in networks]
+        merged = ipaddress.collapse_addresses(parsed)  # type: ignore[type-var]  # all of one family
         pairs = sorted((int(net.network_address), int(net.broadcast_address)) for net in merged)
         self._first = [first for first, _ in pairs]
         self._last = [last for _, last in pairs]

@@ -55,7 +55,7 @@ class _End:
 
     def eof_received(self) -> bool:
         """This direction has ended."""
-        self.ended = True  # type: ignore[misc]
+        self.ended = True  # type: ignore[misc]  # as above
         other = self.other
         if other.ended:
             other.transport.close()
@@ -66,7 +66,7 @@ class _End:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """This end is gone: cleanly when both directions had ended, else it takes the other along."""
-        self.lost = True  # type: ignore[misc]
+        self.lost = True  # type: ignore[misc]  # as above
         other = self.other
         if other.lost:
             del self.other, other.other  # the cycle, or a collection has to find it

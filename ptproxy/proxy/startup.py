@@ -10,14 +10,17 @@ import asyncio
 import contextlib
 import errno
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.config.keyfile import read_key
 from ptproxy.config.quantities import Endpoint
-from ptproxy.errors import StartError
+from ptproxy.errors import StartError, why
+
+Ready = Callable[[Sequence[str]], None]
+"""Told once, with the addresses that are listened on."""
 
 SECOND_WIND: Final = 2.0
 """Seconds for listeners to be gone after everything else is closed."""
@@ -42,11 +45,6 @@ def cannot_listen(endpoint: Endpoint, error: OSError) -> StartError:
     else:
         advice = why(error)
     return StartError(f"listen: cannot listen on {endpoint}: {advice}")
-
-
-def why(error: OSError) -> str:
-    """An operating system error in words."""
-    return (error.strerror or type(error).__name__).lower()
 
 
 class Signals:

@@ -260,7 +260,7 @@ class Credit(SessionState):
 
     def _next_datagram(self, stream: Stream) -> tuple[bytes, bytes]:
         """R23: take the oldest waiting datagram out of the queue and of the budget."""
-        assert stream.datagrams is not None  # noqa: S101  (callers have looked)
+        assert stream.datagrams is not None
         address, data = stream.datagrams.popleft()
         stream.datagram_bytes -= len(data)
         self.account.release(len(data), self._now)

@@ -83,10 +83,12 @@ class Sending(Credit):
             stream.binds &= ~carrier.bit
             carrier.windows.pop(number, None)
             received, limit = self._window_to_say(stream, carrier)
+            # A stream may have moved on: only its own carrier's BIND may say the latest generation.
+            generation = stream.generation - (stream.carrier != carrier.number)
             if kind == BIND:
-                entries.append((number, stream.generation, received, limit))
+                entries.append((number, generation, received, limit))
             else:
-                frame = frames.bind(kind, number, stream.generation, received, limit)
+                frame = frames.bind(kind, number, generation, received, limit)
                 out.append(frame)
                 size += len(frame)
             self._expect(stream, carrier, now)

@@ -40,7 +40,6 @@ class Stream:
         "datagrams",
         "debts",
         "draining",
-        "eof_told",
         "final",
         "finished",
         "generation",
@@ -131,7 +130,6 @@ class Stream:
         self.read = 0
         """What the application has consumed (R8)."""
         self.peer_final: int | None = None
-        self.eof_told = False
         self.window = 0
         self.window_mark = 0
         """``read`` when the window last grew, and when that was (R22)."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, Reason
 from ptproxy.target import Target, TargetError
-from ptproxy.tunnel.stream import DatagramReceiver
+from ptproxy.tunnel.stream import MAX_DATAGRAM, DatagramReceiver
 
 if TYPE_CHECKING:
     from ptproxy.session import Stream as SessionStream
     from ptproxy.tunnel.tunnel import Tunnel
-
-MAX_DATAGRAM: Final = 65_507
-"""Bytes of a UDP payload over IPv4, the most an association carries."""
 
 
 class TunnelAssociation:

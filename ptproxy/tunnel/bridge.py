@@ -137,6 +137,7 @@ class BridgeTunnel(Tunnel):
             happened = self.bridge_session.attach_carrier(carrier.number, hello.alive, self.now())
         except SessionError as error:
             carrier.end(str(error))
+            self._linger_alone()  # it may have been the first one of a new session
             return
         if self._linger_timer is not None:
             self._linger_timer.cancel()
@@ -161,6 +162,9 @@ class BridgeTunnel(Tunnel):
         """Without carriers the session lingers for a while."""
         self._carrier_over(carrier)
         self.verified.pop(carrier.number, None)
+        self._linger_alone()
+
+    def _linger_alone(self) -> None:
         if not self.carriers and not self.closed and self._linger_timer is None:
             self._linger_timer = self.loop.call_later(self._linger, self.close, Reason.CONNECTION_LOST)
 
@@ -356,4 +360,5 @@ class Bridge:
             tunnel.sweep(now, self.settings.idle, self.settings.half_open)
             if tunnel.verified:
                 tunnel.verify_due(now)
+        self.gate.sweep(now)
         self.access_changed()  # an identity may also have expired

@@ -28,6 +28,9 @@ HIGH_WATER: Final = 64 * 1024
 """Unsent bytes in a connection's transport above which nothing more is made for it."""
 LOW_WATER: Final = 16 * 1024
 """Unsent bytes below which it is fed again."""
+MOST_UNSENT: Final = 4 << 20
+"""Unsent bytes above which a peer that still makes us answer is cut off: several times what is drawn
+in one go; more can only be a codec's own answers (pongs, empty responses) to one that never reads."""
 PUMP_BYTES: Final = 128 * 1024
 """Bytes of frames drawn from the session in one go: eight TLS records."""
 MESSAGE_BYTES: Final = 960 * 1024
@@ -91,6 +94,8 @@ class Connection(BufferedReads):
             self.owner.happened(self, happened)
         if not self.ended:
             self.flush()
+            if self.blocked and self.transport.get_write_buffer_size() > MOST_UNSENT:
+                self.owner.connection_failed(self, CodecError("asks for answers and never reads them"))
 
     def eof_received(self) -> bool | None:
         """The peer sends no more: the link decides what that means; TLS closes either way."""
@@ -228,9 +233,8 @@ class Carrier:
         """One event of the codec that concerns this carrier."""
         if self.ended:
             return
-        kind = type(event)
-        if kind is PayloadReceived:
-            data = event.data  # type: ignore[union-attr]
+        if type(event) is PayloadReceived:
+            data = event.data
             self.received_bytes += len(data)
             if self.opener is None:
                 self.on_payload(self, data)
@@ -242,10 +246,10 @@ class Carrier:
                 return
             for plain in opened:
                 self.on_payload(self, plain)
-        elif kind is CarrierWritable:
+        elif type(event) is CarrierWritable:
             self.unblocked()
-        elif kind is CarrierEnded:
-            self.end(event.reason)  # type: ignore[union-attr]
+        elif type(event) is CarrierEnded:
+            self.end(event.reason)
 
     # ---- down ----------------------------------------------------------------------------------
 
@@ -344,7 +348,13 @@ class Carrier:
         self.drop_connections()
 
     def drop_connections(self) -> None:
-        """Drop the connections that are this carrier's own; a bridge's are not."""
+        """Drop the connections that are this carrier's own: here that of a codec that is its own link.
+
+        Others of a bridge may carry requests of other carriers.
+        """
+        connection = self.connections.get(cast("Link", self.codec))
+        if connection is not None:
+            connection.drop()
 
 
 def _draw(room: int) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import random
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,15 +18,12 @@ from typing import Any, Final
 
 from ptproxy.auth.binding import Binding
 from ptproxy.auth.opening import Answer, ClientOpening, Hello, Verdict
-from ptproxy.auth.seal import Opener, Sealer
-from ptproxy.auth.verification import ClientVerification
-from ptproxy.buffer import Buffer
 from ptproxy.codec import codec_table
-from ptproxy.codec.interface import ClientCodec, Event, SiteAnswered
+from ptproxy.codec.interface import Event
 from ptproxy.errors import (
-    AuthenticationError,
     CodecError,
     DialError,
+    LocalProtocolError,
     PtproxyError,
     Reason,
     RemoteProtocolError,
@@ -35,14 +31,13 @@ from ptproxy.errors import (
 from ptproxy.log import get_logger
 from ptproxy.session import ClientSession, Limits, events
 from ptproxy.tunnel.carrier import Carrier, Connection
+from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.connect import Route, connect_tls
 from ptproxy.tunnel.tls import client_context
 from ptproxy.tunnel.tunnel import Tunnel
 
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
-JOIN_PAUSE: Final = 1.0
-"""Seconds until a further connection is tried again."""
 CLOCK_TOLERANCE: Final = 20.0
 """Seconds our clock may differ from the site's without a correction: a third of what a bridge accepts."""
 
@@ -51,166 +46,6 @@ log = get_logger(__name__)
 
 class OpeningRefused(PtproxyError):  # noqa: N818  (an answer, not a fault)
     """The bridge was reached and did not take the opening: retrying the same will not help."""
-
-
-class ClientCarrier(Carrier):
-    """A carrier that the client dialled, with its own connections."""
-
-    __slots__ = (
-        "_joins", "_opened", "_route", "_tls", "answered", "client_codec", "on_answer", "opening", "rate",
-        "sampled_at", "sampled_bytes", "site_date", "verification",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        codec: ClientCodec,
-        codec_name: str,
-        opening: ClientOpening,
-        loop: asyncio.AbstractEventLoop,
-        route: Route,
-        tls: ssl.SSLContext,
-    ) -> None:
-        super().__init__(codec, codec_name, {}, loop)
-        self.client_codec = codec
-        self.site_date = ""
-        self.opening = opening
-        self.on_answer: Callable[[ClientCarrier, Answer], None] = _unanswered
-        self.answered: asyncio.Future[Answer] = loop.create_future()
-        self.verification: ClientVerification | None = None
-        self.on_payload = ClientCarrier._opening_payload  # type: ignore[assignment]
-        self.rate = 0.0
-        self.sampled_at = loop.time()
-        self.sampled_bytes = 0
-        self._route = route
-        self._tls = tls
-        self._joins: set[asyncio.Task[None]] = set()
-        self._opened: list[Connection] = []
-
-    # ---- connections -----------------------------------------------------------------------------
-
-    def adopt(self, connection: Connection) -> None:
-        """Put a connected connection to use."""
-        link = self.client_codec.open_link()
-        connection.link = link
-        connection.owner = self
-        self._opened = [known for known in self._opened if not known.transport.is_closing()]
-        self._opened.append(connection)
-        self.connections[link] = connection
-        connection.flush()
-        self._join_more()
-
-    def flush(self) -> None:
-        """Write what the links have to say; open the connections that it needs."""
-        super().flush()
-        self._join_more()
-
-    def block_on(self, connection: Connection) -> None:
-        """Over several connections the codec's own messages in flight are the limit."""
-        if len(self.connections) <= 1:
-            super().block_on(connection)
-
-    def happened(self, connection: Connection, happened: Sequence[Event]) -> None:
-        """Events of one of the links."""
-        del connection
-        for event in happened:
-            self.codec_event(event)
-        if not self.ended:
-            self.flush()
-
-    def connection_failed(self, connection: Connection, error: CodecError) -> None:
-        """Nonsense from the bridge's side."""
-        if isinstance(error, SiteAnswered):
-            self.site_date = error.date
-        self.end(str(error) or "not this codec's bytes")
-        connection.drop()
-
-    def connection_ended(self, connection: Connection) -> None:
-        """A connection is closed; the codec knew from its end of input."""
-        for link, known in list(self.connections.items()):
-            if known is connection:
-                del self.connections[link]
-        if not self.ended:
-            self.flush()
-
-    def _join_more(self) -> None:
-        """Open the further connections that the codec wants."""
-        if self.ended:
-            return
-        wanted = self.client_codec.links_wanted - len(self.connections) - len(self._joins)
-        for _ in range(wanted):
-            task = self.loop.create_task(self._join())
-            self._joins.add(task)
-            task.add_done_callback(self._joins.discard)
-
-    async def _join(self) -> None:
-        connection = Connection(self, self.loop)
-        try:
-            await connect_tls(self.loop, connection, self._route, self._tls)
-        except (PtproxyError, OSError) as error:
-            log.debug("a further connection failed", error=str(error))
-            if not self.connections:
-                self.end("the connections to the bridge failed")
-            else:
-                await asyncio.sleep(JOIN_PAUSE)  # holds its place meanwhile
-                self.loop.call_soon(self._join_more)
-            return
-        if self.ended:
-            connection.abort()
-        else:
-            self.adopt(connection)
-
-    def drop_connections(self) -> None:
-        """Close what is still open."""
-        for task in self._joins:
-            task.cancel()
-        for connection in list(self.connections.values()):
-            connection.drop()
-
-    def abort_connections(self) -> None:
-        """Drop what is still closing."""
-        self.drop_connections()
-        for connection in self._opened:
-            connection.abort()
-
-    # ---- the opening -----------------------------------------------------------------------------
-
-    def _opening_payload(self, data: Buffer) -> None:
-        """First payload down: message 2; whatever follows it belongs to the session."""
-        try:
-            done = self.opening.receive_data(data)
-        except AuthenticationError as error:
-            self.end(f"its answer does not verify ({error})")
-            return
-        if done is None:
-            return
-        answer, rest = done
-        keys = self.opening.keys
-        self.client_codec.authenticated(keys.token_key)
-        self.send([self.opening.confirm()])
-        if self._route.line.seal:
-            self.sealer, self.opener = Sealer(keys.seal_send), Opener(keys.seal_receive)
-        self.on_payload = _early
-        if not self.answered.done():
-            self.answered.set_result(answer)
-            self.verification = ClientVerification(
-                self._route.key, self._route.line.key, keys.handshake_hash, random.SystemRandom()
-            )
-        self.on_answer(self, answer)
-        if rest:
-            self.on_payload(self, rest)
-        self._join_more()
-
-
-def _early(carrier: Carrier, data: Buffer) -> None:
-    """Frames before the session was attached cannot be: the bridge waits for CONFIRM."""
-    del data
-    carrier.end("frames before the session")
-
-
-def _unanswered(carrier: ClientCarrier, answer: Answer) -> None:
-    """Nobody waits for the answer."""
-    del answer
-    carrier.end("given up")
 
 
 class ClientTunnel(Tunnel):
@@ -223,7 +58,8 @@ class ClientTunnel(Tunnel):
         self.session_id = b""
         self.goaway = False
         self.tls = client_context(route.trust)
-        self.on_change: Any = None
+        self.on_change: Callable[[int | None], None] | None = None
+        """Told when a carrier came or went (None), or is suspected (its number)."""
         self.dialled: set[ClientCarrier] = set()
         """Carriers with connections of theirs, also such as failed or are ending."""
         self.clock_offset = 0.0
@@ -293,8 +129,20 @@ class ClientTunnel(Tunnel):
 
     def _make_carrier(self, codec: str, digest: bytes) -> ClientCarrier:
         """A carrier with its opening, for a connection on which a certificate of ``digest`` was seen."""
-        line = self.route.line
         number, alive = self.client_session.next_carrier()
+        try:
+            carrier = self._open_carrier(codec, digest, number, alive)
+        except BaseException:
+            self._opening_failed(number)
+            raise
+        self.dialled = {known for known in self.dialled if known.connections or not known.ended}
+        self.dialled.add(carrier)
+        carrier.on_answer = self._attach
+        carrier.on_end = self._carrier_end  # type: ignore[assignment]  # as above
+        return carrier
+
+    def _open_carrier(self, codec: str, digest: bytes, number: int, alive: tuple[int, ...]) -> ClientCarrier:
+        line = self.route.line
         opening = ClientOpening(
             line.key,
             self.route.key,
@@ -310,10 +158,6 @@ class ClientTunnel(Tunnel):
         made = codec_table()[codec].client(settings, opening.message1, self._rng)
         carrier = ClientCarrier(made, codec, opening, self.loop, self.route, self.tls)
         carrier.number = number
-        self.dialled = {known for known in self.dialled if known.connections or not known.ended}
-        self.dialled.add(carrier)
-        carrier.on_answer = self._attach
-        carrier.on_end = self._carrier_end  # type: ignore[assignment]
         return carrier
 
     def _attach(self, carrier: ClientCarrier, answer: Answer) -> None:
@@ -325,11 +169,16 @@ class ClientTunnel(Tunnel):
             log.info("the bridge no longer knows the session; its streams are over")
             self.dispatch(self.client_session.session_lost(self.now()))
         self.session_id = answer.session_id
+        try:
+            happened = self.client_session.attach_carrier(carrier.number, self.now())
+        except LocalProtocolError:
+            carrier.end("given up by the bridge before it was open")
+            return
         carrier.session = self.session
         carrier.live = True
         carrier.on_payload = self.received
         self.carriers[carrier.number] = carrier
-        self.dispatch(self.client_session.attach_carrier(carrier.number, self.now()))
+        self.dispatch(happened)
         log.info("carrier open", carrier=carrier.number, codec=carrier.codec_name)
         self.schedule()
         self._changed()
@@ -339,9 +188,16 @@ class ClientTunnel(Tunnel):
             carrier.answered.set_exception(OpeningRefused(reason))
             self._learn_clock(carrier.site_date)
             carrier.answered.exception()  # seen: the dialler may have gone
-            if not self.closed:
-                self.dispatch(self.session.carrier_lost(carrier.number, self.now()))
-        self.carrier_lost(carrier, reason)
+        if self.carriers.get(carrier.number) is carrier:
+            self.carrier_lost(carrier, reason)
+        else:
+            self._opening_failed(carrier.number)
+
+    def _opening_failed(self, number: int) -> None:
+        """A carrier was not attached: its number is not waited for any more."""
+        if not self.closed:
+            self.dispatch(self.session.carrier_lost(number, self.now()))
+            self.schedule()
 
     def carrier_ended(self, carrier: Carrier) -> None:
         """One fewer: whoever keeps carriers is told; what it learnt of the front is kept."""
@@ -355,11 +211,13 @@ class ClientTunnel(Tunnel):
             carrier = self.carriers.get(event.carrier)
             if isinstance(carrier, ClientCarrier) and carrier.verification is not None:
                 try:
-                    proof = carrier.verification.prove(bytes(event.data))
+                    self.session.send_proof(carrier.number, carrier.verification.prove(bytes(event.data)))
                 except RemoteProtocolError as error:
                     carrier.end(f"the bridge's challenge does not verify ({error})")
                     return
-                self.session.send_proof(carrier.number, proof)
+                except LocalProtocolError:
+                    carrier.end("the bridge sends more challenges than can be answered")
+                    return
                 self.schedule()
         elif kind is events.CarrierSuspected:
             self._changed(suspected=event.carrier)

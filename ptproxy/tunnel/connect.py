@@ -33,8 +33,7 @@ class Route:
 
     def settings(self) -> CodecSettings:
         """What the codecs say of themselves."""
-        port = "" if self.line.port == 443 else f":{self.line.port}"
-        return CodecSettings(host=f"{self.line.server_name}{port}", path=self.line.path)
+        return CodecSettings.of(self.line.server_name, self.line.port, self.line.path)
 
 
 async def connect_tls(
@@ -63,10 +62,13 @@ async def connect_tls(
             why = (error.reason or "handshake failed").lower().replace("_", " ")
             raise AuthenticationError(f"no TLS 1.3 with the bridge: {why}") from None
         try:
-            return check_leaf(transport.get_extra_info("ssl_object"), route.trust.pin)
+            digest = check_leaf(transport.get_extra_info("ssl_object"), route.trust.pin)
         except AuthenticationError:
             transport.abort()
             raise
+        if connection.ended:  # closed before we were told that it was open
+            raise DialError(Reason.TUNNEL_DOWN, "the bridge closed the connection at once")
+        return digest
     raise failure or DialError(Reason.NAME_NOT_FOUND)
 
 

@@ -1,4 +1,4 @@
-"""Dialers: directly, or through a tunnel whose carriers are kept in order.
+"""The dialer through a tunnel whose carriers are kept in order.
 
 :class:`TunnelDialer` keeps at least one carrier open to its bridge (redialling
 with jittered backoff), opens more while bulk would make interactive streams
@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import socket
+from collections.abc import Iterator
 from typing import Final
 
-from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
+from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, PtproxyError, Reason
 from ptproxy.log import get_logger
-from ptproxy.session import Limits
+from ptproxy.session import Limits, SessionExhausted
 from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target
 from ptproxy.tunnel.association import TunnelAssociation
-from ptproxy.tunnel.client import ClientCarrier, ClientTunnel, OpeningRefused
+from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
+from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
-from ptproxy.tunnel.tcp import connect_tcp, reason_of
 
 CARRIER_WAIT: Final = 15.0
 """Seconds that a dial waits for the first carrier before it says that the tunnel is down."""
@@ -31,6 +31,12 @@ OPEN_TIMEOUT: Final = 75.0
 BACKOFF_FIRST: Final = 0.3
 BACKOFF_LAST: Final = 30.0
 """Seconds between redials: doubled from the first to the last, each jittered by half."""
+STEADY_TIME: Final = 5.0
+STEADY_BYTES: Final = 16 << 10
+"""A carrier that neither lived that many seconds nor moved that many bytes was cut at once: the first
+one is replaced without a pause, those after it with growing ones, so that whoever cuts makes no storm."""
+HURRY_LAST: Final = 5.0
+"""Seconds of those pauses at most: streams wait."""
 BULK_RATE: Final = 4 << 20
 """Bytes a second above which a carrier counts as busy with bulk."""
 SMALL_STREAM: Final = 64 << 10
@@ -45,43 +51,6 @@ DRAIN_CHECK: Final = 0.05
 """Seconds between looks whether the streams have ended, while stopping."""
 
 log = get_logger(__name__)
-
-
-class DirectDialer:
-    """Dials from here, without a tunnel: what each half is tested with."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float = 30.0) -> None:
-        self._loop = loop
-        self._timeout = timeout
-
-    async def dial(self, target: Target, protocol: asyncio.Protocol, first_data: bytes = b"") -> Stream:
-        """Connect by TCP; raises :class:`~ptproxy.errors.DialError`."""
-        if target.kind != "address":
-            raise DialError(Reason.UNSUPPORTED)
-        if target.ip is not None:
-            hosts = [target.host]
-        else:
-            try:
-                found = await self._loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-            except OSError as error:
-                raise DialError(reason_of(error)) from error
-            hosts = [str(address[4][0]) for address in found]
-        failure = DialError(Reason.NAME_NOT_FOUND)
-        for host in hosts:
-            try:
-                transport = await connect_tcp(self._loop, protocol, host, target.port, self._timeout)
-            except DialError as error:
-                failure = error
-                continue
-            if first_data:
-                transport.write(first_data)
-            return transport
-        raise failure
-
-    async def associate(self, receiver: DatagramReceiver) -> Association:
-        """Datagrams need a far side; refused."""
-        del receiver
-        raise DialError(Reason.UNSUPPORTED)
 
 
 class TunnelDialer:
@@ -154,9 +123,10 @@ class TunnelDialer:
         """Open a stream at the bridge; see :class:`~ptproxy.tunnel.stream.Dialer`."""
         tunnel = await self._ready_tunnel()
         stream = TunnelStream(tunnel, protocol)
-        stream.state = tunnel.session.open_stream(
-            target.serialize(), first_data, tunnel.now(), self._place(tunnel)
-        )
+        with _refusals():
+            stream.state = tunnel.session.open_stream(
+                target.serialize(), first_data, tunnel.now(), self._place(tunnel)
+            )
         stream.state.owner = stream
         await self._opened(tunnel, stream)
         stream.start()
@@ -166,7 +136,8 @@ class TunnelDialer:
         """Open a UDP association at the bridge."""
         tunnel = await self._ready_tunnel()
         association = TunnelAssociation(tunnel, receiver)
-        association.state = tunnel.session.open_association(Target.datagrams().serialize(), tunnel.now())
+        with _refusals():
+            association.state = tunnel.session.open_association(Target.datagrams().serialize(), tunnel.now())
         association.state.owner = association
         await self._opened(tunnel, association)
         return association
@@ -221,7 +192,7 @@ class TunnelDialer:
         best: ClientCarrier | None = None
         best_rate = 0.0
         for carrier in carriers.values():
-            assert isinstance(carrier, ClientCarrier)  # noqa: S101
+            assert isinstance(carrier, ClientCarrier)
             rate = _rate(carrier, now)
             if best is None or rate < best_rate:
                 best, best_rate = carrier, rate
@@ -275,17 +246,28 @@ class TunnelDialer:
     async def _keep(self) -> None:
         """Dial whenever a carrier is needed, with growing pauses while that fails."""
         pause = BACKOFF_FIRST
+        hurry = opened_at = 0.0  # the pause before what replaces a carrier that was cut at once
+        carrier: ClientCarrier | None = None
         while True:
             await self._need.wait()
             self._need.clear()
-            if self.tunnel.closed or self.tunnel.goaway:
-                self._replace_tunnel()
-            while len(self.tunnel.carriers) < self._wanted:
+            while len(self.tunnel.carriers) < self._wanted or self.tunnel.closed:
+                if self.tunnel.closed or self.tunnel.goaway:
+                    self._replace_tunnel()
+                if carrier is not None and carrier.ended:
+                    if self._was_steady(carrier, opened_at):
+                        hurry = 0.0
+                    else:
+                        await asyncio.sleep(hurry * self._rng.uniform(0.5, 1.0))
+                        hurry = min(max(2 * hurry, BACKOFF_FIRST), HURRY_LAST)
+                    carrier = None
+                    continue
                 try:
                     carrier = await self._connect()
+                    opened_at = self._loop.time()
                     pause = BACKOFF_FIRST
                     self._spread(self.tunnel, carrier.number)
-                except PtproxyError as error:
+                except (PtproxyError, OSError) as error:
                     self.last_error = str(error)
                     log.warning("no carrier to the bridge", error=str(error), again_in=round(pause, 1))
                     await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
@@ -293,6 +275,11 @@ class TunnelDialer:
                     if self.tunnel.carriers and not isinstance(error, DialError):
                         self._wanted = len(self.tunnel.carriers)
             self._wanted = max(1, min(self._wanted, self._most))
+
+    def _was_steady(self, carrier: ClientCarrier, opened_at: float) -> bool:
+        """Whether a carrier that has ended was of use: else redialling at once would go on for ever."""
+        moved = carrier.sent_bytes + carrier.received_bytes
+        return moved > STEADY_BYTES or self._loop.time() - opened_at > STEADY_TIME
 
     async def _connect(self) -> ClientCarrier:
         """One more carrier, by the first codec that the bridge takes."""
@@ -316,6 +303,10 @@ class TunnelDialer:
             for each in (*self._retired, tunnel):
                 each.sweep(each.now(), self._idle, self._half_open)
             self._give_up_waiting(tunnel)
+            for retired in list(self._retired):
+                if not retired.carriers:  # nobody dials for it: its streams can only wait
+                    self._retired.remove(retired)
+                    retired.close(Reason.CONNECTION_LOST)
             sweeps += 1
             if sweeps % (SPARE_IDLE // SWEEP_EVERY):
                 continue
@@ -340,6 +331,17 @@ class TunnelDialer:
             tunnel.close(Reason.TUNNEL_DOWN)
 
 
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What a session says that takes no stream now, as a dialer says it."""
+    try:
+        yield
+    except SessionExhausted as error:
+        raise DialError(Reason.LIMIT, str(error)) from None
+    except LocalProtocolError:  # GOAWAY or its end came while the dial waited
+        raise DialError(Reason.TUNNEL_DOWN, "the session has just ended") from None
+
+
 def _moved(stream: SessionStream) -> int:
     """Bytes both ways so far."""
     return stream.received + stream.sent
@@ -347,7 +349,7 @@ def _moved(stream: SessionStream) -> int:
 
 def _rate(carrier: object, now: float) -> float:
     """Bytes a second over about the last :data:`SAMPLE` seconds or since the last look."""
-    assert isinstance(carrier, ClientCarrier)  # noqa: S101
+    assert isinstance(carrier, ClientCarrier)
     elapsed = now - carrier.sampled_at
     if elapsed >= SAMPLE:
         total = carrier.sent_bytes + carrier.received_bytes

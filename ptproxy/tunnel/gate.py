@@ -30,6 +30,10 @@ MAX_UNDECIDED: Final = 64 * 1024
 UNDECIDED_TIMEOUT: Final = 60.0
 """Seconds an undecided connection may take: as long as the usual web server waits for a request."""
 
+KEEPALIVE_TIMEOUT: Final = 75.0
+"""Seconds a connection of a codec with several may say nothing between requests, or in the middle of
+one (nginx: keepalive_timeout)."""
+
 log = get_logger(__name__)
 
 
@@ -47,30 +51,30 @@ class Opened:
 class Arrival(Connection):
     """An accepted connection: undecided first, then a client's (the base class's work) or the site's."""
 
-    __slots__ = ("candidates", "codec_name", "received", "timer")
+    __slots__ = ("_gate", "candidates", "codec_name", "decided", "heard_at", "received", "timer")
 
     def __init__(self, gate: Gate) -> None:
         super().__init__(gate, gate.loop)
+        self._gate = gate
         self.received: bytearray | None = bytearray()
         self.candidates: Iterator[tuple[str, Reception]] = iter(gate.receptions)
         self.codec_name = ""
+        self.heard_at = gate.loop.time()
+        self.decided: Link | None = None  # the link of a connection that is a client's
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Undecided, for a bounded time."""
         super().connection_made(transport)
-        gate = self.owner
-        assert isinstance(gate, Gate)  # noqa: S101
-        gate.arrived(self)
+        self._gate.arrived(self)
 
     def data_received(self, data: Buffer) -> None:
         """Decide whose the connection is, or feed its link."""
         if self.received is None:
+            self.heard_at = self.loop.time()
             super().data_received(data)
         else:
-            gate = self.owner
-            assert isinstance(gate, Gate)  # noqa: S101
-            gate.undecided(self, data)
+            self._gate.undecided(self, data)
 
     def eof_received(self) -> bool | None:
         """An undecided connection that ends was nobody's."""
@@ -79,9 +83,7 @@ class Arrival(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed for good."""
         super().connection_lost(exc)
-        gate = self.owner
-        assert isinstance(gate, Gate)  # noqa: S101
-        gate.closed(self)
+        self._gate.closed(self)
 
 
 class Gate:
@@ -115,7 +117,7 @@ class Gate:
         self._most_undecided = most_undecided
         self._opening_timeout = opening_timeout
         self._rng = rng
-        self._undecided: set[Arrival] = set()
+        self._undecided: dict[Arrival, None] = {}  # oldest first
         self._open: set[Connection] = set()
 
     def arrival(self) -> Arrival:
@@ -133,23 +135,38 @@ class Gate:
         """The connection's transport is gone."""
         self._open.discard(connection)
 
+    def sweep(self, now: float) -> None:
+        """Close what clients keep open without asking anything, as web servers do."""
+        for link, connection in list(self.connections.items()):
+            if (
+                isinstance(connection, Arrival)
+                and getattr(link, "resting", False)
+                and now - connection.heard_at > KEEPALIVE_TIMEOUT
+            ):
+                self.happened(connection, link.receive_eof(now))
+                connection.drop()
+
     # ---- undecided ---------------------------------------------------------------------------------
 
     def arrived(self, arrival: Arrival) -> None:
-        """A connection is there; too many undecided ones at once are the site's unheard."""
+        """A connection is there; where too many are undecided, the longest silent is the site's.
+
+        A client speaks at once, so whoever only waits keeps none out.
+        """
         self._open.add(arrival)
         if len(self._undecided) >= self._most_undecided:
             # Not from within connection_made: aiofastnet goes on watching what is closed there.
-            self.loop.call_soon(self._to_site, arrival)
-            return
-        self._undecided.add(arrival)
+            longest = next(iter(self._undecided))
+            del self._undecided[longest]
+            self.loop.call_soon(self._to_site, longest)
+        self._undecided[arrival] = None
         arrival.timer = self.loop.call_later(UNDECIDED_TIMEOUT, arrival.drop)
         self._next_candidate(arrival)
 
     def undecided(self, arrival: Arrival, data: Buffer) -> None:
         """More of what an undecided connection says."""
         received = arrival.received
-        assert received is not None  # noqa: S101
+        assert received is not None
         received += data
         feed: Buffer = data
         while arrival.link is not None:
@@ -175,19 +192,18 @@ class Gate:
     def _try(self, arrival: Arrival, feed: Buffer) -> bool | None:
         """Feed one candidate: True it is a client's, False not this codec's, None undecided."""
         link = arrival.link
-        assert link is not None  # noqa: S101
+        assert link is not None
         try:
             happened = link.receive_data(feed, self.loop.time())
         except CodecError:
             return False
         for event in happened:
-            kind = type(event)
-            if kind is NotMine:
+            if type(event) is NotMine:
                 return False
-            if kind is OpeningReceived:
-                if not self._answer(arrival, event):  # type: ignore[arg-type]
+            if type(event) is OpeningReceived:
+                if not self._answer(arrival, event):
                     return False
-                happened = link.receive_data(b"", self.loop.time())
+                happened = self._more(arrival)
                 break
         else:
             if not happened and not getattr(link, "joined", False):
@@ -200,22 +216,23 @@ class Gate:
     def _decided(self, arrival: Arrival) -> None:
         """The connection is a client's."""
         arrival.received = None
-        self._undecided.discard(arrival)
+        self._undecided.pop(arrival, None)
         if arrival.timer is not None:
             arrival.timer.cancel()
             arrival.timer = None
-        assert arrival.link is not None  # noqa: S101
+        assert arrival.link is not None
+        arrival.decided = arrival.link
         self.connections[arrival.link] = arrival
 
     def _to_site(self, arrival: Arrival) -> None:
         """The connection is the web site's."""
-        if arrival.ended:
-            return
-        received = bytes(arrival.received or b"")
+        if arrival.ended or arrival.received is None:
+            return  # gone, or decided since
+        received = bytes(arrival.received)
         arrival.received = None
         arrival.link = None
         arrival.ended = True
-        self._undecided.discard(arrival)
+        self._undecided.pop(arrival, None)
         self._open.discard(arrival)
         if arrival.timer is not None:
             arrival.timer.cancel()
@@ -270,6 +287,17 @@ class Gate:
         carrier.send([message2])
         return True
 
+    def _more(self, connection: Connection) -> Sequence[Event]:
+        """What came in the same read as an opening that was accepted."""
+        link = connection.link
+        if link is None:
+            return ()
+        try:
+            return link.receive_data(b"", self.loop.time())
+        except CodecError as error:
+            self.connection_failed(connection, error)
+            return ()
+
     def _carrier_end(self, carrier: Carrier, reason: str) -> None:
         """A carrier ended before it was a session's."""
         del reason
@@ -284,14 +312,11 @@ class Gate:
     def happened(self, connection: Connection, happened: Sequence[Event]) -> None:
         """Pass each event to its carrier; a further opening on a kept connection is answered, too."""
         for event in happened:
-            kind = type(event)
-            if kind is OpeningReceived:
-                if self._answer(connection, event):  # type: ignore[arg-type]
-                    link = connection.link
-                    if link is not None:
-                        self.happened(connection, link.receive_data(b"", self.loop.time()))
-            elif kind is not NotMine:
-                carrier = self.carriers.get(event.carrier)  # type: ignore[union-attr]
+            if isinstance(event, OpeningReceived):
+                if self._answer(connection, event):
+                    self.happened(connection, self._more(connection))
+            elif not isinstance(event, NotMine | OpeningReceived):
+                carrier = self.carriers.get(event.carrier)
                 if carrier is not None:
                     carrier.codec_event(event)
                     if not carrier.ended:
@@ -310,9 +335,8 @@ class Gate:
     def connection_ended(self, connection: Connection) -> None:
         """A connection is at its end (its transport may still be closing)."""
         if isinstance(connection, Arrival):
-            self._undecided.discard(connection)
+            self._undecided.pop(connection, None)
             if connection.timer is not None:
                 connection.timer.cancel()
-        for link, known in list(self.connections.items()):
-            if known is connection:
-                del self.connections[link]
+            if connection.decided is not None:
+                self.connections.pop(connection.decided, None)

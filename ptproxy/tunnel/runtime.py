@@ -57,7 +57,8 @@ def _unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     """Log what no code awaits: a stranger's broken connection quietly, a bug of ours with its traceback."""
     del loop
     error = context.get("exception")
-    if isinstance(error, OSError):  # ssl.SSLError is one, too
-        log.debug("connection failed", why=f"{context.get('message', '')}: {type(error).__name__}")
+    kind = error if isinstance(error, type) else type(error)  # aiofastnet names a reset by its class alone
+    if issubclass(kind, OSError):  # ssl.SSLError is one, too
+        log.debug("connection failed", why=f"{context.get('message', '')}: {kind.__name__}")
     else:
         log.error(context.get("message") or "unforeseen error", exc_info=error)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, LocalProtocolError, Reason
@@ -24,6 +24,9 @@ from ptproxy.target import Target
 if TYPE_CHECKING:
     from ptproxy.session import Stream as SessionStream
     from ptproxy.tunnel.tunnel import Tunnel
+
+MAX_DATAGRAM: Final = 65_507
+"""Bytes of a UDP payload over IPv4 (65,535 less the IP and UDP headers): the most an association carries."""
 
 Stream = asyncio.Transport
 """What a dialer returns: a transport over TCP or through the tunnel."""
@@ -43,7 +46,7 @@ class Association(Protocol):
     """A UDP association at the far side."""
 
     def send_datagram(self, target: Target, data: bytes) -> None:
-        """Send one datagram (at most 65,507 bytes); it may be lost, as datagrams may."""
+        """Send one datagram; it may be lost, as datagrams may, and one above :data:`MAX_DATAGRAM` is."""
 
     def close(self) -> None:
         """End the association."""
@@ -180,7 +183,7 @@ class TunnelStream(asyncio.Transport):
         state.send_data(data if type(data) is bytes else bytes(data), tunnel.now())
         if not self._writing_paused and state.send_room() <= 0:
             self._writing_paused = True
-            assert self._protocol is not None  # noqa: S101
+            assert self._protocol is not None
             self._protocol.pause_writing()
         tunnel.schedule()
 
@@ -236,7 +239,7 @@ class TunnelStream(asyncio.Transport):
     def start(self) -> None:
         """The protocol is in place: ``connection_made``, then what has arrived, on the next turn."""
         protocol = self._protocol
-        assert protocol is not None  # noqa: S101
+        assert protocol is not None
         self._receive = protocol.data_received
         self._started = True
         self._paused = False
@@ -266,7 +269,7 @@ class TunnelStream(asyncio.Transport):
         if self._paused or self._unread:
             self._eof_waiting = True
             return
-        assert self._protocol is not None  # noqa: S101
+        assert self._protocol is not None
         if not self._protocol.eof_received():
             self.close()
 
@@ -274,7 +277,7 @@ class TunnelStream(asyncio.Transport):
         """Credit came back."""
         if self._writing_paused and self.state.send_room() > 0:
             self._writing_paused = False
-            assert self._protocol is not None  # noqa: S101
+            assert self._protocol is not None
             self._protocol.resume_writing()
 
     def lost(self, reason: Reason | None) -> None:
@@ -319,14 +322,13 @@ class TunnelStream(asyncio.Transport):
 
     def _consume(self, size: int) -> None:
         """The application has taken ``size`` bytes."""
-        if not self._finished:
-            self.state.consume(size, self.tunnel.now())
+        self.state.consume(size, self.tunnel.now())
 
     def _lose(self, exc: DialError | None) -> None:
         """Tell the protocol, once, on the next turn (as transports do)."""
         if self._lost:
             return
-        self._lost = True
+        self._lost = self._close_wanted = True  # what may still come is thrown away
         self._end = exc
         self._unread = []
         if self._started and self._protocol is not None:

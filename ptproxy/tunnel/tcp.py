@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -101,8 +102,6 @@ def reason_of(error: BaseException) -> Reason:
     if isinstance(error, socket.gaierror):
         return Reason.NAME_NOT_FOUND
     if isinstance(error, OSError):
-        import errno  # noqa: PLC0415  (only where a connect failed)
-
         return {
             errno.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
             errno.ENETDOWN: Reason.NETWORK_UNREACHABLE,
@@ -165,7 +164,7 @@ async def connect_unix(
     loop: asyncio.AbstractEventLoop,
     protocol: asyncio.BaseProtocol,
     path: str,
-    timeout: float,  # noqa: ASYNC109
+    timeout: float,  # noqa: ASYNC109  (a limit of the connect itself, reported as a DialError)
 ) -> asyncio.Transport:
     """Connect to a Unix socket within ``timeout`` seconds; raises :class:`~ptproxy.errors.DialError`."""
     create = _fast.create_unix_connection if _fast is not None else type(loop).create_unix_connection
@@ -208,7 +207,7 @@ async def listen_tcp(
                 "ssl_handshake_timeout": handshake_timeout,
             }
         if _fast is not None:
-            return await _fast.create_server(loop, factory, **kwargs)  # type: ignore[no-any-return]
+            return await _fast.create_server(loop, factory, **kwargs)  # type: ignore[no-any-return]  # untyped
         return await loop.create_server(factory, **kwargs)
     except BaseException:
         sock.close()
@@ -223,7 +222,7 @@ async def listen_unix(
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1)
             probe.connect(path)
-        raise OSError(98, "another process listens there", path)
+        raise OSError(errno.EADDRINUSE, "another process listens there", path)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     create = _fast.create_unix_server if _fast is not None else type(loop).create_unix_server

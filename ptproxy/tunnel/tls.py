@@ -18,7 +18,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptproxy.errors import AuthenticationError, StartError
+from ptproxy.errors import AuthenticationError, StartError, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def client_context(trust: ClientTrust, alpn: tuple[str, ...] = ("http/1.1",)) ->
             context.load_verify_locations(trust.authorities)
         except OSError as error:
             raise StartError(
-                f"tls.trust: cannot read authorities from {trust.authorities}: {_why(error)}"
+                f"tls.trust: cannot read authorities from {trust.authorities}: {why(error)}"
             ) from None
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
@@ -81,7 +81,7 @@ def bridge_context(
         try:
             context.load_verify_locations(client_authorities)
         except OSError as error:
-            raise StartError(f"tls.client_ca: cannot read {client_authorities}: {_why(error)}") from None
+            raise StartError(f"tls.client_ca: cannot read {client_authorities}: {why(error)}") from None
     return context
 
 
@@ -91,16 +91,16 @@ def load_chain(context: ssl.SSLContext, certificate: Path, private_key: Path) ->
         try:
             path.read_bytes()
         except OSError as error:
-            raise StartError(f"tls: cannot read {path}: {_why(error)}") from None
+            raise StartError(f"tls: cannot read {path}: {why(error)}") from None
     try:
         context.load_cert_chain(certificate, private_key, password=lambda: b"")
     except ssl.SSLError as error:
-        why = (
+        what = (
             "the key does not belong to the certificate"
             if error.reason == "KEY_VALUES_MISMATCH"
             else "not usable PEM"
         )
-        raise StartError(f"tls: {certificate} with {private_key}: {why}") from None
+        raise StartError(f"tls: {certificate} with {private_key}: {what}") from None
 
 
 def leaf_digest(certificate: Path) -> bytes:
@@ -111,7 +111,7 @@ def leaf_digest(certificate: Path) -> bytes:
         first = pem[pem.index("-----BEGIN CERTIFICATE-----") : pem.index(end) + len(end)]
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).digest()
     except OSError as error:
-        raise StartError(f"tls: cannot read {certificate}: {_why(error)}") from None
+        raise StartError(f"tls: cannot read {certificate}: {why(error)}") from None
     except ValueError:
         raise StartError(f"tls: {certificate} holds no certificate in PEM form") from None
 
@@ -129,7 +129,3 @@ def check_leaf(tls: ssl.SSLObject | ssl.SSLSocket, pin: bytes | None) -> bytes:
     if pin is not None and not hmac.compare_digest(digest, pin):
         raise AuthenticationError("the bridge showed another certificate than the one its line pins")
     return digest
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()

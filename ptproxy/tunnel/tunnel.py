@@ -194,7 +194,10 @@ class Tunnel:
 
     def carrier_lost(self, carrier: Carrier, reason: str) -> None:
         """A live carrier's connection ended: its streams move or wait."""
-        if self.carriers.pop(carrier.number, None) is carrier and not self.closed:
+        if self.carriers.get(carrier.number) is not carrier:
+            return  # never attached, or another one has its number
+        del self.carriers[carrier.number]
+        if not self.closed:
             log.debug(
                 "carrier ended", carrier=carrier.number, codec=carrier.codec_name, reason=reason or "closed"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -129,7 +130,7 @@ def test_an_invite_token_is_never_shown() -> None:
     link = Link.parse(f"{GOOD}&token={text}")
     assert link.token == token
     assert text not in repr(link)
-    assert "token" not in link.without_token().serialize()
+    assert "token" not in replace(link, token=b"").serialize()
     for damaged in (f"{GOOD}&token={text}A", f"{GOOD}&token={text}&token={text}", f"{GOOD}&tokn={text}"):
         with pytest.raises(ValueError, match="link") as caught:
             Link.parse(damaged)
@@ -140,5 +141,3 @@ def test_what_is_left_out_has_its_default() -> None:
     link = Link.parse(f"ptproxy://{KEY}@[2001:db8::1]:8443?codecs=http")
     assert (link.host, link.server_name, link.path) == ("2001:db8::1", "2001:db8::1", "/")
     assert (link.pin, link.seal, link.binding, link.token) == (None, False, True, b"")
-    assert not link.sends_name
-    assert Link.parse(GOOD).sends_name

@@ -39,7 +39,8 @@ DESCRIPTORS = 16384
 
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(
-    resource.RLIMIT_NOFILE, (DESCRIPTORS if _most == resource.RLIM_INFINITY else min(DESCRIPTORS, _most), _most)
+    resource.RLIMIT_NOFILE,
+    (DESCRIPTORS if _most == resource.RLIM_INFINITY else min(DESCRIPTORS, _most), _most),
 )
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -48,7 +49,7 @@ ENVIRONMENT["PYTHONWARNINGS"] = "error"
 
 
 def until(condition, what):
-    """Wait until ``condition()`` is true and return what it gave; ``what``: what is waited for (text, or makes it)."""
+    """Wait until ``condition()`` is true; what it gave. ``what`` is waited for: text, or makes it."""
     pause, end = threading.Event(), time.monotonic() + PATIENCE
     while not (found := condition()):
         if time.monotonic() > end:
@@ -407,7 +408,7 @@ def start_nginx(folder, port, http):
 
 
 class Origin:
-    """A web site behind nginx: ``/big`` (``size`` bytes), ``/small/0`` to ``/small/499``, PUT to ``/put/…``."""
+    """A web site behind nginx: ``/big`` (``size`` bytes), ``/small/0`` to ``/small/499``, PUT ``/put/…``."""
 
     FETCHES = 500
 
@@ -443,7 +444,16 @@ class Origin:
     def download(self, *proxy):
         """Fetch ``/big`` with curl; size and SHA-256 of what arrived."""
         process = subprocess.Popen(
-            ["curl", "-q", "-sS", "--fail", "--max-time", str(4 * PATIENCE), *map(str, proxy), f"{self.url}/big"],
+            [
+                "curl",
+                "-q",
+                "-sS",
+                "--fail",
+                "--max-time",
+                str(4 * PATIENCE),
+                *map(str, proxy),
+                f"{self.url}/big",
+            ],
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
         )
@@ -466,7 +476,7 @@ class Origin:
             stored.unlink()
 
     def fetch_all(self, folder, *proxy, at_once=250):
-        """Fetch every small file with curls that have ``at_once`` connections each; the numbers of wrong ones."""
+        """Fetch every small file, by curls of ``at_once`` connections each; the numbers of wrong ones."""
         running = []
         for first in range(0, self.FETCHES, at_once):
             config = folder / f"fetch-{first}"
@@ -476,12 +486,10 @@ class Origin:
                     for number in range(first, min(first + at_once, self.FETCHES))
                 )
             )
+            words = ["curl", "-q", "-sS", "--fail", "--max-time", 4 * PATIENCE, *proxy, "-K", config]
+            words += ["-Z", "--parallel-immediate", "--parallel-max", at_once]
             running.append(
-                subprocess.Popen(
-                    ["curl", "-q", "-sS", "--fail", "--max-time", str(4 * PATIENCE), "-Z", "--parallel-immediate",
-                     "--parallel-max", str(at_once), *map(str, proxy), "-K", config],
-                    env=ENVIRONMENT, stdout=subprocess.DEVNULL,
-                )  # fmt: skip
+                subprocess.Popen([str(word) for word in words], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
             )
         assert [process.wait(4 * PATIENCE) for process in running] == [0] * len(running)
         return [

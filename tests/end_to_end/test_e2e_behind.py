@@ -1,4 +1,4 @@
-"""A bridge behind a real nginx that terminates TLS: the lines that ``ptproxy init`` writes, and nginx's defaults."""
+"""A bridge behind a real nginx that terminates TLS, with the lines that ``init`` writes and without."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_certificate(folder):
 
 
 def written_lines(config):
-    """nginx's part as the bridge's configuration gives it in its comments: inside server { }, inside http { }."""
+    """nginx's part from the comments of the bridge's configuration: inside server { }, inside http { }."""
     comment = config.partition("# ---- the web server in front")[2]
     code = [line[5:] for line in comment.splitlines() if line.startswith("#     ")]
     text = "\n".join(code)
@@ -107,7 +107,7 @@ def front(tmp_path_factory, upstream):
 
 @pytest.fixture(scope="module")
 def bare_front(tmp_path_factory, upstream):
-    """nginx with nothing but ``proxy_pass``: HTTP/1.0 upstream, a connection a request, everything buffered."""
+    """nginx with nothing but ``proxy_pass``: HTTP/1.0 upstream, a connection a request, its buffering."""
     with Front(tmp_path_factory.mktemp("bare"), upstream, "bare") as front:
         yield front
 

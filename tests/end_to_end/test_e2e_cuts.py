@@ -1,4 +1,4 @@
-"""Connections cut at random bytes while a transfer runs: every byte arrives once and in order, in each codec."""
+"""Connections cut at random bytes under a transfer: every byte arrives once and in order, in each codec."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from live import CODECS, HOST, MIB, PATIENCE, Client, Server, serving, through
 
 SIZE = 16 * MIB
 """Bytes each way, at the same time."""
-MOST = MIB
-"""Bytes both ways that a connection carries at most before it is cut; some are cut while they open."""
+MOST = 2 * MIB
+"""Bytes both ways that a connection carries at most before it is cut."""
+OPENING = 6000
+"""Bytes within which a connection opens; one in :data:`SELDOM` is cut there."""
+SELDOM = 16
 LEAST_CUTS = SIZE // MOST
 """Cuts without which the transfer cannot have come through."""
 
@@ -34,7 +37,8 @@ class Cutter(Server):
     def allowance(self):
         """Bytes after which a connection is cut, and whether by a reset or an end."""
         with self.lock:
-            return self.rng.choice((1, 2_000, 200_000, MOST)) * self.rng.random(), self.rng.random() < 0.5
+            most = MOST if self.rng.randrange(SELDOM) else OPENING
+            return self.rng.randrange(1, most), self.rng.random() < 0.5
 
 
 class Forward(socketserver.BaseRequestHandler):
@@ -54,7 +58,7 @@ class Forward(socketserver.BaseRequestHandler):
             while data := source.recv(1 << 16):
                 if self.server.armed:
                     with self.server.lock:
-                        data = data[: int(max(0, self.left)) + 1]
+                        data = data[: max(0, self.left)]
                         self.left -= len(data)
                     sink.sendall(data)
                     if self.left <= 0:

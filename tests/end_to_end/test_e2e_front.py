@@ -95,7 +95,9 @@ class TestReplies:
         ("not found", "nothing.invalid", 4, 502, b"dns_error"),
     )
 
-    @pytest.mark.parametrize(("what", "host", "code", "status", "error"), TARGETS, ids=[t[0] for t in TARGETS])
+    @pytest.mark.parametrize(
+        ("what", "host", "code", "status", "error"), TARGETS, ids=[t[0] for t in TARGETS]
+    )
     def test_each_failure_has_its_reply(self, client, what, host, code, status, error):
         port = free_port()
         with pytest.raises(SocksRefused) as refused:
@@ -151,14 +153,21 @@ class TestDatagrams:
                     assert answer[:10] == source or answer[: len(head)] == head
 
     def test_a_target_that_is_not_permitted_gets_nothing(self, client):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger, serving(UdpEcho, UdpServer) as port:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
+            serving(UdpEcho, UdpServer) as port,
+        ):
             stranger.bind((OTHER_LOOPBACK, 0))
             control, relay = socks5(client.port, 0, "0.0.0.0", command=3)
             with control, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.settimeout(PATIENCE)
                 for host, at in ((OTHER_LOOPBACK, stranger.getsockname()[1]), (HOST, port)):
-                    sock.sendto(b"\0\0\0\x01" + socket.inet_aton(host) + struct.pack(">H", at) + b"hello", relay)
-                assert sock.recv(65535)[10:] == b"hello"  # the second went through, so the first has been judged
+                    sock.sendto(
+                        b"\0\0\0\x01" + socket.inet_aton(host) + struct.pack(">H", at) + b"hello", relay
+                    )
+                assert (
+                    sock.recv(65535)[10:] == b"hello"
+                )  # the second went through, so the first has been judged
             stranger.setblocking(False)
             with pytest.raises(BlockingIOError):
                 stranger.recv(65535)

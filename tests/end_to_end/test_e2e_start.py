@@ -144,7 +144,10 @@ class TestConfigurations:
         text = text.replace("mode: standalone", "mode: standalon").replace("access: open", "acess: open")
         stopped_bridge.config.write_text(text.replace("streams: 1024", "streams: many"))
         lines = text.splitlines()
-        at = {word: next(n for n, line in enumerate(lines, 1) if word in line) for word in ("mode:", "acess:", "streams:")}
+        at = {
+            word: next(n for n, line in enumerate(lines, 1) if word in line)
+            for word in ("mode:", "acess:", "streams:")
+        }
         for command in (("bridge", "-c"), ("check",)):
             done = ptproxy(*command, stopped_bridge.config)
             assert done.returncode > 0
@@ -155,11 +158,13 @@ class TestConfigurations:
                 for line in told
             )
             assert any(
-                line.startswith(f"{stopped_bridge.config}:{at['acess:']}: acess: ") and "access" in line.split(": ", 2)[2]
+                line.startswith(f"{stopped_bridge.config}:{at['acess:']}: acess: ")
+                and "access" in line.split(": ", 2)[2]
                 for line in told
             )
             assert any(
-                line.startswith(f"{stopped_bridge.config}:{at['streams:']}: limits.streams: ") for line in told
+                line.startswith(f"{stopped_bridge.config}:{at['streams:']}: limits.streams: ")
+                for line in told
             )
 
     def test_the_other_role_s_file(self, stopped_bridge):

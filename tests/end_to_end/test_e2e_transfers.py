@@ -1,4 +1,4 @@
-"""curl through every codec, from and to a real nginx: bulk each way and many small fetches, every byte compared."""
+"""curl through every codec, from and to a real nginx: bulk each way, many small fetches, all compared."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ptproxy.errors import Reason
 from ptproxy.front import Users, serialize_datagram
 from ptproxy.proxy.local import LocalLimits
 from ptproxy.target import Target
-from ptproxy.tunnel.dial import DirectDialer
+from ptproxy.tunnel.direct import DirectDialer
 
 HELLO = b"\x05\x01\x00"
 NAME = b"\x05\x01\x00\x03\x05a.net\x00\x50"

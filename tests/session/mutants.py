@@ -60,7 +60,7 @@ _RECEIVING = (
         "R2-refuse",
         "numbers given up are not refused",
         (_BEND + "_check_number", "number in self._dead or", ""),
-        times=10,
+        times=40,
     ),
     _mutant(
         "R2-alive",
@@ -146,6 +146,7 @@ _RECEIVING = (
             "if received <= stream.acknowledged:",
             "if received <= stream.acknowledged:\n        stream.acknowledged = received",
         ),
+        times=10,
     ),
     _mutant(
         "R7-unsent",
@@ -249,6 +250,12 @@ _SENDING = (
         "the bridge follows any generation",
         (_BEND + "_is_newer", "generation > stream.generation", "True"),
         unseen="it only spares flapping",
+    ),
+    _mutant(
+        "R12-latest",
+        "a BIND owed on a carrier that the stream has left says the latest generation",
+        ("sending.Sending._say_binds", "- (stream.carrier != carrier.number)", ""),
+        unseen="once in 200,000 walks",
     ),
     _mutant(
         "R12-window",

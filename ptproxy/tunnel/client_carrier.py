@@ -1,0 +1,187 @@
+"""A carrier that the client dialled: its opening, and the connections that it makes for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ptproxy.auth.opening import Answer, ClientOpening
+from ptproxy.auth.seal import Opener, Sealer
+from ptproxy.auth.verification import ClientVerification
+from ptproxy.buffer import Buffer
+from ptproxy.codec.interface import ClientCodec, Event, SiteAnswered
+from ptproxy.errors import AuthenticationError, CodecError, PtproxyError
+from ptproxy.log import get_logger
+from ptproxy.tunnel.carrier import Carrier, Connection
+from ptproxy.tunnel.connect import Route, connect_tls
+
+JOIN_PAUSE: Final = 1.0
+"""Seconds until a further connection is tried again."""
+
+log = get_logger(__name__)
+
+
+class ClientCarrier(Carrier):
+    """A carrier that the client dialled, with its own connections."""
+
+    __slots__ = (
+        "_joins", "_opened", "_route", "_tls", "answered", "client_codec", "on_answer", "opening", "rate",
+        "sampled_at", "sampled_bytes", "site_date", "verification",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        codec: ClientCodec,
+        codec_name: str,
+        opening: ClientOpening,
+        loop: asyncio.AbstractEventLoop,
+        route: Route,
+        tls: ssl.SSLContext,
+    ) -> None:
+        super().__init__(codec, codec_name, {}, loop)
+        self.client_codec = codec
+        self.site_date = ""
+        self.opening = opening
+        self.on_answer: Callable[[ClientCarrier, Answer], None] = _unanswered
+        self.answered: asyncio.Future[Answer] = loop.create_future()
+        self.verification: ClientVerification | None = None
+        self.on_payload = ClientCarrier._opening_payload  # type: ignore[assignment]  # called with a ClientCarrier
+        self.rate = 0.0
+        self.sampled_at = loop.time()
+        self.sampled_bytes = 0
+        self._route = route
+        self._tls = tls
+        self._joins: set[asyncio.Task[None]] = set()
+        self._opened: list[Connection] = []
+
+    # ---- connections -----------------------------------------------------------------------------
+
+    def adopt(self, connection: Connection) -> None:
+        """Put a connected connection to use."""
+        if connection.ended:  # lost between its handshake and now: nobody else would notice
+            self.end("the connection was closed")
+            return
+        link = self.client_codec.open_link()
+        connection.link = link
+        connection.owner = self
+        self._opened = [known for known in self._opened if not known.transport.is_closing()]
+        self._opened.append(connection)
+        self.connections[link] = connection
+        connection.flush()
+        self._join_more()
+
+    def flush(self) -> None:
+        """Write what the links have to say; open the connections that it needs."""
+        super().flush()
+        self._join_more()
+
+    def block_on(self, connection: Connection) -> None:
+        """Over several connections the codec's own messages in flight are the limit."""
+        if len(self.connections) <= 1:
+            super().block_on(connection)
+
+    def happened(self, connection: Connection, happened: Sequence[Event]) -> None:
+        """Events of one of the links."""
+        del connection
+        for event in happened:
+            self.codec_event(event)
+        if not self.ended:
+            self.flush()
+
+    def connection_failed(self, connection: Connection, error: CodecError) -> None:
+        """Nonsense from the bridge's side."""
+        if isinstance(error, SiteAnswered):
+            self.site_date = error.date
+        self.end(str(error) or "not this codec's bytes")
+        connection.drop()
+
+    def connection_ended(self, connection: Connection) -> None:
+        """A connection is closed; the codec knew from its end of input."""
+        for link, known in list(self.connections.items()):
+            if known is connection:
+                del self.connections[link]
+        if not self.ended:
+            self.flush()
+
+    def _join_more(self) -> None:
+        """Open the further connections that the codec wants."""
+        if self.ended:
+            return
+        wanted = self.client_codec.links_wanted - len(self.connections) - len(self._joins)
+        for _ in range(wanted):
+            task = self.loop.create_task(self._join())
+            self._joins.add(task)
+            task.add_done_callback(self._joins.discard)
+
+    async def _join(self) -> None:
+        connection = Connection(self, self.loop)
+        try:
+            await connect_tls(self.loop, connection, self._route, self._tls)
+        except (PtproxyError, OSError) as error:
+            log.debug("a further connection failed", error=str(error))
+            if not self.connections:
+                self.end("the connections to the bridge failed")
+            else:
+                await asyncio.sleep(JOIN_PAUSE)  # holds its place meanwhile
+                self.loop.call_soon(self._join_more)
+            return
+        if self.ended:
+            connection.abort()
+        else:
+            self.adopt(connection)
+
+    def drop_connections(self) -> None:
+        """Close what is still open."""
+        for task in self._joins:
+            task.cancel()
+        for connection in list(self.connections.values()):
+            connection.drop()
+
+    def abort_connections(self) -> None:
+        """Drop what is still closing."""
+        self.drop_connections()
+        for connection in self._opened:
+            connection.abort()
+
+    # ---- the opening -----------------------------------------------------------------------------
+
+    def _opening_payload(self, data: Buffer) -> None:
+        """First payload down: message 2; whatever follows it belongs to the session."""
+        try:
+            done = self.opening.receive_data(data)
+        except AuthenticationError as error:
+            self.end(f"its answer does not verify ({error})")
+            return
+        if done is None:
+            return
+        answer, rest = done
+        keys = self.opening.keys
+        self.client_codec.authenticated(keys.token_key)
+        self.send([self.opening.confirm()])
+        if self._route.line.seal:
+            self.sealer, self.opener = Sealer(keys.seal_send), Opener(keys.seal_receive)
+        self.on_payload = _early
+        if not self.answered.done():
+            self.answered.set_result(answer)
+            self.verification = ClientVerification(
+                self._route.key, self._route.line.key, keys.handshake_hash, random.SystemRandom()
+            )
+        self.on_answer(self, answer)
+        if rest:
+            self.on_payload(self, rest)
+        self._join_more()
+
+
+def _early(carrier: Carrier, data: Buffer) -> None:
+    """Frames before the session was attached cannot be: the bridge waits for CONFIRM."""
+    del data
+    carrier.end("frames before the session")
+
+
+def _unanswered(carrier: ClientCarrier, answer: Answer) -> None:
+    """Nobody waits for the answer."""
+    del answer
+    carrier.end("given up")
