@@ -125,7 +125,11 @@ Event = PayloadReceived | CarrierWritable | CarrierEnded | NotMine | OpeningRece
 
 
 class Link(Protocol):
-    """One connection's conversation."""
+    """One connection's conversation.
+
+    Where a carrier has several connections, a bridge's link also has ``joined``: whether what
+    came belongs to a carrier that was opened on another connection, so that this one is decided.
+    """
 
     closing: bool
     """True once the connection is to be closed as soon as ``data_to_send()`` is flushed."""
@@ -164,7 +168,11 @@ class CarrierCodec(Protocol):
 
 
 class ClientCodec(CarrierCodec, Protocol):
-    """The client's end."""
+    """The client's end.
+
+    It may have ``download``, the value of the option of that name that has proved right for this
+    front: the next carrier is given it.
+    """
 
     @property
     def links_wanted(self) -> int:

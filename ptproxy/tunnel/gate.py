@@ -193,6 +193,7 @@ class Gate:
         """Feed one candidate: True it is a client's, False not this codec's, None undecided."""
         link = arrival.link
         assert link is not None
+        happened: Sequence[Event]
         try:
             happened = link.receive_data(feed, self.loop.time())
         except CodecError:
@@ -287,16 +288,16 @@ class Gate:
         carrier.send([message2])
         return True
 
-    def _more(self, connection: Connection) -> Sequence[Event]:
+    def _more(self, connection: Connection) -> list[Event]:
         """What came in the same read as an opening that was accepted."""
         link = connection.link
         if link is None:
-            return ()
+            return []
         try:
             return link.receive_data(b"", self.loop.time())
         except CodecError as error:
             self.connection_failed(connection, error)
-            return ()
+            return []
 
     def _carrier_end(self, carrier: Carrier, reason: str) -> None:
         """A carrier ended before it was a session's."""

@@ -99,6 +99,8 @@ def reason_of(error: BaseException) -> Reason:
         return Reason.REFUSED
     if isinstance(error, TimeoutError):
         return Reason.TIMED_OUT
+    if isinstance(error, ConnectionError):
+        return Reason.CONNECTION_LOST
     if isinstance(error, socket.gaierror):
         return Reason.NAME_NOT_FOUND
     if isinstance(error, OSError):

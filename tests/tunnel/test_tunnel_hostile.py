@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from typing import Any
 
 import pytest
-from tunnel_live import ECHO, Collect, live
+from tunnel_live import ECHO, RNG, Collect, live
 
+from ptproxy.auth.binding import Binding
+from ptproxy.auth.opening import ClientOpening, Hello
+from ptproxy.codec import codec_table
+from ptproxy.codec.interface import CodecSettings
 from ptproxy.codec.ws_frames import masked_frame
 from ptproxy.errors import DialError, Reason
 from ptproxy.session import Limits
@@ -139,6 +145,38 @@ def test_pings_from_a_client_that_never_reads_do_not_fill_memory(
             assert most < 512 * 1024
             connection.transport.resume_reading()
             await until(lambda: carrier.ended and dialer.tunnel.carriers)
+
+    run(main())
+
+
+@pytest.mark.parametrize("codec", ["websocket", "http", "random"])
+def test_nonsense_behind_an_opening_is_no_error_of_ours(run: Any, tmp_path: Any, codec: str) -> None:
+    """In the same read as an opening that is accepted: the connection ends, nothing is raised."""
+
+    async def main() -> None:
+        async with live(tmp_path) as bridge:
+            errors: list[Any] = []
+            bridge.loop.set_exception_handler(lambda loop, context: errors.append(context))
+            gate = bridge.bridge.gate
+            settings = CodecSettings(f"localhost:{bridge.port}", "/live")
+            for _ in range(10):
+                opening = ClientOpening(
+                    bridge.key.public, bridge.client_key, codec, False, Binding.certificate(bridge.digest),
+                    Hello(b"", 1, (), int(time.time()), b""), RNG,
+                )  # fmt: skip
+                link = codec_table()[codec].client(settings, opening.message1, RNG).open_link()
+                said = b"".join(map(bytes, link.data_to_send())) + b"\xff" * 400
+                tls = client_context(ClientTrust(pin=bytes(32)))
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", bridge.port, ssl=tls, server_hostname="localhost"
+                )
+                writer.write(said)
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()
+                writer.transport.abort()
+            await until(lambda: not gate._open)
+            assert not errors
+            assert not bridge.bridge.sessions
 
     run(main())
 
