@@ -93,6 +93,7 @@ class BridgeHttp:
         resume, self._resume = self._resume, []
         for link in resume:
             events += link.receive_data(b"", now)
+            self._downloads.flush.add(link)  # whatever it answered, or that it closes
         if self._untold:
             self._untold = False
             events.append(CarrierEnded(self, ""))

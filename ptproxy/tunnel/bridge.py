@@ -48,6 +48,9 @@ PROOF_TIMEOUT: Final = 60.0
 """Seconds a client may take to answer a challenge (it may be asleep behind a full carrier)."""
 SESSION_ID: Final = 16
 """Bytes of a session id, opaque to the client (R1)."""
+MOST_OF_ONE_KEY: Final = 64
+"""Sessions of one client's key, those that linger included: one that restarts all the time, or a
+hostile one, leaves room for others."""
 DRAIN_CHECK: Final = 0.05
 """Seconds between looks whether the streams have ended, while stopping."""
 
@@ -340,6 +343,10 @@ class Bridge:
         if tunnel is None:
             if answer.verdict is Verdict.ATTACHED:
                 carrier.end("its session ended meanwhile")
+                return
+            public = opened.peer.client_public
+            if sum(known.public == public for known in self.sessions.values()) >= MOST_OF_ONE_KEY:
+                carrier.end("too many sessions of one key")
                 return
             session = BridgeSession(self.settings.limits, self.settings.retention, self.loop.time())
             tunnel = BridgeTunnel(

@@ -178,6 +178,8 @@ class TunnelDialer:
             except TimeoutError:
                 raise DialError(Reason.TUNNEL_DOWN, self.last_error or "no carrier to the bridge") from None
             tunnel = self.tunnel
+            if not tunnel.carriers:
+                raise DialError(Reason.TUNNEL_DOWN, self.last_error)
         return tunnel
 
     def _place(self, tunnel: ClientTunnel) -> int | None:
@@ -269,6 +271,8 @@ class TunnelDialer:
                     self._spread(self.tunnel, carrier.number)
                 except (PtproxyError, OSError) as error:
                     self.last_error = str(error)
+                    if not isinstance(error, DialError):
+                        self._up.set()  # refused: whoever waits is told at once
                     log.warning("no carrier to the bridge", error=str(error), again_in=round(pause, 1))
                     await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
                     pause = min(pause * 2, BACKOFF_LAST)

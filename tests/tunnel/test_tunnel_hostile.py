@@ -18,6 +18,7 @@ from ptproxy.codec.ws_frames import masked_frame
 from ptproxy.errors import DialError, Reason
 from ptproxy.session import Limits
 from ptproxy.session.frames import CHALLENGE
+from ptproxy.tunnel import bridge as bridge_module
 from ptproxy.tunnel import carrier as carrier_module
 from ptproxy.tunnel import client as client_module
 from ptproxy.tunnel import dial as dial_module
@@ -172,11 +173,29 @@ def test_nonsense_behind_an_opening_is_no_error_of_ours(run: Any, tmp_path: Any,
                 )
                 writer.write(said)
                 with contextlib.suppress(ConnectionError):
-                    await reader.read()
+                    await reader.read(1)
                 writer.transport.abort()
             await until(lambda: not gate._open)
             assert not errors
             assert not bridge.bridge.sessions
+
+    run(main())
+
+
+def test_one_key_does_not_take_all_sessions(run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge_module, "MOST_OF_ONE_KEY", 2)
+
+    async def main() -> None:
+        async with live(tmp_path) as bridge:
+            for _ in range(2):
+                await bridge.client()
+            third = ClientTunnel(bridge.route(), bridge.loop)
+            carrier = await third.connect("websocket")
+            await until(lambda: carrier.ended)
+            assert len(bridge.bridge.sessions) == 2
+            third.close()
+            for known in third.dialled:
+                known.abort_connections()
 
     run(main())
 
