@@ -31,12 +31,12 @@ from ptproxy.proxy.openings import put_down, take_up
 from ptproxy.proxy.policy import IP, EgressPolicy, OwnAddresses, local_test
 from ptproxy.proxy.resolve import Resolver
 from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
-from ptproxy.proxy.startup import SECOND_WIND, Ready, Signals, cannot_listen, load_key, within
+from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits, RetentionBudget
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
+from ptproxy.tunnel.listen import Listener, listen_tcp, listen_unix
 from ptproxy.tunnel.stream import Exit, Site
-from ptproxy.tunnel.tcp import Server, listen_tcp, listen_unix
 from ptproxy.tunnel.tls import bridge_context, leaf_digest, load_chain
 
 OWN_NAME_TIMEOUT: Final = 3.0
@@ -71,10 +71,10 @@ async def run_bridge(
         openings = state.document(OPENINGS)
         replay = take_up(openings)
         bridge = start_tunnel(config, loop, accounts, exit_, site, replay)
+        listeners: list[Listener] = []
+        stack.push_async_callback(end_listeners, listeners)
         stack.push_async_callback(bridge.stop, 0.0)
-        servers: list[Server] = []
-        stack.push_async_callback(close_listeners, servers)
-        listening = await listen(config, loop, bridge, context, servers)
+        listening = await listen(config, loop, bridge, context, listeners)
         accounts.watch(loop, bridge.access_changed)
         with Signals(loop, lambda: reload(config, context, accounts, bridge)) as signals:
             for address in listening:
@@ -83,8 +83,8 @@ async def run_bridge(
                 ready(listening)
             await signals.stop.wait()
             log.info("stopping", streams=bridge.streams, seconds=config.limits.drain)
-            for server in servers:
-                server.close()
+            for listener in listeners:
+                listener.close()
             await within(config.limits.drain, signals.at_once, bridge.stop)
             put_down(openings, replay)
 
@@ -208,38 +208,36 @@ async def listen(
     loop: asyncio.AbstractEventLoop,
     bridge: Bridge,
     context: ssl.SSLContext | None,
-    servers: list[Server],
+    listeners: list[Listener],
 ) -> list[str]:
-    """Listen everywhere, adding to ``servers``; returns the addresses. Raises StartError."""
+    """Listen everywhere, adding to ``listeners``; returns the addresses. Raises StartError."""
     listening = []
     for endpoint in config.listen:
         try:
             if endpoint.unix is not None:
-                server = await listen_unix(loop, bridge.arrival, str(endpoint.unix))
+                listener = await listen_unix(loop, bridge.arrival, str(endpoint.unix))
                 os.chmod(endpoint.unix, UNIX_MODE)
                 shown = str(endpoint)
             else:
                 host = endpoint.literal
-                server = await listen_tcp(
-                    loop, bridge.arrival, host, endpoint.port,
-                    tls=context, handshake_timeout=config.limits.opening_timeout,
+                listener = await listen_tcp(
+                    loop, bridge.arrival, host, endpoint.port, tls=context,
+                    handshake_timeout=config.limits.opening_timeout, most_handshakes=config.limits.handshakes,
                 )  # fmt: skip
-                shown = str(Endpoint(host, server.sockets[0].getsockname()[1]))
+                shown = str(Endpoint(host, listener.sockets[0].getsockname()[1]))
         except OSError as error:
             raise cannot_listen(endpoint, error) from None
-        servers.append(server)
+        listeners.append(listener)
         listening.append(shown)
     return listening
 
 
-async def close_listeners(servers: Sequence[Server]) -> None:
-    """Stop listening, and wait for it in bounds."""
-    for server in servers:
-        server.close()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SECOND_WIND):
-            for server in servers:
-                await server.wait_closed()
+async def end_listeners(listeners: Sequence[Listener]) -> None:
+    """Stop listening, and drop what is left of the connections that were accepted."""
+    for listener in listeners:
+        listener.close()
+    for listener in listeners:
+        await listener.wait_closed()
 
 
 def reload(config: BridgeConfig, context: ssl.SSLContext | None, accounts: Accounts, bridge: Bridge) -> None:

@@ -15,8 +15,8 @@ from typing import Any, Final
 from ptproxy.front import Users
 from ptproxy.proxy.deadlines import Deadlines
 from ptproxy.proxy.local_connection import LocalConnection
+from ptproxy.tunnel.listen import Listener, listen_tcp
 from ptproxy.tunnel.stream import Dialer
-from ptproxy.tunnel.tcp import Server, listen_tcp
 
 PATIENCE: Final = 5.0
 """Seconds that :meth:`LocalProxy.stop` waits for what it has broken off; the loop needs a few turns."""
@@ -59,7 +59,7 @@ class LocalProxy:
             loop, self.limits.linger, LocalConnection.overdue
         )
         self.tasks: set[asyncio.Task[None]] = set()
-        self._servers: list[Server] = []
+        self._listeners: list[Listener] = []
         self._open: dict[object, Callable[[], None]] = {}  # connection or relay → how to break it
         self._empty: asyncio.Future[None] | None = None
         self.stopping = False
@@ -74,16 +74,16 @@ class LocalProxy:
 
         Returns the address; raises ``OSError``.
         """
-        server = await listen_tcp(self.loop, lambda: LocalConnection(self), host, port)
-        self._servers.append(server)
-        bound_host, bound_port = server.sockets[0].getsockname()[:2]
+        listener = await listen_tcp(self.loop, lambda: LocalConnection(self), host, port)
+        self._listeners.append(listener)
+        bound_host, bound_port = listener.sockets[0].getsockname()[:2]
         return bound_host, bound_port
 
     async def stop(self, drain: float = 0.0) -> None:
         """Stop listening; what is open may end within ``drain`` seconds, then it is broken off."""
         self.stopping = True
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            listener.close()
         for connection in list(self._open):
             if type(connection) is LocalConnection and connection.idle:
                 connection.leave()
@@ -94,8 +94,8 @@ class LocalProxy:
         await self._until_empty(PATIENCE)
         while self.tasks:
             await asyncio.wait(self.tasks)
-        for server in self._servers:
-            await server.wait_closed()
+        for listener in self._listeners:
+            await listener.wait_closed()
         self.heads.close()
         self.farewells.close()
 

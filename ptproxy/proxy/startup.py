@@ -12,7 +12,7 @@ import errno
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.config.keyfile import read_key
@@ -21,9 +21,6 @@ from ptproxy.errors import StartError, why
 
 Ready = Callable[[Sequence[str]], None]
 """Told once, with the addresses that are listened on."""
-
-SECOND_WIND: Final = 2.0
-"""Seconds for listeners to be gone after everything else is closed."""
 
 
 def load_key(path: Path, field: str = "key") -> StaticKey:

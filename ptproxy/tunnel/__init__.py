@@ -9,7 +9,8 @@
     gate         whose is this connection: a client's or the web site's
     tunnel       one session driven by the loop: events out, frames in, timers
     carrier      one carrier over its connections: codec, sealing, back pressure
-    tls          contexts, pins, binding;   tcp  transports;   runtime  event loops
+    tls          contexts, pins, binding;   tcp  transports;   listen  connections accepted
+    polling      the loop as aiofastnet is to see it;   runtime  event loops
 
 It composes the protocol packages (``session``, ``auth``, ``codec``) and parses
 no protocol byte itself. It knows nothing of SOCKS, chat or the DHT.

@@ -9,6 +9,10 @@ hold either way, and everything above relies on them:
   plain asyncio because :class:`BufferedReads` hands out ``bytes`` there.
 - ``data_received(data)`` of a :class:`BufferedReads` gets a view that is valid
   during the call only.
+
+Whoever gives up on a connection that is being made (a time-out, a cancel) leaves
+nothing of it behind: from the moment that a transport has its socket, only the
+transport closes that.
 """
 
 from __future__ import annotations
@@ -19,17 +23,15 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, Reason
+from ptproxy.tunnel.polling import PolledLoop, polled
 
 READ_SIZE: Final = 256 * 1024
 """Bytes of the one buffer that all carrier reads go through: a window's worth, sixteen TLS records."""
-
-BACKLOG: Final = 4096
-"""Connections the kernel may hold before they are accepted; it caps this by its own limit."""
 
 UNSENT_LOW_WATER: Final = 128 * 1024
 """Bytes the kernel may hold unsent on a carrier (TCP_NOTSENT_LOWAT), so that what is urgent
@@ -37,6 +39,9 @@ waits behind little."""
 
 SHUTDOWN_TIMEOUT: Final = 5.0
 """Seconds a TLS connection may take over its close_notify exchange."""
+
+Factory = Callable[[], asyncio.BaseProtocol]
+"""Makes the protocol of a connection."""
 
 _fast: Any = None
 if os.environ.get("PTPROXY_TRANSPORTS") != "asyncio":
@@ -72,23 +77,6 @@ class BufferedReads(asyncio.BufferedProtocol):
     def data_received(self, data: Buffer) -> None:
         """What arrived."""
         raise NotImplementedError
-
-
-class Server(Protocol):
-    """What the listen functions return: asyncio's server."""
-
-    @property
-    def sockets(self) -> tuple[Any, ...]:
-        """The listening sockets."""
-
-    def close(self) -> None:
-        """Stop accepting."""
-
-    async def wait_closed(self) -> None:
-        """Wait until closed."""
-
-
-Factory = Callable[[], asyncio.BaseProtocol]
 
 
 def reason_of(error: BaseException) -> Reason:
@@ -134,32 +122,9 @@ async def connect_tcp(
     failed; ``ssl.SSLError`` passes through.
     """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
+    with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        async with asyncio.timeout(timeout):
-            await loop.sock_connect(sock, (host, port))
-            kwargs: dict[str, Any] = {}
-            if tls is not None:
-                kwargs = {
-                    "ssl": tls,
-                    "server_hostname": server_hostname,
-                    "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
-                }
-            if _fast is not None:
-                transport, _ = await _fast.create_connection(loop, lambda: protocol, sock=sock, **kwargs)
-            else:
-                transport, _ = await loop.create_connection(lambda: protocol, sock=sock, **kwargs)
-    except ssl.SSLError:
-        sock.close()
-        raise
-    except OSError as error:
-        sock.close()
-        raise DialError(reason_of(error)) from error
-    except BaseException:
-        sock.close()
-        raise
-    return cast("asyncio.Transport", transport)
+    return await _connect(loop, protocol, sock, (host, port), timeout, tls, server_hostname)
 
 
 async def connect_unix(
@@ -169,66 +134,96 @@ async def connect_unix(
     timeout: float,  # noqa: ASYNC109  (a limit of the connect itself, reported as a DialError)
 ) -> asyncio.Transport:
     """Connect to a Unix socket within ``timeout`` seconds; raises :class:`~ptproxy.errors.DialError`."""
-    create = _fast.create_unix_connection if _fast is not None else type(loop).create_unix_connection
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    return await _connect(loop, protocol, sock, path, timeout, None, None)
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop,
+    protocol: asyncio.BaseProtocol,
+    sock: socket.socket,
+    address: Any,
+    timeout: float,  # noqa: ASYNC109  (as above)
+    tls: ssl.SSLContext | None,
+    server_hostname: str | None,
+) -> asyncio.Transport:
     try:
         async with asyncio.timeout(timeout):
-            transport, _ = await create(loop, lambda: protocol, path)
+            try:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, address)
+            except BaseException:
+                sock.close()
+                raise
+            options: dict[str, Any] = {}
+            if tls is not None:
+                options = {
+                    "ssl": tls,
+                    "server_hostname": server_hostname,
+                    "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
+                }
+            if _fast is not None:
+                making = _fast.create_connection(_seen(loop), lambda: protocol, sock=sock, **options)
+            else:
+                making = loop.create_connection(lambda: protocol, sock=sock, **options)
+            return await _made(making, sock, loop)
+    except ssl.SSLError:
+        raise
     except OSError as error:
         raise DialError(reason_of(error)) from error
+
+
+async def adopt(
+    loop: asyncio.AbstractEventLoop,
+    factory: Factory,
+    sock: socket.socket,
+    *,
+    tls: ssl.SSLContext | None = None,
+    timeout: float,  # noqa: ASYNC109  (a limit of the handshake itself)
+) -> asyncio.Transport:
+    """Put a protocol of the factory's on an accepted socket, after a TLS handshake of ``timeout`` seconds.
+
+    Raises ``OSError`` (``ssl.SSLError`` is one) where that fails.
+    """
+    options: dict[str, Any] = {}
+    if tls is not None:
+        options = {
+            "ssl": tls,
+            "ssl_handshake_timeout": timeout,
+            "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
+        }
+    sock.setblocking(False)
+    if _fast is not None:
+        making = _fast.connect_accepted_socket(_seen(loop), factory, sock, **options)
+    else:
+        making = loop.connect_accepted_socket(factory, sock, **options)
+    return await _made(making, sock, loop)
+
+
+async def _made(
+    making: Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]],
+    sock: socket.socket,
+    loop: asyncio.AbstractEventLoop,
+) -> asyncio.Transport:
+    """The transport that is being made; one that is given up is dropped at once, not after its farewell."""
+    try:
+        transport, _ = await making
+    except BaseException:
+        if _fast is not None:
+            seen = _seen(loop)
+            left = seen.transport_of(sock) if isinstance(seen, PolledLoop) else None
+            if left is not None:
+                left.abort()
+            else:
+                sock.close()
+        raise
     return cast("asyncio.Transport", transport)
 
 
-async def listen_tcp(
-    loop: asyncio.AbstractEventLoop,
-    factory: Factory,
-    host: str,
-    port: int,
-    *,
-    tls: ssl.SSLContext | None = None,
-    handshake_timeout: float | None = None,
-    backlog: int = BACKLOG,
-) -> Server:
-    """Listen on an IP literal; port 0 lets the system choose. Raises ``OSError`` for a taken port.
-
-    ``[::]`` listens on IPv6 only, so that ``0.0.0.0`` beside it is not taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind((host, port))
-        kwargs: dict[str, Any] = {"sock": sock, "backlog": backlog}
-        if tls is not None:
-            kwargs |= {
-                "ssl": tls,
-                "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
-                "ssl_handshake_timeout": handshake_timeout,
-            }
-        if _fast is not None:
-            return await _fast.create_server(loop, factory, **kwargs)  # type: ignore[no-any-return]  # untyped
-        return await loop.create_server(factory, **kwargs)
-    except BaseException:
-        sock.close()
-        raise
-
-
-async def listen_unix(
-    loop: asyncio.AbstractEventLoop, factory: Factory, path: str, *, backlog: int = BACKLOG
-) -> Server:
-    """Listen on a Unix socket (a stale one of the same path is replaced); ``OSError`` where that fails."""
-    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1)
-            probe.connect(path)
-        raise OSError(errno.EADDRINUSE, "another process listens there", path)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    create = _fast.create_unix_server if _fast is not None else type(loop).create_unix_server
-    return await create(loop, factory, path, backlog=backlog)
+def _seen(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop | PolledLoop:
+    """The loop as aiofastnet is to see it (the completion loop of Windows it must recognise)."""
+    proactor = getattr(asyncio, "ProactorEventLoop", None)
+    return loop if proactor is not None and isinstance(loop, proactor) else polled(loop)
 
 
 def tune(transport: asyncio.BaseTransport) -> None:

@@ -10,7 +10,8 @@ import socket
 import subprocess
 from pathlib import Path
 
-from ptproxy.tunnel.tcp import BufferedReads, listen_tcp
+from ptproxy.tunnel.listen import listen_tcp
+from ptproxy.tunnel.tcp import BufferedReads
 
 
 class Adopter(BufferedReads):

@@ -14,7 +14,7 @@ from site_live import free_port, nginx, say, visited
 
 from ptproxy.proxy import site as site_module
 from ptproxy.proxy.site import BUILTIN, BuiltinSite, ForwardSite, NothingHere
-from ptproxy.tunnel.tcp import listen_unix
+from ptproxy.tunnel.listen import listen_unix
 from ptproxy.tunnel.tls import ClientTrust, bridge_context, client_context, leaf_digest
 
 GET = b"GET /%s HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"

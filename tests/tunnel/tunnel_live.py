@@ -27,7 +27,7 @@ from ptproxy.target import Target
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
-from ptproxy.tunnel.tcp import listen_tcp
+from ptproxy.tunnel.listen import listen_tcp
 from ptproxy.tunnel.tls import ClientTrust, bridge_context, leaf_digest
 
 RNG = random.SystemRandom()

@@ -1,0 +1,221 @@
+"""Listening sockets: connections accepted, taken through TLS in bounded number, and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import weakref
+from functools import partial
+from typing import Final
+
+from ptproxy.errors import why
+from ptproxy.log import get_logger
+from ptproxy.tunnel import tcp
+
+BACKLOG: Final = 4096
+"""Connections the kernel may hold before they are accepted; it caps this by its own limit."""
+ACCEPTS: Final = 64
+"""Connections accepted in one turn of the loop, after which others get theirs."""
+ACCEPT_PAUSE: Final = 0.2
+"""Seconds without accepting once the process has no descriptor or memory for another connection."""
+MOST_HANDSHAKES: Final = 1024
+"""Connections in their TLS handshake at once, unless told otherwise; one more ends the oldest, as
+clients need a round trip or two and whoever holds a handshake open needs nothing."""
+HANDSHAKE_TIMEOUT: Final = 60.0
+"""Seconds for a TLS handshake unless told otherwise."""
+
+_NETWORK: Final = frozenset({
+    errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ETIMEDOUT, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPERM,
+})  # fmt: skip
+"""What accept(2) says of a connection that failed before it was accepted: the next one may be whole."""
+
+log = get_logger(__name__)
+
+
+class Listener:
+    """One listening socket; each connection gets a protocol of the factory's."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: tcp.Factory,
+        sock: socket.socket,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake_timeout: float | None = None,
+        most_handshakes: int = MOST_HANDSHAKES,
+        backlog: int = BACKLOG,
+    ) -> None:
+        """Listen on a bound socket; seconds and number of TLS handshakes under way."""
+        self.loop = loop
+        self._factory = factory
+        self._sock = sock
+        self._tls = tls
+        self._timeout = handshake_timeout or HANDSHAKE_TIMEOUT
+        self._most_handshakes = most_handshakes
+        self._opening: dict[asyncio.Task[None], None] = {}  # oldest first
+        self._transports: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self._pause: asyncio.TimerHandle | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._closed = False
+        sock.setblocking(False)
+        sock.listen(backlog)
+        try:
+            loop.add_reader(sock.fileno(), self._accept)
+        except NotImplementedError:  # the completion loop of Windows
+            self._accepting = loop.create_task(self._accept_one_by_one())
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening socket, while it is open."""
+        return () if self._closed else (self._sock,)
+
+    @property
+    def handshakes(self) -> int:
+        """How many connections are between their acceptance and their protocol's ``connection_made``."""
+        return len(self._opening)
+
+    def close(self) -> None:
+        """Stop listening and end the handshakes under way; connections made go on."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._accepting is not None:
+            self._accepting.cancel()
+        elif self._pause is not None:
+            self._pause.cancel()
+        else:
+            self.loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        for task in self._opening:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """After :meth:`close` and the last farewells: drop whatever connection is still closing."""
+        left = [*self._opening, *([self._accepting] if self._accepting is not None else [])]
+        if left:
+            await asyncio.wait(left)
+        for transport in list(self._transports):
+            with contextlib.suppress(RuntimeError):  # uvloop's own, closed by now
+                transport.abort()  # type: ignore[attr-defined]  # stream transports only
+        await asyncio.sleep(0)
+
+    # ---- accepting -----------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        """Take what the kernel has, at most :data:`ACCEPTS`."""
+        for _ in range(ACCEPTS):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _NETWORK:
+                    continue
+                log.warning("no room for another connection", why=why(error))
+                self.loop.remove_reader(self._sock.fileno())
+                self._pause = self.loop.call_later(ACCEPT_PAUSE, self._go_on)
+                return
+            self._opened(sock)
+
+    def _go_on(self) -> None:
+        """Some of those that were there may have ended."""
+        self._pause = None
+        self.loop.add_reader(self._sock.fileno(), self._accept)
+
+    async def _accept_one_by_one(self) -> None:
+        """As :meth:`_accept`, where the loop cannot tell of a socket that is ready."""
+        while True:
+            try:
+                sock, _ = await self.loop.sock_accept(self._sock)
+            except OSError as error:
+                log.warning("no room for another connection", why=why(error))
+                await asyncio.sleep(ACCEPT_PAUSE)
+            else:
+                self._opened(sock)
+
+    def _opened(self, sock: socket.socket) -> None:
+        if self._tls is not None and len(self._opening) >= self._most_handshakes:
+            oldest = next(iter(self._opening))
+            del self._opening[oldest]
+            oldest.cancel()
+        task = self.loop.create_task(self._open(sock))
+        self._opening[task] = None
+        task.add_done_callback(partial(self._through, sock))
+
+    def _through(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        self._opening.pop(task, None)
+        if task.cancelled():  # before it began
+            sock.close()
+
+    async def _open(self, sock: socket.socket) -> None:
+        """Take one connection through its handshake; what strangers do wrong there is their affair."""
+        try:
+            made = await tcp.adopt(self.loop, self._factory, sock, tls=self._tls, timeout=self._timeout)
+        except OSError as error:  # ssl.SSLError is one
+            log.debug("a connection ended in its handshake", why=type(error).__name__)
+            return
+        except asyncio.CancelledError:
+            return  # the listener's own doing; nobody awaits the result
+        if self._closed:
+            made.abort()
+        else:
+            with contextlib.suppress(TypeError):
+                self._transports.add(made)
+
+
+async def listen_tcp(
+    loop: asyncio.AbstractEventLoop,
+    factory: tcp.Factory,
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    handshake_timeout: float | None = None,
+    most_handshakes: int = MOST_HANDSHAKES,
+    backlog: int = BACKLOG,
+) -> Listener:
+    """Listen on an IP literal; port 0 lets the system choose. Raises ``OSError`` for a taken port.
+
+    ``[::]`` listens on IPv6 only, so that ``0.0.0.0`` beside it is not taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        return Listener(
+            loop, factory, sock,
+            tls=tls, handshake_timeout=handshake_timeout, most_handshakes=most_handshakes, backlog=backlog,
+        )  # fmt: skip
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def listen_unix(
+    loop: asyncio.AbstractEventLoop, factory: tcp.Factory, path: str, *, backlog: int = BACKLOG
+) -> Listener:
+    """Listen on a Unix socket (a stale one of the same path is replaced); ``OSError`` where that fails."""
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            probe.connect(path)
+        raise OSError(errno.EADDRINUSE, "another process listens there", path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        return Listener(loop, factory, sock, backlog=backlog)
+    except BaseException:
+        sock.close()
+        raise

@@ -1,0 +1,117 @@
+"""The event loop as aiofastnet's transports see it, with faults of that pair mended.
+
+- uvloop ends the polling of a descriptor on which an error is pending (libuv
+  reports EBADF and stops), after one last call of the reader. A transport that
+  reads what has arrived before the error, as they all do, is then never called
+  again: a peer whose last bytes and reset come together would leave a connection
+  that never ends. :class:`PolledLoop` watches for errors beside uvloop, and
+  calls the reader until it has come to the end.
+- aiofastnet's transports begin to poll a turn after they are made, even if they
+  were closed meanwhile; the descriptor may by then be another connection's.
+- They call a stranger's broken handshake an unforeseen error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+_BOUND: Final = (
+    "add_writer", "call_at", "call_later", "call_soon", "create_future",
+    "create_task", "get_debug", "getaddrinfo", "is_closed", "remove_writer", "sock_connect", "time",
+)  # fmt: skip
+"""What transports ask of a loop and get from it directly."""
+
+_ATTRIBUTE: Final = "_ptproxy_polled"
+"""Where a loop keeps its :class:`PolledLoop`, so that both end together."""
+
+
+def polled(loop: asyncio.AbstractEventLoop) -> PolledLoop:
+    """The one of this loop."""
+    known: PolledLoop | None = getattr(loop, _ATTRIBUTE, None)
+    if known is None:
+        known = PolledLoop(loop)
+        setattr(loop, _ATTRIBUTE, known)
+    return known
+
+
+class PolledLoop:
+    """Stands for an event loop towards transports; only readers take a way of their own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._readers: dict[int, Callable[..., object]] = {}
+        self._errors: select.epoll | None = None
+        self._ends_polling = type(loop).__module__.startswith("uvloop") and hasattr(select, "epoll")
+        for name in _BOUND:
+            setattr(self, name, getattr(loop, name))
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else is asked of a loop."""
+        return getattr(self._loop, name)
+
+    def add_reader(self, descriptor: int, reader: Callable[..., object], *args: Any) -> None:
+        """Call ``reader`` whenever there is something to read, an end or an error."""
+        transport = getattr(reader, "__self__", None)
+        if transport is not None and _closed_already(transport):
+            return
+        self._loop.add_reader(descriptor, reader, *args)
+        self._readers[descriptor] = reader
+        if self._ends_polling:
+            self._watch(descriptor)
+
+    def remove_reader(self, descriptor: int) -> bool:
+        """Call it no more; whether there was one."""
+        self._readers.pop(descriptor, None)
+        removed = self._loop.remove_reader(descriptor)
+        if not self._readers and self._errors is not None:
+            self._loop.remove_reader(self._errors.fileno())
+            self._errors.close()
+            self._errors = None
+        return removed
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Tell the loop of what went wrong, but not of connections that broke, as asyncio's transports do."""
+        error = context.get("exception")
+        if not issubclass(error if isinstance(error, type) else type(error), OSError):
+            self._loop.call_exception_handler(context)
+
+    def transport_of(self, sock: socket.socket) -> asyncio.Transport | None:
+        """The transport that reads from ``sock``, if there is one."""
+        reader = self._readers.get(sock.fileno())
+        return getattr(reader, "__self__", None)
+
+    def _watch(self, descriptor: int) -> None:
+        """Have errors of a descriptor told once each; one that is there already is told at once."""
+        if self._errors is None:
+            self._errors = select.epoll()
+            self._loop.add_reader(self._errors.fileno(), self._errors_pending)
+        try:
+            self._errors.register(descriptor, select.EPOLLET)
+        except FileExistsError:  # reading was paused meanwhile
+            self._errors.modify(descriptor, select.EPOLLET)
+
+    def _errors_pending(self) -> None:
+        """uvloop has ended the polling of these, or is about to."""
+        if self._errors is None:
+            return
+        for descriptor, event in self._errors.poll(0):
+            reader = self._readers.get(descriptor)
+            if reader is not None and event & select.EPOLLERR:
+                self._loop.remove_reader(descriptor)
+                self._loop.call_soon(self._read_on, descriptor, reader)
+
+    def _read_on(self, descriptor: int, reader: Callable[..., object]) -> None:
+        """Let a transport read once a turn until it has met the error: nothing more can arrive."""
+        if self._readers.get(descriptor) is reader:
+            self._loop.call_soon(self._read_on, descriptor, reader)
+            reader()
+
+
+def _closed_already(transport: Any) -> bool:
+    """Whether it is a plain transport that was closed; one with TLS polls as its very first act."""
+    is_closing = getattr(transport, "is_closing", None)  # a listener has none
+    return is_closing is not None and is_closing() and transport.get_extra_info("sslcontext") is None
