@@ -101,7 +101,7 @@ class BridgeSession(Session):
             return
         self._owe_window(stream, carrier)
         self._take_window(stream, carrier, received, limit, now)
-        if self._is_newer(stream, generation):
+        if self._is_newer(stream, carrier, generation):
             self._follow(stream, carrier, kind, generation, now)
         elif kind == BIND and stream.draining and generation == stream.generation:
             self._drain_broken(stream, now)  # an answer to ASK: what the old carrier held may be lost
@@ -109,9 +109,16 @@ class BridgeSession(Session):
             self._answered(stream)
             self._owe_opened(stream)
 
-    def _is_newer(self, stream: Stream, generation: int) -> bool:
-        """R12: the bridge follows the highest generation; a stream without a carrier also the same one."""
-        return generation > stream.generation or (stream.carrier is None and generation == stream.generation)
+    def _is_newer(self, stream: Stream, carrier: Carrier, generation: int) -> bool:
+        """R12: the bridge follows the highest generation; a stream without a carrier also the same one.
+
+        So does one whose OPEN the bridge took elsewhere by itself: at generation 0 the client still has
+        it where it first heard of it.
+        """
+        if generation > stream.generation:
+            return True
+        unbound = stream.local and not generation and stream.carrier != carrier.number
+        return generation == stream.generation and (stream.carrier is None or unbound)
 
     def _follow(self, stream: Stream, carrier: Carrier, kind: int, generation: int, now: float) -> None:
         """R12: the stream is bound to ``carrier``, sent := acknowledged; R15: MOVE drains first."""
@@ -127,7 +134,7 @@ class BridgeSession(Session):
 
     def _bound_by_open(self, stream: Stream, carrier: Carrier, generation: int, now: float) -> None:
         """R6: an OPEN of a known stream is a BIND without acknowledgement."""
-        if self._is_newer(stream, generation):
+        if self._is_newer(stream, carrier, generation):
             self._follow(stream, carrier, 0, generation, now)
             self._answered(stream)
             self._owe_opened(stream)
@@ -150,9 +157,13 @@ class BridgeSession(Session):
         """R14: ASK on one live carrier; without any, the next one that attaches is asked."""
         carrier = self._choose_carrier()
         if carrier is not None:
-            self._asked[stream.id] = (carrier.number, self._now)
-            carrier.asks[stream.id] = None
-            self._mark(carrier)
+            self._ask_on(stream, carrier)
+
+    def _ask_on(self, stream: Stream, carrier: Carrier) -> None:
+        """R14: ASK goes out on ``carrier``."""
+        self._asked[stream.id] = (carrier.number, self._now)
+        carrier.asks[stream.id] = None
+        self._mark(carrier)
 
     def _answered(self, stream: Stream) -> None:
         """R14: the client has bound the stream: nothing is asked any more."""
@@ -169,7 +180,7 @@ class BridgeSession(Session):
                 self._want_bind(self.streams[number], now)
 
     def _opened_elsewhere(self, stream: Stream, now: float) -> None:
-        """R11, R14: instead of the OPEN an ASK tells of the carrier."""
+        """R11, R14: instead of the OPEN an ASK brings both sides to one carrier."""
         del now
         self._ask(stream)
 
@@ -224,6 +235,4 @@ class BridgeSession(Session):
         """R20: ASK on every live carrier: the one it was asked on may be dead without our knowing."""
         stream.nudges = max(stream.nudges, len(self.carriers))
         for carrier in self.carriers.values():
-            self._asked[stream.id] = (carrier.number, self._now)
-            carrier.asks[stream.id] = None
-            self._mark(carrier)
+            self._ask_on(stream, carrier)

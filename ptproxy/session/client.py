@@ -104,7 +104,8 @@ class ClientSession(Session):
     def bind(self, stream: Stream, carrier: int, now: float) -> None:
         """R12: move a stream at once; what is not acknowledged is sent again on the new carrier.
 
-        Does nothing while a BIND is owed (R14), nor for the carrier it has.
+        Does nothing while a BIND is owed (R14), nor for the carrier it has, nor for one that is suspect
+        or to be left (R20, R25).
         """
         self._now = now
         if self._may_move(stream, carrier):
@@ -132,10 +133,11 @@ class ClientSession(Session):
         self._wake(stream, now)
 
     def _may_move(self, stream: Stream, number: int) -> bool:
-        """R14: no voluntary move while a BIND is owed."""
-        if number not in self.carriers:
+        """R14, R25: no voluntary move while a BIND is owed, nor to a carrier that is to be left."""
+        carrier = self.carriers.get(number)
+        if carrier is None:
             raise LocalProtocolError(f"carrier {number} is not alive")
-        if self.carriers[number].suspect:
+        if carrier.suspect or carrier.leaving:
             return False
         return not (stream.over or stream.finished or stream.binds or stream.carrier == number)
 
@@ -199,6 +201,10 @@ class ClientSession(Session):
         carrier.leaving = True
         carrier.heard_at = now
         self._arm(now + self.limits.suspect_after)
+        self._empty(carrier, now)
+
+    def _empty(self, carrier: Carrier, now: float) -> None:
+        """R25: what is on ``carrier`` moves away, as far as it may and there is anywhere to go."""
         other = self._choose_carrier(besides=carrier.number)
         if other is not None and not other.leaving:
             for stream in list(self.streams.values()):
@@ -210,6 +216,8 @@ class ClientSession(Session):
         for carrier in [c for c in self.carriers.values() if c.leaving]:
             if len(self.carriers) == 1 and self.streams:
                 continue  # it is needed until the next one has come
+            if carrier.streams:
+                self._empty(carrier, now)  # those that could not move before (R14)
             quiet = now - carrier.heard_at >= self.limits.suspect_after
             if quiet and not carrier.streams and not carrier.dirty:
                 self._close(carrier, now)

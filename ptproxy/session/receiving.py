@@ -166,6 +166,9 @@ class Receiving(Ending):
         if stream is not None:
             self._take_limit(stream, limit)
             self._bound_by_open(stream, carrier, generation, now)
+            self._wake(stream, now)
+            if stream.final is None:
+                self._unblock(stream)  # the WINDOW that raised the limit first may be lost
             self._note_debt(stream, carrier, now)
             if data:
                 self._receive_bytes(carrier, (DATA, number, 0, data, len(data)), now)

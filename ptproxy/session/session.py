@@ -60,7 +60,7 @@ class Session(Receiving):
             self.send_goaway(None)
             raise SessionExhausted("the session's stream ids are used up")
         carrier = self.carriers.get(number) if number is not None else None
-        if carrier is None or carrier.suspect:
+        if carrier is None or carrier.suspect or carrier.leaving:
             carrier = self._choose_carrier()
         stream = Stream(self, self._next_id, target, True, now)
         self._next_id += 2

@@ -45,9 +45,7 @@ resource.setrlimit(
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 ENVIRONMENT["PATH"] = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
-# A connection inside its TLS handshake when a role stops is aiofastnet's alone: nobody above can close it;
-# it is reported when the loop goes. Descriptors that stay while a role runs are for test_e2e_counts.
-ENVIRONMENT["PYTHONWARNINGS"] = "error,default::ResourceWarning"
+ENVIRONMENT["PYTHONWARNINGS"] = "error"
 
 
 def until(condition, what):

@@ -39,10 +39,13 @@ class Mutant:
     rule: str
     left_out: str
     edits: tuple[Edit, ...]
-    unseen: str = ""
-    """Why walks cannot tell it, where they cannot."""
     times: int = 1
     """How many times more walks it takes than the others."""
+
+
+def mutant(name: str, left_out: str, *edits: tuple[str, str, str], times: int = 1) -> Mutant:
+    """A mutant whose name begins with its rule, from ``(where, old, new)`` edits."""
+    return Mutant(name, name.partition("-")[0], left_out, tuple(Edit(*edit) for edit in edits), times)
 
 
 def _holder(where: str) -> tuple[Any, str]:

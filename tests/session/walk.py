@@ -4,10 +4,14 @@ A ClientSession and a BridgeSession with windows of a few bytes talk over up to
 three carriers, each two pipes of bytes. Every step is drawn from
 ``random.Random(seed)``: applications open, write, stall, end and reset streams
 (:mod:`walk_streams`); carriers are dialled, cut inside a frame, declared dead late,
-never or wrongly, and the bridge is restarted (:mod:`walk_carriers`). Then the walk is
-brought to rest, first with stalled readers still stalled (nothing transmitted may
-stay retained), then with everybody reading, and every stream is judged
-(:mod:`walk_oracle`).
+never or wrongly, and the bridge is restarted (:mod:`walk_carriers`). The seed's
+profile says how often each step is taken (:mod:`walk_profiles`), and some profiles
+bring about what is rare (:mod:`walk_rare`) or let streams compete (:mod:`walk_order`).
+
+Events are judged as they come (:mod:`walk_oracle`), and two watches read every frame
+and judge whether each side says what the rules have it owe (:mod:`walk_wire`). In the
+end the walk is brought to rest, first with stalled readers still stalled (nothing
+transmitted may stay retained), then with everybody reading, and every stream is judged.
 
 No I/O and no clock: the same seed gives the same walk.
 """
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from walk_carriers import Figures, Pipe
+from walk_carriers import Figures
 from walk_hostile import FRAMES, attack
 from walk_oracle import (
     End,
@@ -29,7 +33,10 @@ from walk_oracle import (
     RetentionPinned,
     SessionBroken,
 )
-from walk_streams import Streams
+from walk_order import Contention
+from walk_pipes import Pipe
+from walk_profiles import FACTORS, PHASES, RARE, WEIGHTS
+from walk_rare import Rare
 
 ROUNDS = 300
 """Deadlines that may pass before two sessions at rest must be silent."""
@@ -40,43 +47,8 @@ SILENCE = 100.0
 PUMPS = 2000
 """Exchanges without a deadline between that may happen at rest."""
 
-WEIGHTS: dict[str, float] = {
-    "exchange": 16,
-    "drain": 18,
-    "deliver": 24,
-    "write": 24,
-    "consume": 14,
-    "time": 5,
-    "open": 4,
-    "accept": 7,
-    "eof": 3,
-    "reset": 1,
-    "cut": 4,
-    "notice": 4,
-    "mistake": 1.5,
-    "dial": 5,
-    "attach": 6,
-    "move": 4,
-    "overtake": 2,
-    "leave": 2,
-    "goaway": 0.3,
-    "associate": 0.4,
-    "datagram": 1,
-    "restart": 0,
-}
-"""How often each step is drawn; a walk scales each by a factor of its own."""
 
-PHASES: tuple[dict[str, float], ...] = (
-    {"open": 3.0, "dial": 2.0, "eof": 0.3, "cut": 0.5},
-    {"open": 0.3, "write": 2.0, "move": 2.0, "overtake": 3.0, "eof": 0.5},
-    {"open": 0.5, "eof": 8.0, "reset": 3.0, "overtake": 2.0, "cut": 2.0, "notice": 2.0, "dial": 2.0},
-)
-"""A walk opens streams, uses them, and ends them while carriers break."""
-
-FACTORS = (0.3, 1.0, 1.0, 1.0, 3.0)
-
-
-class Walk(Streams):
+class Walk(Rare):
     """One walk; :meth:`run` raises a :class:`walk_oracle.Fault` or returns :class:`Figures`."""
 
     def run(self) -> Figures:
@@ -86,6 +58,8 @@ class Walk(Streams):
             self.rest()
             if self.hostile:
                 self.attack()
+            elif self.profile.contention:
+                Contention(self.rng).run()
         except Fault:
             raise
         except Exception as error:
@@ -95,14 +69,13 @@ class Walk(Streams):
     def walk(self) -> None:
         """Draw and take steps."""
         rng, draw = self.rng, self.draw
-        steps: list[Callable[[], object]] = [getattr(self, name) for name in WEIGHTS]
+        steps: list[Callable[[], object]] = [getattr(self, name) for name in (*RARE, *WEIGHTS)]
         factors = [FACTORS[int(draw() * 5)] for _ in WEIGHTS]
         self.hostile = draw() < 0.15
         for _ in range((0, 1, 1, 1, 2, 3)[int(draw() * 6)]):
             self.arrive(self.attach_one(self.dial_one()))
         for phase in PHASES:
-            weights = [weight * phase.get(name, 1.0) for name, weight in WEIGHTS.items()]
-            weights = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
+            weights = self.profile.of(phase, factors)
             if self.restarts:
                 weights[-1] = 1.0
             for step in rng.choices(steps, weights, k=rng.randrange(15, 70)):
@@ -114,7 +87,7 @@ class Walk(Streams):
     def rest(self) -> None:
         """Everything is connected and heard; then everybody reads, writes a last time and ends."""
         self.resting = True
-        self.connect()
+        self.reconnect()
         self.settle()
         self.judge_stalled()
         for side in self.sides:
@@ -132,7 +105,7 @@ class Walk(Streams):
         self.settle_reading()
         self.judge()
 
-    def connect(self) -> None:
+    def reconnect(self) -> None:
         """Dials end, cuts are noticed by some and never by others, and one carrier works.
 
         Without R20's timers (a strict walk) the client notices every cut; the bridge may never.
@@ -149,14 +122,8 @@ class Walk(Streams):
                 for side in self.sides:
                     if self.draw() < 0.5 or (self.strict and side is self.client):
                         self.lose(pipe, side)
-        if not any(self.works(pipe) for pipe in self.pipes.values()):
+        if not self.working():
             self.connect_one()
-
-    def works(self, pipe: Pipe) -> bool:
-        """Whether a carrier still carries both ways and streams may be bound to it."""
-        return (
-            pipe.open and pipe.client == pipe.bridge == "attached" and pipe.number not in self.client.leaving
-        )
 
     def connect_one(self) -> Pipe:
         """The client dials, and both ends attach."""
@@ -179,6 +146,7 @@ class Walk(Streams):
                 continue
             deadlines = [d for side in self.sides if (d := side.session.deadline()) is not None]
             if not deadlines or min(deadlines) > heard + SILENCE:
+                self.check_unready()
                 return
             self.now = max(self.now, min(deadlines))
             for side in self.sides:
@@ -201,7 +169,6 @@ class Walk(Streams):
             for pipe in list(self.pipes.values()):
                 done += self.exchange_one(pipe)
             if not done:
-                self.check_unready()
                 return
         raise NoSilence(f"bytes after {PUMPS} exchanges")
 
@@ -239,9 +206,7 @@ class Walk(Streams):
         opener = self.sides[self.draw() < 0.5]
         if opener.goaway_said or opener.goaway_heard:
             return
-        working = [pipe for pipe in self.pipes.values() if self.works(pipe)]
-        if not working:
-            working = [self.connect_one()]
+        working = [self.pipes[number] for number in self.working()] or [self.connect_one()]
         end = self.open_one(opener, 2)
         assert end is not None
         self.settle()

@@ -4,81 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from walk_oracle import NeverArrived, Pair, Side
+from walk_pipes import Pipe, describe, tiny_limits
+from walk_profiles import profile_of
+from walk_wire import Watch, split
 
 from ptproxy.errors import SessionError
-from ptproxy.session import BridgeSession, ClientSession, Limits, RetentionBudget, frames
-from ptproxy.session.frames import HEADER, FrameParser
-
-FRAME_NAMES = {value: name for name, value in vars(frames).items() if name.isupper() and type(value) is int}
-FRAME_NAMES.update({frames.OPEN: "OPEN", frames.DATA: "DATA", frames.PONG: "PONG"})
-
-NEVER = 1e9
-"""Seconds beyond every walk."""
+from ptproxy.session import BridgeSession, ClientSession, RetentionBudget, Session
 
 CARRIERS = 3
 """The client dials no further one while so many are alive, unless one is suspected."""
-
-
-def tiny_limits(rng: random.Random, pressing: bool, strict: bool) -> tuple[Limits, int, int]:
-    """Limits of a few bytes; the total and the floor of a retention budget to match."""
-    window = rng.choice((3, 6, 12, 12))
-    limits = Limits(
-        initial_window=window,
-        window_growth=2,
-        max_window=window * rng.choice((1, 4, 16)),
-        receive_budget=window * rng.choice((1, 2, 8)),
-        acknowledge_after=rng.choice((1, 4, 64)),
-        resend_wait=rng.choice((0, 3, 1000)),
-        shared_frame=rng.choice((1, 2, 4)),
-        lone_frame=rng.choice((2, 5, 16)),
-        open_data=rng.choice((0, 2, 8)),
-        join_below=rng.choice((0, 1024)),
-        interactive_bytes=10,
-        budget_poll=3.0,
-        ask_delay=rng.choice((0.0, 0.05)),
-        pressure_time=20.0 if pressing else NEVER,
-        suspect_after=NEVER if strict else 1.0,
-        safety_net=NEVER if strict else 10.0,
-    )
-    return limits, rng.choice((8, 30, 300)), 4
-
-
-def count_frames(data: bytes) -> int:
-    """How many frames these bytes begin with; each carrier's bytes start with a frame's head."""
-    count = position = 0
-    while position < len(data):
-        position += HEADER + int.from_bytes(data[position + 1 : position + 4], "big")
-        count += 1
-    return count
-
-
-def describe(data: bytes) -> str:
-    """Frames for the trace."""
-    parts = []
-    for kind, *fields in FrameParser().receive_data(data):
-        shown = ", ".join(str(f.nbytes if isinstance(f, memoryview) else f) for f in fields)
-        parts.append(f"{FRAME_NAMES[kind]}({shown})")
-    return " ".join(parts)
-
-
-class Pipe:
-    """One carrier between the two: bytes under way each way, and who still regards it as alive."""
-
-    __slots__ = ("alive", "arrives", "bridge", "client", "down", "incarnation", "number", "open", "up")
-
-    def __init__(self, number: int, alive: tuple[int, ...], incarnation: int) -> None:
-        self.number = number
-        self.alive = alive
-        self.incarnation = incarnation
-        self.up = bytearray()
-        self.down = bytearray()
-        self.open = True  # bytes written still arrive
-        self.arrives = True  # CONFIRM was not lost
-        self.client = "dialling"  # attached, done
-        self.bridge = "waiting"  # attached, done
 
 
 class Figures:
@@ -94,6 +32,7 @@ class Carriers:
     """Two sessions and the carriers between them; every method of no arguments is a step of the walk."""
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+        self.profile = profile_of(seed)
         self.trace = trace
         self.rng = rng = random.Random(seed)
         self.draw = rng.random
@@ -101,16 +40,25 @@ class Carriers:
         self.strict = rng.random() < 0.6  # no timer repeats anything: the other rules must do
         self.pressing = rng.random() < 0.05  # a full budget resets sessions (R21)
         self.limits, self.retention, self.floor = tiny_limits(rng, self.pressing, self.strict)
+        if self.profile.few_datagrams:
+            self.limits = replace(self.limits, max_datagrams=3, max_datagram_bytes=24)
         self.incarnation = 0  # how often the bridge was restarted
         self.known = 0  # the incarnation that the client's session belongs to
+        self.refusing = False  # a bridge that was restarted had said GOAWAY
         self.lost = False  # the client is being told that its session is lost
         self.pairs: dict[tuple[int, int], Pair] = {}
         self.pipes: dict[int, Pipe] = {}
         self.figures = Figures()
         self.restarts = rng.random() < 0.08
-        self.client = Side("client", ClientSession(self.limits, self.budget(), 0.0), self, 0)
-        self.bridge = Side("bridge", BridgeSession(self.limits, self.budget(), 0.0), self, 1)
+        self.client = self.side("client", ClientSession(self.limits, self.budget(), 0.0), 0)
+        self.bridge = self.side("bridge", BridgeSession(self.limits, self.budget(), 0.0), 1)
         self.sides = (self.client, self.bridge)
+
+    def side(self, name: str, session: Session, parity: int) -> Side:
+        """One end, watched."""
+        side = Side(name, session, self, parity)
+        side.watch = Watch(side, self)
+        return side
 
     def other(self, side: Side) -> Side:
         """The side at the far end."""
@@ -142,6 +90,15 @@ class Carriers:
         """Client or bridge."""
         return self.sides[self.draw() < 0.5]
 
+    def working(self) -> list[int]:
+        """Carriers that carry both ways and to which streams may be bound."""
+        client = self.client
+        return [
+            pipe.number
+            for pipe in self.pipes.values()
+            if pipe.open and pipe.client == pipe.bridge == "attached" and pipe.number not in client.leaving
+        ]
+
     def drain(self) -> None:
         """One carrier of one side gives what fits a budget."""
         side = self.some_side()
@@ -159,18 +116,18 @@ class Carriers:
         if not buffers:
             return 0
         data = b"".join(buffers)
-        self.figures.frames += count_frames(data)
+        pipe = self.pipes[number]
+        way = pipe.up if side is self.client else pipe.down
+        words, count = split(data, way.put)
+        self.figures.frames += count
         if side is self.client:
             self.mark_left(data)
-        pipe = self.pipes[number]
         if self.trace is not None:
             self.log(f"{side.name} sends on {number}{'' if pipe.open else ' (cut)'}: {describe(data)}")
-        if pipe.open:
-            if side is self.client:
-                if pipe.bridge != "done":
-                    pipe.up += data
-            elif pipe.client != "done":
-                pipe.down += data
+        if pipe.open and (pipe.bridge if side is self.client else pipe.client) != "done":
+            way.add(data, words)
+        side.watch.said(words, data, number)
+        side.watch.check(self.now)
         return len(data)
 
     def mark_left(self, data: bytes) -> None:
@@ -190,7 +147,8 @@ class Carriers:
         up = draw() < 0.5
         many = draw() < 0.5
         waiting = pipe.up if up else pipe.down
-        count = len(waiting) if many else int(draw() * (len(waiting) + 1))
+        size = len(waiting.bytes)
+        count = size if many else int(draw() * (size + 1))
         self.deliver_one(pipe, up, count)
 
     def deliver_one(self, pipe: Pipe, up: bool, count: int) -> bool:
@@ -200,13 +158,12 @@ class Carriers:
             return self.arrive(pipe)
         if not count or (pipe.bridge if up else pipe.client) != "attached":
             return False
-        waiting = pipe.up if up else pipe.down
-        data = waiting[:count]
-        del waiting[:count]
+        data, words = (pipe.up if up else pipe.down).take(count)
         if self.trace is not None:
             self.log(f"{side.name} receives {count} bytes on {pipe.number}")
         batch = side.session.receive_data(pipe.number, memoryview(data), self.now)
         self.take(side, batch)
+        side.watch.heard(words, pipe.number, self.now)
         data[:] = bytes(count)  # a view kept beyond the call shows as wrong bytes
         return True
 
@@ -226,6 +183,7 @@ class Carriers:
         self.log(f"bridge attaches {pipe.number}, alive {pipe.alive}")
         pipe.bridge = "attached"
         self.take(self.bridge, batch)
+        self.bridge.watch.attach(pipe.number, pipe.alive, self.now)
         return True
 
     def take(self, side: Side, batch: list[Any]) -> None:
@@ -270,10 +228,10 @@ class Carriers:
         done = 0
         if pipe.client == "attached" and number in self.client.session.ready:
             done += self.drain_one(self.client, number, 1 << 20)
-        done += self.deliver_one(pipe, True, len(pipe.up))
+        done += self.deliver_one(pipe, True, len(pipe.up.bytes))
         if pipe.bridge == "attached" and number in self.bridge.session.ready:
             done += self.drain_one(self.bridge, number, 1 << 20)
-        done += self.deliver_one(pipe, False, len(pipe.down))
+        done += self.deliver_one(pipe, False, len(pipe.down.bytes))
         return done
 
     def cut(self) -> None:
@@ -287,11 +245,11 @@ class Carriers:
         draw = self.draw
         pipe.open = False
         self.figures.cuts += 1
-        del pipe.up[int(draw() * (len(pipe.up) + 1)) :]
-        del pipe.down[int(draw() * (len(pipe.down) + 1)) :]
+        for waiting in (pipe.up.bytes, pipe.down.bytes):
+            del waiting[int(draw() * (len(waiting) + 1)) :]
         if pipe.bridge == "waiting" and draw() < 0.5:
             pipe.arrives = False
-        self.log(f"cut {pipe.number} leaving {len(pipe.up)} up, {len(pipe.down)} down")
+        self.log(f"cut {pipe.number} leaving {len(pipe.up.bytes)} up, {len(pipe.down.bytes)} down")
 
     def notice(self) -> None:
         """One side learns of a cut."""
@@ -314,6 +272,7 @@ class Carriers:
         batch = side.session.carrier_lost(pipe.number, self.now)
         self.side_done(side, pipe.number)
         self.take(side, batch)
+        side.watch.sync(self.now)
 
     def dial(self) -> None:
         """The client begins a connection."""
@@ -356,6 +315,7 @@ class Carriers:
             self.log(f"bridge does not know the session that {pipe.number} names")
             self.lost = True
             self.take(client, client.session.session_lost(self.now))
+            client.watch = Watch(client, self)
             self.lost = False
             self.known = self.incarnation
             client.goaway_heard = False
@@ -367,6 +327,7 @@ class Carriers:
         self.log(f"client attaches {pipe.number}")
         pipe.client = "attached"
         self.take(client, client.session.attach_carrier(pipe.number, self.now))
+        client.watch.sync(self.now)
         return pipe
 
     def drop_old(self, pipe: Pipe) -> None:
@@ -394,7 +355,8 @@ class Carriers:
         for end in list(self.bridge.ends.values()):
             end.close("restart")
         self.incarnation += 1
-        self.bridge = Side("bridge", BridgeSession(self.limits, self.budget(), self.now), self, 1)
+        self.refusing = self.refusing or self.bridge.goaway_said
+        self.bridge = self.side("bridge", BridgeSession(self.limits, self.budget(), self.now), 1)
         self.sides = (self.client, self.bridge)
 
     def judge_lost(self) -> None:

@@ -11,6 +11,7 @@ side's application did not cause.
 from __future__ import annotations
 
 import random
+from collections import deque
 from typing import Any
 
 from ptproxy.errors import Reason
@@ -79,6 +80,30 @@ class SessionBroken(Fault):
     """An exception out of a session whose peer and application are honest."""
 
 
+class Unsaid(Fault):
+    """Something was due by the rules, and the side that owes it had nothing to send."""
+
+
+class SaidOutOfOrder(Fault):
+    """Frames left in another order, or larger, than R27 or R23 has them."""
+
+
+class TakenBack(Fault):
+    """A permission or an acknowledgement that came has gone again (R7)."""
+
+
+class MovedEarly(Fault):
+    """A voluntary move while a BIND was owed (R14)."""
+
+
+class MovedWrongly(Fault):
+    """A stream is bound where the rules do not have it (R12, R25)."""
+
+
+class TakenAfterGoaway(Fault):
+    """A stream was opened, or taken, after GOAWAY (R25)."""
+
+
 class HostileAccepted(Fault):
     """A frame that the rules forbid was taken."""
 
@@ -106,6 +131,7 @@ class End:
         "base_in",
         "base_out",
         "consumed",
+        "datagrams",
         "delivered",
         "eof_sent",
         "eof_told",
@@ -133,6 +159,7 @@ class End:
         self.eof_sent = self.eof_told = self.accepted = False
         self.waiting = self.stalled = False
         self.polite = True
+        self.datagrams: deque[bytes] = deque()  # those that wait, by R23
         self.over = ""
         self.reason: Reason | None = None
         stream.owner = self
@@ -176,6 +203,7 @@ class Side:
         "told",
         "trace",
         "unread",
+        "watch",
         "window",
         "world",
     )
@@ -196,6 +224,7 @@ class Side:
         self.suspected: set[int] = set()
         self.carriers_given_up: set[int] = set()
         self.trace = world.trace
+        self.watch: Any = None
         self.told = {
             events.DataReceived: self._data,
             events.EofReceived: self._eof,
@@ -237,6 +266,10 @@ class Side:
             raise ToldUnasked(f"{self.name}: stream {stream.id} was never opened")
         if pair.acceptor is not None:
             raise DialledTwice(f"{self.name}: stream {stream.id}")
+        if stream.id in self.watch.resets:
+            raise DialledTwice(f"{self.name}: stream {stream.id} after its RESET")
+        if self.goaway_said:
+            raise TakenAfterGoaway(f"{self.name}: stream {stream.id}")
         if bytes(stream.target) != pair.target:
             raise WrongByte(f"{self.name}: stream {stream.id} has another target")
         end = pair.acceptor = End(self, stream, pair, 1)
@@ -297,7 +330,8 @@ class Side:
             end.reason = Reason.LIMIT
             end.close("reset")
             return
-        if event.reason is Reason.SHUTDOWN and peer is None and self.world.other(self).goaway_said:
+        refusing = self.world.other(self).goaway_said or self.world.refusing
+        if event.reason is Reason.SHUTDOWN and peer is None and refusing:
             end.close("refused")
             return
         if peer is None or peer.over != "reset":
@@ -310,6 +344,7 @@ class Side:
         end = self.end_of(event.stream)
         if not (end.eof_sent and end.eof_told):
             raise ToldUnasked(f"{end!r}: finished")
+        self.watch.finished(event.stream)
         end.close("finished")
 
     def _writable(self, event: Any) -> None:
@@ -322,6 +357,12 @@ class Side:
         if data not in sent:
             raise ToldUnasked(f"{end!r}: datagram {data!r}")
         sent.discard(data)
+
+    def datagram_left(self, number: int, data: bytes) -> None:
+        """R23: a datagram leaves (its address's length, address and bytes): the oldest that waits."""
+        end = self.ends[number]
+        if not end.datagrams or end.datagrams.popleft() != data:
+            raise SaidOutOfOrder(f"{end!r}: datagram {data!r}")
 
     def _suspected(self, event: Any) -> None:
         if self.name != "client":
@@ -337,3 +378,4 @@ class Side:
             self.goaway_heard = True
         else:
             self.leaving.add(event.carrier)
+            self.watch.leave(event.carrier)

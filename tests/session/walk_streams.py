@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from walk_carriers import Carriers
-from walk_oracle import CONTENT, MOST_BYTES, BudgetExceeded, End, IdReused, Pair, Side
+from walk_oracle import CONTENT, MOST_BYTES, BudgetExceeded, End, IdReused, Pair, Side, TakenAfterGoaway
 
 from ptproxy.errors import LocalProtocolError, Reason
 
@@ -14,6 +14,11 @@ REASONS = (Reason.CANCELLED, Reason.GENERAL, Reason.REFUSED, Reason.CONNECTION_L
 
 PAUSES = (0.001, 0.02, 0.1, 0.3, 1.0, 1.5, 4.0, 11.0)
 """Seconds that a step of time takes at most: around every interval of the rules."""
+
+
+def _size(datagrams: Iterable[bytes]) -> int:
+    """The bytes of waiting datagrams without the address ("addr" and its length)."""
+    return sum(len(data) - 6 for data in datagrams)
 
 
 class Streams(Carriers):
@@ -60,6 +65,8 @@ class Streams(Carriers):
             if not (side.goaway_said or side.goaway_heard):
                 raise
             return None
+        if side.goaway_said or side.goaway_heard:
+            raise TakenAfterGoaway(f"{side.name}: opens {stream.id}")
         return self.opened(side, stream, pair, count)
 
     def opened(self, side: Side, stream: Any, pair: Pair, count: int) -> End:
@@ -95,9 +102,16 @@ class Streams(Carriers):
             return
         self.datagrams += 1
         data = b"%d" % self.datagrams
+        if self.profile.few_datagrams:
+            data += b"." * int(self.draw() * 10)
         end.pair.datagrams[end.index].add(b"addr|" + data)
         self.log(f"{end!r} sends datagram {self.datagrams}")
         end.stream.send_datagram(b"addr", data, self.now)
+        queue = end.datagrams
+        queue.append(b"\0\4addr" + data)
+        limits = self.limits
+        while len(queue) > limits.max_datagrams or _size(queue) > limits.max_datagram_bytes:
+            queue.popleft()
 
     def accept(self) -> None:
         """A dial ends well, or not."""
@@ -196,7 +210,7 @@ class Streams(Carriers):
         for side in self.sides:
             session = side.session
             streams = session.streams.values()
-            datagrams = sum(stream.datagram_bytes for stream in streams)
+            datagrams = sum(_size(end.datagrams) for end in side.ends.values() if end.datagrams)
             retained = sum(stream.retained for stream in streams) + datagrams
             if retained != session.account.retained:
                 raise BudgetExceeded(f"{side.name}: account of {session.account.retained} for {retained}")
@@ -225,6 +239,8 @@ class Streams(Carriers):
             if self.trace is not None:
                 self.log(f"{side.name} is woken")
             self.take(side, side.session.on_deadline(self.now))
+            side.watch.sync(self.now)
+        side.watch.check(self.now)
 
     def move(self) -> None:
         """The client binds a stream to another carrier, with a rewind or a drain."""
@@ -236,11 +252,14 @@ class Streams(Carriers):
 
     def move_one(self, end: End, number: int, drain: bool) -> None:
         """Bind one stream to a carrier."""
-        self.log(f"client {'drains' if drain else 'binds'} {end.stream.id} to {number}")
+        stream, client = end.stream, self.client
+        self.log(f"client {'drains' if drain else 'binds'} {stream.id} to {number}")
+        before, owed = stream.carrier, client.watch.owes_bind(stream)
         if drain:
-            self.client.session.drain(end.stream, number, self.now)
+            client.session.drain(stream, number, self.now)
         else:
-            self.client.session.bind(end.stream, number, self.now)
+            client.session.bind(stream, number, self.now)
+        client.watch.moved(stream, before, owed)
 
     def overtake(self) -> None:
         """Both ends write and send, and before any of it arrives the stream moves with a drain."""
@@ -274,6 +293,7 @@ class Streams(Carriers):
             number = numbers[int(self.draw() * len(numbers))]
             self.log(f"{side.name} says GOAWAY of {number}")
             side.leaving.add(number)
+            side.watch.leave(number)
             side.session.send_goaway(number)
 
     def leave(self) -> None:
