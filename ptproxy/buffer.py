@@ -63,6 +63,17 @@ class SendBuffer:
         self._head, self._head_at = head, at
         return freed
 
+    def chunk_at(self, offset: int, size: int) -> bytes | None:
+        """The chunk that is just these bytes, where reading goes on: the common case of small messages."""
+        if offset != self._cursor_at:
+            return None
+        chunk = self._chunks[self._cursor]
+        if len(chunk) != size:
+            return None
+        self._cursor += 1
+        self._cursor_at = offset + size
+        return chunk
+
     def copy_to(self, out: list[Buffer], offset: int, size: int) -> None:
         """Append to ``out`` buffers that hold the ``size`` (> 0) bytes from ``offset``, all of them kept."""
         chunks = self._chunks

@@ -73,11 +73,14 @@ class Account:
             self.budget.used -= size
             self.progress_at = now
 
-    def share(self) -> int:
-        """How many bytes this session may keep now, those it keeps included."""
+    def room(self) -> int:
+        """How many bytes more this session may keep now; negative where it keeps more than its share."""
         budget = self.budget
         free = budget.total - budget.used
-        return max(budget.floor, min(self.retained + free, EAGERNESS * free))
+        retained = self.retained
+        if retained <= (EAGERNESS - 1) * free and retained + free >= budget.floor:
+            return free  # the usual case of the line below
+        return max(budget.floor, min(retained + free, EAGERNESS * free)) - retained
 
     def is_victim(self, now: float, patience: float) -> bool:
         """Whether the budget is under pressure and this is the largest account without progress (R21)."""

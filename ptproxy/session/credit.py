@@ -221,10 +221,11 @@ class Credit(SessionState):
 
     def stream_room(self, stream: Stream) -> int:
         """R21: bytes that may still be taken for the stream; see ``Stream.send_room``."""
-        retained = stream.buffer.end - stream.buffer.start
+        buffer = stream.buffer
+        retained = buffer.end - buffer.start
         credit = stream.limit - stream.acknowledged
         share = self._stream_share(retained)
-        room = min(credit, share) - retained
+        room = (credit if credit < share else share) - retained
         if room <= 0:
             stream.blocked = True
             if credit <= retained:
@@ -236,8 +237,9 @@ class Credit(SessionState):
 
     def _stream_share(self, retained: int) -> int:
         """R21: a stream's part of what its session may keep: as between sessions, so between streams."""
-        free = self.account.share() - self.account.retained
-        return min(retained + free, EAGERNESS * free)
+        free = self.account.room()
+        all_free = retained + free
+        return all_free if all_free < EAGERNESS * free else EAGERNESS * free
 
     def _unblock(self, stream: Stream) -> None:
         """Tell the application of room it was told it had not."""

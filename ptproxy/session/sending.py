@@ -25,11 +25,8 @@ class Sending(Credit):
             return []
         out: list[Buffer] = []
         size = self._say_control(carrier, out, budget, now) if carrier.dirty else 0
-        while size < budget:
-            stream = self._next_stream(carrier)
-            if stream is None:
-                break
-            size += self._send_from(stream, carrier, out, budget - size, now)
+        while (carrier.interactive or carrier.bulk) and size < budget:
+            size += self._send_from(self._next_stream(carrier), carrier, out, budget - size, now)
         if carrier.ping_due:
             self._say_of_carriers(carrier, out, now)
         if not (carrier.dirty or carrier.interactive or carrier.bulk):
@@ -159,8 +156,10 @@ class Sending(Credit):
 
     # ---- streams (R27) -----------------------------------------------------------------------
 
-    def _next_stream(self, carrier: Carrier) -> Stream | None:
+    def _next_stream(self, carrier: Carrier) -> Stream:
         """R27: interactive before bulk, yet bulk gets at least its share; round robin inside each.
+
+        To be asked only while one of them waits.
 
         A DATA can be cut at any byte, so every turn uses up its quantum exactly
         and deficit round robin has no deficits to carry.
@@ -170,12 +169,8 @@ class Sending(Credit):
         if interactive and bulk:
             turn = (limits.bulk_share - 1) * limits.shared_frame
             queue = interactive if carrier.interactive_run < turn else bulk
-        elif interactive:
-            queue = interactive
-        elif bulk:
-            queue = bulk
         else:
-            return None
+            queue = interactive or bulk
         if queue is bulk:
             carrier.interactive_run = 0
         stream = queue.popitem(last=False)[1]
@@ -200,35 +195,42 @@ class Sending(Credit):
             size = self._say_open(stream, out)
         buffer = stream.buffer
         sent = stream.sent
-        payload = min(buffer.end, stream.limit) - sent
+        end, limit = buffer.end, stream.limit
+        payload = (end if end < limit else limit) - sent
         if payload > 0:
             most = self._frame_size(stream, carrier, budget, now)
-            payload = min(payload, most)
+            if payload > most:
+                payload = most
             self._say_data(stream, out, sent, payload)
             sent += payload
             stream.sent = sent
             size += 16 + payload
-        if sent == stream.limit and sent < buffer.end:
+        if sent == limit and sent < end:
             self._await(stream)
         if sent == stream.final:
             out.append(frames.eof(stream.id, sent))
             size += 16
             sent += 1
             stream.sent = sent
-        stream.high = max(stream.high, sent)
+        if sent > stream.high:
+            stream.high = sent
         if stream.datagrams:
             size += self._say_datagrams(stream, out, budget - size)
-        if self._is_interactive(stream, now):
+        if self._note_burst(stream, size, now):
             carrier.interactive_run += size
-        self._note_burst(stream, size, now)
         if stream.id not in carrier.outstanding and self._is_outstanding(stream):
             self._expect(stream, carrier, now)
-        self._wake(stream, now)
+        if sent < end or stream.final is not None or stream.datagrams:
+            self._wake(stream, now)
         return size
 
     def _say_data(self, stream: Stream, out: list[Buffer], offset: int, size: int) -> None:
         """One DATA; small pieces are joined to one buffer, large ones are passed on as they are."""
         header = frames.data_header(stream.id, offset, size)
+        whole = stream.buffer.chunk_at(offset, size)
+        if whole is not None and size < self.limits.join_below:
+            out.append(header + whole)
+            return
         first = len(out)
         out.append(header)
         stream.buffer.copy_to(out, offset, size)

@@ -167,13 +167,20 @@ class SessionState:
         burst = stream.burst
         return burst < most or burst - (now - stream.burst_at) * most / limits.interactive_time < most
 
-    def _note_burst(self, stream: Stream, size: int, now: float) -> None:
-        """R27: a bucket that loses the budget in 100 ms and holds twice as much."""
+    def _note_burst(self, stream: Stream, size: int, now: float) -> bool:
+        """R27: a bucket that loses the budget in 100 ms and holds twice as much.
+
+        Whether the stream was interactive before these ``size`` bytes.
+        """
         limits = self.limits
         most = limits.interactive_bytes
         left = stream.burst - int((now - stream.burst_at) * most / limits.interactive_time)
-        stream.burst = min(max(left, 0) + size, 2 * most)
+        if left < 0:
+            left = 0
+        full = left + size
+        stream.burst = full if full < 2 * most else 2 * most
         stream.burst_at = now
+        return left < most
 
 
 def _rank(carrier: Carrier) -> tuple[bool, bool, int, int]:

@@ -267,21 +267,17 @@ class Carrier:
         for _ in range(PUMP_ROUNDS):
             room = codec.room()
             if room <= 0:
-                break
+                self.arm_codec()
+                return
             chunks = session.data_to_send(number, _draw(room), now)
             if not chunks:
-                break
-            self.sent_bytes += sum(map(len, chunks))
-            if self.sealer is not None:
-                codec.send_data(self.sealer.seal(chunks), now)
-            else:
-                codec.send_data(chunks, now)
-            self.flush()
-            if self._blocked or self.ended:
                 return
-        else:
-            self.loop.call_soon(self.pump)
-        self._arm_codec()
+            self.sent_bytes += sum(map(len, chunks))
+            codec.send_data(chunks if self.sealer is None else self.sealer.seal(chunks), now)
+            self.flush()
+            if number not in session.ready or self._blocked or self.ended:
+                return
+        self.loop.call_soon(self.pump)
 
     def flush(self) -> None:
         """Write what the codec's links have to say; note when a connection is full."""
@@ -292,7 +288,7 @@ class Carrier:
                 connection.flush()
                 if connection.blocked:
                     self.block_on(connection)
-        self._arm_codec()
+        self.arm_codec()
 
     def block_on(self, connection: Connection) -> None:
         """A connection is full: nothing more is made until it has room."""
@@ -304,7 +300,7 @@ class Carrier:
         self._blocked = False
         self.pump()
 
-    def _arm_codec(self) -> None:
+    def arm_codec(self) -> None:
         """Keep the codec's clock: one timer, set only when it is due earlier than the one running."""
         deadline = self.codec.deadline()
         if deadline is None:

@@ -76,7 +76,8 @@ class ClientCarrier(Carrier):
     def flush(self) -> None:
         """Write what the links have to say; open the connections that it needs."""
         super().flush()
-        self._join_more()
+        if self.client_codec.links_wanted > len(self.connections):
+            self._join_more()
 
     def block_on(self, connection: Connection) -> None:
         """Over several connections the codec's own messages in flight are the limit."""
@@ -84,12 +85,14 @@ class ClientCarrier(Carrier):
             super().block_on(connection)
 
     def happened(self, connection: Connection, happened: Sequence[Event]) -> None:
-        """Events of one of the links."""
-        del connection
+        """Events of one of the links, which is flushed by its connection afterwards."""
         for event in happened:
             self.codec_event(event)
         if not self.ended:
-            self.flush()
+            if connection.link is self.codec:  # type: ignore[comparison-overlap]  # some are their own link
+                self.arm_codec()
+            else:
+                self.flush()
 
     def connection_failed(self, connection: Connection, error: CodecError) -> None:
         """Nonsense from the bridge's side."""

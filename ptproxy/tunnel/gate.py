@@ -320,7 +320,9 @@ class Gate:
                 carrier = self.carriers.get(event.carrier)
                 if carrier is not None:
                     carrier.codec_event(event)
-                    if not carrier.ended:
+                    if carrier.codec is connection.link:  # type: ignore[comparison-overlap]  # some are
+                        carrier.arm_codec()  # the connection flushes it
+                    elif not carrier.ended:
                         carrier.flush()
 
     def connection_failed(self, connection: Connection, error: CodecError) -> None:

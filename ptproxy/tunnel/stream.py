@@ -185,7 +185,8 @@ class TunnelStream(asyncio.Transport):
             self._writing_paused = True
             assert self._protocol is not None
             self._protocol.pause_writing()
-        tunnel.schedule()
+        if not tunnel.scheduled:
+            tunnel.schedule()
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
         """Send several buffers."""
@@ -260,7 +261,8 @@ class TunnelStream(asyncio.Transport):
         size = len(data)
         if not self._close_wanted:
             self._receive(data)
-        self.state.consume(size, self.tunnel.now())
+        tunnel = self.tunnel
+        tunnel.session.consume_stream(self.state, size, tunnel.now())
 
     def deliver_eof(self) -> None:
         """The far side will send no more."""

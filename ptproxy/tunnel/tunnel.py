@@ -43,7 +43,8 @@ class Tunnel:
         self.now: Callable[[], float] = loop.time
         self.carriers: dict[int, Carrier] = {}
         self.closed = False
-        self._scheduled = False
+        self.scheduled = False
+        """Whether the end of this turn is waited for."""
         self._progress: dict[int, tuple[int, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -52,12 +53,12 @@ class Tunnel:
 
     def schedule(self) -> None:
         """Have what the session wants to say written at the end of this turn of the loop."""
-        if not self._scheduled and not self.closed:
-            self._scheduled = True
+        if not self.scheduled and not self.closed:
+            self.scheduled = True
             self.loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        self._scheduled = False
+        self.scheduled = False
         if self.closed:
             return
         carriers = self.carriers

@@ -20,7 +20,7 @@ OTHERS = (
         "a stream may retain whatever the peer's limit allows",
         (
             "credit.Credit._stream_share",
-            "free = self.account.share() - self.account.retained",
+            "free = self.account.room()",
             "return 1 << 60",
         ),
     ),

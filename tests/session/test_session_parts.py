@@ -41,11 +41,11 @@ def test_a_budget_is_never_overdrawn_by_more_than_floors(steps: list[tuple[int, 
     for index, keeps, size in steps:
         account = accounts[index]
         if keeps:
-            account.keep(min(size, max(0, account.share() - account.retained)), 0)
+            account.keep(min(size, max(0, account.room())), 0)
         else:
             account.release(min(size, account.retained), 0)
         assert budget.used == sum(a.retained for a in accounts) <= 1000 + 4 * 50
-        assert all(a.share() >= 50 for a in accounts)
+        assert all(a.room() + a.retained >= 50 for a in accounts)
     for account in accounts:
         account.close()
     assert budget.used == 0
@@ -57,7 +57,7 @@ def test_greedy_accounts_end_up_alike() -> None:
     accounts = [budget.open_account(0) for _ in range(3)]
     for _ in range(20_000):
         for account in accounts:
-            if account.share() > account.retained:
+            if account.room() > 0:
                 account.keep(1, 0)
         accounts[0].release(min(1, accounts[0].retained), 0)
     held = [a.retained for a in accounts]
