@@ -83,7 +83,7 @@ RECEIVING = (
     mutant(
         "R5-sender",
         "a sender heeds no limit",
-        ("sending.Sending._send_from", "min(buffer.end, stream.limit)", "buffer.end"),
+        ("sending.Sending._send_from", "end, limit = buffer.end, stream.limit", "end = limit = buffer.end"),
     ),
     mutant(
         "R6-dial-once",

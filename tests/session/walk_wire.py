@@ -143,6 +143,7 @@ class Watch:
         self.world = world
         self.is_client = side.name == "client"
         self.owed: dict[tuple[int, int, int], float] = {}  # (carrier, stream, what): when it is due
+        self.moved_debts: dict[int, float] = {}  # R9: streams whose debt died with a carrier: when it is due
         self.said_on: dict[int, set[int]] = {}  # R9: the carriers on which a WINDOW was said
         self.said_received: dict[int, int] = {}
         self.received: dict[int, int] = {}  # by stream: what was there when it was last looked at
@@ -170,6 +171,7 @@ class Watch:
                 continue
             if kind in (WINDOW, BIND, MOVE, ASK):
                 owed.pop((carrier, number, WINDOW), None)
+                self.moved_debts.pop(number, None)
                 self.said_on.setdefault(number, set()).add(carrier)
                 self.said_received[number] = received
                 if kind == ASK:
@@ -253,6 +255,7 @@ class Watch:
     def end(self, number: int) -> None:
         """RESET or GONE came: nothing else is owed about the stream."""
         self.broken.add(number)
+        self.moved_debts.pop(number, None)
         for key in [key for key in self.owed if key[1] == number]:
             del self.owed[key]
 
@@ -290,7 +293,11 @@ class Watch:
                 self.leave(number)
 
     def died(self, carrier: int, now: float) -> None:
-        """R9: a debt, and the last WINDOW said there, move to the stream's carrier."""
+        """R9: a debt, and the last WINDOW said there, move to the stream's carrier.
+
+        That is the carrier of the moment, which the frames that follow may change at once: so
+        whatever is said of the stream on a live one from now on pays the debt.
+        """
         moved = {key[1] for key in self.owed if key[0] == carrier and key[2] == WINDOW}
         for key in [key for key in self.owed if key[0] == carrier]:
             del self.owed[key]
@@ -300,10 +307,12 @@ class Watch:
                 moved.add(number)
         for asked in self.asked.values():
             asked.discard(carrier)
-        for number in moved:
+        for number in moved | self.moved_debts.keys():
             stream = self.session.streams.get(number)
-            if stream is not None and stream.carrier is not None:
-                self.owe(stream.carrier, number, WINDOW, now + LATE)  # it may have got there since
+            if stream is None or stream.carrier is None:
+                self.moved_debts.pop(number, None)  # its next BIND or ASK says it
+            elif number in moved:
+                self.moved_debts[number] = now + LATE  # it may have got there since
 
     def attach(self, number: int, alive: tuple[int, ...], now: float) -> None:
         """R2: the bridge has taken a carrier, which must not have been given up."""
@@ -354,6 +363,14 @@ class Watch:
                     del self.owed[key]
                     continue
                 raise Unsaid(f"{self.side.name}: {what} of stream {number} on {carrier} since {due:.3f}")
+        for number, due in list(self.moved_debts.items()):
+            stream = session.streams.get(number)
+            if stream is None or stream.carrier is None or number in self.broken:
+                del self.moved_debts[number]
+            elif due <= now:
+                raise Unsaid(
+                    f"{self.side.name}: WINDOW of stream {number}, lost with a carrier at {due - LATE:.3f}"
+                )
         if self.is_client:
             self.check_bindings()
         elif self.carriers and now >= self.changed_at + self.world.limits.ask_delay:
