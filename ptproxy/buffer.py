@@ -64,7 +64,10 @@ class SendBuffer:
         return freed
 
     def chunk_at(self, offset: int, size: int) -> bytes | None:
-        """The chunk that is just these bytes, where reading goes on: the common case of small messages."""
+        """The chunk that is just these bytes, if reading goes on there (the common case of small messages).
+
+        Reading then goes on behind it: to be asked only by who sends what it gets.
+        """
         if offset != self._cursor_at:
             return None
         chunk = self._chunks[self._cursor]

@@ -190,15 +190,23 @@ class EgressDialer:
             async with asyncio.timeout(timeout):
                 while waiting or running:
                     if waiting:
-                        attempt = self._connect(waiting.pop(0), port, _Runner(race), timeout)
-                        running.add(self._loop.create_task(attempt))
+                        runner = _Runner(race)
+                        attempt = self._connect(waiting.pop(0), port, runner, timeout)
+                        runner.task = self._loop.create_task(attempt)
+                        running.add(runner.task)
                     delay = ATTEMPT_DELAY if waiting else None
                     done, running = await asyncio.wait(
                         running, timeout=delay, return_when=asyncio.FIRST_COMPLETED
                     )
+                    if race.first is not None:  # its task has a turn to go at most
+                        await asyncio.wait({race.first.task})
+                        running.discard(race.first.task)
+                        done = {race.first.task}
                     failures += [reason for task in done if (reason := _outcome(task)) is not None]
-                    if race.winner is not None:
-                        return race.take()
+                    if race.first is not None:
+                        if _outcome(race.first.task) is None:
+                            return race.take()
+                        break
         except TimeoutError:
             failures.append(Reason.TIMED_OUT)
         finally:
@@ -214,11 +222,12 @@ class EgressDialer:
 class _Race:
     """Several connects for one protocol: the first to be connected gets it."""
 
-    __slots__ = ("loop", "over", "protocol", "taken", "winner")
+    __slots__ = ("first", "loop", "over", "protocol", "taken", "winner")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
         self.loop = loop
         self.protocol = protocol
+        self.first: _Runner | None = None
         self.winner: asyncio.Transport | None = None
         self.over = False
         self.taken = False
@@ -238,7 +247,9 @@ class _Race:
 class _Runner(asyncio.Protocol):
     """Stands on a connection for as long as it takes to see whether it has won."""
 
-    __slots__ = ("_race",)
+    __slots__ = ("_race", "task")
+
+    task: asyncio.Task[Stream]
 
     def __init__(self, race: _Race) -> None:
         self._race = race
@@ -251,6 +262,7 @@ class _Runner(asyncio.Protocol):
             # Not at once: aiofastnet 1.2 would go on watching the descriptor, which may be another's by then.
             race.loop.call_soon(connected.abort)
             return
+        race.first = self
         race.winner = connected
         race.winner.set_protocol(race.protocol)
         race.protocol.connection_made(transport)

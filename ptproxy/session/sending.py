@@ -227,10 +227,11 @@ class Sending(Credit):
     def _say_data(self, stream: Stream, out: list[Buffer], offset: int, size: int) -> None:
         """One DATA; small pieces are joined to one buffer, large ones are passed on as they are."""
         header = frames.data_header(stream.id, offset, size)
-        whole = stream.buffer.chunk_at(offset, size)
-        if whole is not None and size < self.limits.join_below:
-            out.append(header + whole)
-            return
+        if size < self.limits.join_below:
+            whole = stream.buffer.chunk_at(offset, size)
+            if whole is not None:
+                out.append(header + whole)
+                return
         first = len(out)
         out.append(header)
         stream.buffer.copy_to(out, offset, size)

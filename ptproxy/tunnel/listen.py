@@ -22,9 +22,13 @@ ACCEPTS: Final = 64
 """Connections accepted in one turn of the loop, after which others get theirs."""
 ACCEPT_PAUSE: Final = 0.2
 """Seconds without accepting once the process has no descriptor or memory for another connection."""
+YIELDED: Final = 8
+"""One in so many of the TLS handshakes under way, the oldest, is then ended to make room."""
 MOST_HANDSHAKES: Final = 1024
 """Connections in their TLS handshake at once, unless told otherwise; one more ends the oldest, as
 clients need a round trip or two and whoever holds a handshake open needs nothing."""
+FAREWELL_TURNS: Final = 2
+"""Turns of the loop that a transport takes to be gone once it was dropped."""
 HANDSHAKE_TIMEOUT: Final = 60.0
 """Seconds for a TLS handshake unless told otherwise."""
 
@@ -62,6 +66,7 @@ class Listener:
         self._transports: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self._pause: asyncio.TimerHandle | None = None
         self._accepting: asyncio.Task[None] | None = None
+        self._crowded = False
         self._closed = False
         sock.setblocking(False)
         sock.listen(backlog)
@@ -96,14 +101,18 @@ class Listener:
             task.cancel()
 
     async def wait_closed(self) -> None:
-        """After :meth:`close` and the last farewells: drop whatever connection is still closing."""
+        """After :meth:`close` and the last farewells: drop whatever connection is still closing.
+
+        Transports that cannot be referred to weakly (uvloop's own over TLS) end with their loop.
+        """
         left = [*self._opening, *([self._accepting] if self._accepting is not None else [])]
         if left:
             await asyncio.wait(left)
         for transport in list(self._transports):
             with contextlib.suppress(RuntimeError):  # uvloop's own, closed by now
                 transport.abort()  # type: ignore[attr-defined]  # stream transports only
-        await asyncio.sleep(0)
+        for _ in range(FAREWELL_TURNS):
+            await asyncio.sleep(0)
 
     # ---- accepting -----------------------------------------------------------------------------------
 
@@ -117,11 +126,25 @@ class Listener:
             except OSError as error:
                 if error.errno in _NETWORK:
                     continue
-                log.warning("no room for another connection", why=why(error))
+                self._make_room(error)
                 self.loop.remove_reader(self._sock.fileno())
                 self._pause = self.loop.call_later(ACCEPT_PAUSE, self._go_on)
                 return
             self._opened(sock)
+
+    def _make_room(self, error: OSError) -> None:
+        """No descriptor or memory for another connection: the oldest handshakes go."""
+        if not self._crowded:
+            log.warning("no room for another connection", why=why(error), handshakes=len(self._opening))
+        self._crowded = True
+        if self._tls is not None:
+            for _ in range(len(self._opening) // YIELDED):
+                self._end_oldest()
+
+    def _end_oldest(self) -> None:
+        oldest = next(iter(self._opening))
+        del self._opening[oldest]
+        oldest.cancel()
 
     def _go_on(self) -> None:
         """Some of those that were there may have ended."""
@@ -134,16 +157,15 @@ class Listener:
             try:
                 sock, _ = await self.loop.sock_accept(self._sock)
             except OSError as error:
-                log.warning("no room for another connection", why=why(error))
+                self._make_room(error)
                 await asyncio.sleep(ACCEPT_PAUSE)
             else:
                 self._opened(sock)
 
     def _opened(self, sock: socket.socket) -> None:
         if self._tls is not None and len(self._opening) >= self._most_handshakes:
-            oldest = next(iter(self._opening))
-            del self._opening[oldest]
-            oldest.cancel()
+            self._end_oldest()
+        self._crowded = False
         task = self.loop.create_task(self._open(sock))
         self._opening[task] = None
         task.add_done_callback(partial(self._through, sock))

@@ -7,15 +7,14 @@
   that never ends. :class:`PolledLoop` watches for errors beside uvloop, and
   calls the reader until it has come to the end.
 - aiofastnet's transports begin to poll a turn after they are made, even if they
-  were closed meanwhile; the descriptor may by then be another connection's.
-- They call a stranger's broken handshake an unforeseen error.
+  were closed or paused meanwhile; the descriptor may by then be another connection's.
+- They call a stranger's broken connection an unforeseen error.
 """
 
 from __future__ import annotations
 
 import asyncio
 import select
-import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +23,9 @@ _BOUND: Final = (
     "create_task", "get_debug", "getaddrinfo", "is_closed", "remove_writer", "sock_connect", "time",
 )  # fmt: skip
 """What transports ask of a loop and get from it directly."""
+
+RETRY: Final = 0.2
+"""Seconds until errors of a descriptor are watched for again after the kernel had no room for that."""
 
 _ATTRIBUTE: Final = "_ptproxy_polled"
 """Where a loop keeps its :class:`PolledLoop`, so that both end together."""
@@ -45,7 +47,8 @@ class PolledLoop:
         self._loop = loop
         self._readers: dict[int, Callable[..., object]] = {}
         self._errors: select.epoll | None = None
-        self._ends_polling = type(loop).__module__.startswith("uvloop") and hasattr(select, "epoll")
+        on_uvloop = any(kind.__module__.startswith("uvloop") for kind in type(loop).__mro__)
+        self._ends_polling = on_uvloop and hasattr(select, "epoll")
         for name in _BOUND:
             setattr(self, name, getattr(loop, name))
 
@@ -56,7 +59,7 @@ class PolledLoop:
     def add_reader(self, descriptor: int, reader: Callable[..., object], *args: Any) -> None:
         """Call ``reader`` whenever there is something to read, an end or an error."""
         transport = getattr(reader, "__self__", None)
-        if transport is not None and _closed_already(transport):
+        if transport is not None and _reads_no_more(transport):
             return
         self._loop.add_reader(descriptor, reader, *args)
         self._readers[descriptor] = reader
@@ -66,33 +69,31 @@ class PolledLoop:
     def remove_reader(self, descriptor: int) -> bool:
         """Call it no more; whether there was one."""
         self._readers.pop(descriptor, None)
-        removed = self._loop.remove_reader(descriptor)
-        if not self._readers and self._errors is not None:
-            self._loop.remove_reader(self._errors.fileno())
-            self._errors.close()
-            self._errors = None
-        return removed
+        return self._loop.remove_reader(descriptor)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Tell the loop of what went wrong, but not of connections that broke, as asyncio's transports do."""
         error = context.get("exception")
-        if not issubclass(error if isinstance(error, type) else type(error), OSError):
+        broke = issubclass(error if isinstance(error, type) else type(error), OSError)
+        if not broke or str(context.get("message", "")).startswith("protocol."):  # the protocol's own fault
             self._loop.call_exception_handler(context)
-
-    def transport_of(self, sock: socket.socket) -> asyncio.Transport | None:
-        """The transport that reads from ``sock``, if there is one."""
-        reader = self._readers.get(sock.fileno())
-        return getattr(reader, "__self__", None)
 
     def _watch(self, descriptor: int) -> None:
         """Have errors of a descriptor told once each; one that is there already is told at once."""
-        if self._errors is None:
-            self._errors = select.epoll()
-            self._loop.add_reader(self._errors.fileno(), self._errors_pending)
         try:
-            self._errors.register(descriptor, select.EPOLLET)
-        except FileExistsError:  # reading was paused meanwhile
-            self._errors.modify(descriptor, select.EPOLLET)
+            if self._errors is None:
+                self._errors = select.epoll()
+                self._loop.add_reader(self._errors.fileno(), self._errors_pending)
+            try:
+                self._errors.register(descriptor, select.EPOLLET)
+            except FileExistsError:  # reading was paused meanwhile
+                self._errors.modify(descriptor, select.EPOLLET)
+        except OSError:  # no descriptor, no memory
+            self._loop.call_later(RETRY, self._watch_again, descriptor, self._readers[descriptor])
+
+    def _watch_again(self, descriptor: int, reader: Callable[..., object]) -> None:
+        if self._readers.get(descriptor) is reader:
+            self._watch(descriptor)
 
     def _errors_pending(self) -> None:
         """uvloop has ended the polling of these, or is about to."""
@@ -100,18 +101,29 @@ class PolledLoop:
             return
         for descriptor, event in self._errors.poll(0):
             reader = self._readers.get(descriptor)
-            if reader is not None and event & select.EPOLLERR:
+            if reader is not None and event & select.EPOLLERR and _has_error(descriptor):
                 self._loop.remove_reader(descriptor)
                 self._loop.call_soon(self._read_on, descriptor, reader)
 
     def _read_on(self, descriptor: int, reader: Callable[..., object]) -> None:
         """Let a transport read once a turn until it has met the error: nothing more can arrive."""
-        if self._readers.get(descriptor) is reader:
+        if self._readers.get(descriptor) is not reader:
+            return
+        if _has_error(descriptor):
             self._loop.call_soon(self._read_on, descriptor, reader)
             reader()
+        else:  # it was met by a write, or mended: uvloop can watch again
+            self._loop.add_reader(descriptor, reader)
 
 
-def _closed_already(transport: Any) -> bool:
-    """Whether it is a plain transport that was closed; one with TLS polls as its very first act."""
-    is_closing = getattr(transport, "is_closing", None)  # a listener has none
-    return is_closing is not None and is_closing() and transport.get_extra_info("sslcontext") is None
+def _has_error(descriptor: int) -> bool:
+    """Whether an error is pending on it: what epoll told may be of a duplicate of an earlier descriptor."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _reads_no_more(transport: Any) -> bool:
+    """Whether it is a plain transport, closed or paused; one with TLS polls as its very first act."""
+    is_reading = getattr(transport, "is_reading", None)  # a listener has none
+    return is_reading is not None and not is_reading() and transport.get_extra_info("sslcontext") is None

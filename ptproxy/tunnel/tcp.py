@@ -121,10 +121,8 @@ async def connect_tcp(
     Raises :class:`~ptproxy.errors.DialError` with the reason for a connect that
     failed; ``ssl.SSLError`` passes through.
     """
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return await _connect(loop, protocol, sock, (host, port), timeout, tls, server_hostname)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return await _connect(loop, protocol, family, (host, port), timeout, tls, server_hostname)
 
 
 async def connect_unix(
@@ -134,23 +132,25 @@ async def connect_unix(
     timeout: float,  # noqa: ASYNC109  (a limit of the connect itself, reported as a DialError)
 ) -> asyncio.Transport:
     """Connect to a Unix socket within ``timeout`` seconds; raises :class:`~ptproxy.errors.DialError`."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    return await _connect(loop, protocol, sock, path, timeout, None, None)
+    return await _connect(loop, protocol, socket.AF_UNIX, path, timeout, None, None)
 
 
 async def _connect(
     loop: asyncio.AbstractEventLoop,
     protocol: asyncio.BaseProtocol,
-    sock: socket.socket,
+    family: socket.AddressFamily,
     address: Any,
     timeout: float,  # noqa: ASYNC109  (as above)
     tls: ssl.SSLContext | None,
     server_hostname: str | None,
 ) -> asyncio.Transport:
     try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
         async with asyncio.timeout(timeout):
             try:
                 sock.setblocking(False)
+                if family != getattr(socket, "AF_UNIX", None):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await loop.sock_connect(sock, address)
             except BaseException:
                 sock.close()
@@ -162,11 +162,12 @@ async def _connect(
                     "server_hostname": server_hostname,
                     "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
                 }
+            birth = _Birth(lambda: protocol)
             if _fast is not None:
-                making = _fast.create_connection(_seen(loop), lambda: protocol, sock=sock, **options)
+                making = _fast.create_connection(_seen(loop), birth.factory, sock=sock, **options)
             else:
-                making = loop.create_connection(lambda: protocol, sock=sock, **options)
-            return await _made(making, sock, loop)
+                making = loop.create_connection(birth.factory, sock=sock, **options)
+            return await _made(making, birth, sock)
     except ssl.SSLError:
         raise
     except OSError as error:
@@ -193,29 +194,60 @@ async def adopt(
             "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
         }
     sock.setblocking(False)
+    birth = _Birth(factory)
     if _fast is not None:
-        making = _fast.connect_accepted_socket(_seen(loop), factory, sock, **options)
+        making = _fast.connect_accepted_socket(_seen(loop), birth.factory, sock, **options)
     else:
-        making = loop.connect_accepted_socket(factory, sock, **options)
-    return await _made(making, sock, loop)
+        making = loop.connect_accepted_socket(birth.factory, sock, **options)
+    return await _made(making, birth, sock)
+
+
+class _Birth(asyncio.Protocol):
+    """Stands on a connection until it is made, so that one given up meanwhile is known and dropped."""
+
+    __slots__ = ("_factory", "_given_up", "_transport")
+
+    def __init__(self, factory: Factory) -> None:
+        self._factory = factory
+        self._transport: asyncio.Transport | None = None
+        self._given_up = False
+
+    def factory(self) -> asyncio.BaseProtocol:
+        """The first protocol of the transport."""
+        return self
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is its protocol's from now on."""
+        made = cast("asyncio.Transport", transport)
+        if self._given_up:
+            made.abort()
+            return
+        self._transport = made
+        protocol = self._factory()
+        made.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    def give_up(self) -> None:
+        """Nobody waits for the connection: it ends at once, with what was written and not sent."""
+        self._given_up = True
+        if self._transport is not None:
+            self._transport.abort()
 
 
 async def _made(
     making: Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]],
+    birth: _Birth,
     sock: socket.socket,
-    loop: asyncio.AbstractEventLoop,
 ) -> asyncio.Transport:
-    """The transport that is being made; one that is given up is dropped at once, not after its farewell."""
+    """The transport that is being made."""
     try:
         transport, _ = await making
+    except asyncio.CancelledError:
+        birth.give_up()  # one that is not yet made closes its socket by itself
+        raise
     except BaseException:
-        if _fast is not None:
-            seen = _seen(loop)
-            left = seen.transport_of(sock) if isinstance(seen, PolledLoop) else None
-            if left is not None:
-                left.abort()
-            else:
-                sock.close()
+        birth.give_up()
+        sock.close()  # where there is a transport, it failed and watches the socket no more
         raise
     return cast("asyncio.Transport", transport)
 

@@ -106,7 +106,7 @@ class TableDialer:
 
 
 @contextlib.asynccontextmanager
-async def serving(handler, host: str = "127.0.0.1"):
+async def serving(handler, host: str = "127.0.0.1", port: int = 0):
     """A small TCP server; gives its address."""
     tasks = set()
 
@@ -122,7 +122,7 @@ async def serving(handler, host: str = "127.0.0.1"):
                 await writer.wait_closed()
             tasks.discard(asyncio.current_task())
 
-    server = await asyncio.start_server(connected, host, 0)
+    server = await asyncio.start_server(connected, host, port)
     try:
         yield server.sockets[0].getsockname()[:2]
     finally:

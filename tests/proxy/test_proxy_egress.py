@@ -196,6 +196,25 @@ def test_an_address_that_does_not_answer_is_passed(kind: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("kind", LOOPS)
+def test_the_first_to_connect_is_handed_over_open(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... however the attempts end in the turn in which it wins."""
+
+    async def main() -> None:
+        async with serving(echo, "127.0.0.1") as (_, port), serving(echo, "127.0.0.2", port):
+            egress_dialer = dialer({"a.example": ["127.0.0.1", "127.0.0.2"]})
+            for attempt in range(200):
+                monkeypatch.setattr(egress, "ATTEMPT_DELAY", attempt % 20 * 3e-5)
+                program = Program()
+                stream = await egress_dialer.dial(Target.address("a.example", port), program)
+                assert not stream.is_closing()
+                stream.abort()
+                await until(lambda program=program: program.lost)
+            await egress_dialer.close()
+
+    run(kind, monkeypatch, main)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
 def test_a_refusal_does_not_wait(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         monkeypatch.setattr(egress, "ATTEMPT_DELAY", 1000.0)

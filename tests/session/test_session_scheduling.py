@@ -164,3 +164,26 @@ def test_ready_names_the_carriers_with_something_to_send() -> None:
     assert pair.bridge.ready == {2}
     pair.pump()
     assert pair.said(pair.client, events.EofReceived)
+
+
+class Counting(list[bytes]):
+    """A list that counts how often one of its items is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        self.looks += 1
+        return super().__getitem__(index)
+
+
+def test_sending_costs_the_same_however_much_is_unacknowledged() -> None:
+    for size in (64, 1400, 16 * KIB):
+        pair = Pair()
+        stream = pair.open()[0]
+        stream.limit = 1 << 40
+        stream.buffer._chunks = chunks = Counting(stream.buffer._chunks)
+        for _ in range(400):
+            stream.send_data(bytes(size), pair.now)
+            pair.drain(pair.client, 1, 128 * KIB)
+        assert len(chunks) == 400
+        assert chunks.looks <= 4 * len(chunks)

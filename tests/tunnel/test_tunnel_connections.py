@@ -237,7 +237,8 @@ def test_a_handshake_that_does_not_end_is_ended(run: Any, tmp_path: Path) -> Non
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
-        assert not listener.handshakes
+        while listener.handshakes:
+            await asyncio.sleep(0)
         writer.close()
         listener.close()
         await listener.wait_closed()
@@ -306,3 +307,102 @@ def test_a_loop_that_knows_no_readers_accepts_too(monkeypatch: Any) -> None:
 
     with asyncio.Runner(loop_factory=NoReaders) as runner:
         runner.run(main())
+
+
+class Wordy(Told):
+    """Writes more than the kernel takes, as soon as it can."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.write(bytes(30_000_000))
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+def test_a_dial_given_up_with_bytes_waiting_ends_at_once(run: Any, tmp_path: Path, secure: bool) -> None:
+    """Its socket is not closed under it: the next connection with that descriptor works."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        tls = client = name = None
+        if secure:
+            certificate, private_key = make_certificate(tmp_path)
+            tls, client = bridge_context(certificate, private_key), trusting(certificate)
+            name = "localhost"
+        arrived: list[Told] = []  # the loop itself holds no connection that is paused
+
+        def arrival() -> Told:
+            arrived.append(Told(pause=True))
+            return arrived[-1]
+
+        listener = await listen_tcp(loop, arrival, "127.0.0.1", 0, tls=tls)
+        address = listener.sockets[0].getsockname()
+        for _ in range(10):
+            wordy = Wordy()
+            dial = loop.create_task(connect_tcp(loop, wordy, *address, 5, tls=client, server_hostname=name))
+            while not wordy.made.is_set():
+                await asyncio.sleep(0)
+            dial.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await dial
+            await wordy.over.wait()
+            told = Told()
+            transport = await connect_tcp(loop, told, *address, 5, tls=client, server_hostname=name)
+            transport.abort()
+            await told.over.wait()
+        listener.close()
+        await listener.wait_closed()
+
+    run(main())
+
+
+class Shy(Told):
+    """Does not read until it is told to."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.pause_reading()
+
+
+def test_who_pauses_from_the_start_is_left_alone(run: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with peer(say_and_reset) as port:
+            shy = Shy()
+            transport = await connect_tcp(loop, shy, "127.0.0.1", port, 5)
+            transport.write(b"anything")
+            if FAST:
+                await asyncio.sleep(0.05)
+                assert not polled(loop)._readers
+            assert not shy.heard
+            transport.resume_reading()
+            await shy.over.wait()
+
+    run(main())
+
+
+def test_an_error_of_an_earlier_connection_is_not_the_next_ones(run: Any) -> None:
+    """A duplicate of its socket, say a child's, stays in the kernel's table under its number."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            first, second = Told(), Told()
+            transport = await connect_tcp(loop, first, *server.getsockname(), 5)
+            far, _ = server.accept()
+            number = transport.get_extra_info("socket").fileno()
+            with transport.get_extra_info("socket").dup():
+                transport.abort()
+                await first.over.wait()
+                transport = await connect_tcp(loop, second, *server.getsockname(), 5)
+                near, _ = server.accept()
+                assert transport.get_extra_info("socket").fileno() == number
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                far.close()
+                await asyncio.sleep(0.02)
+                near.sendall(SAID)
+                while second.heard != SAID:
+                    await asyncio.sleep(0)
+                near.close()
+                await second.over.wait()
+
+    run(main())
