@@ -10,7 +10,7 @@
     tunnel       one session driven by the loop: events out, frames in, timers
     carrier      one carrier over its connections: codec, sealing, back pressure
     tls          contexts, pins, binding;   tcp  transports;   listen  connections accepted
-    polling      the loop as aiofastnet is to see it;   runtime  event loops
+    polling      the loop as aiofastnet is to see it;   runtime  event loops;   memory  free memory goes back
 
 It composes the protocol packages (``session``, ``auth``, ``codec``) and parses
 no protocol byte itself. It knows nothing of SOCKS, chat or the DHT.

@@ -35,6 +35,7 @@ from ptproxy.tunnel.association import TunnelAssociation
 from ptproxy.tunnel.carrier import Carrier
 from ptproxy.tunnel.gate import Arrival, Gate, Opened
 from ptproxy.tunnel.incoming import TunnelIncoming
+from ptproxy.tunnel.memory import FreeMemory
 from ptproxy.tunnel.stream import Exit, Site, TunnelStream
 from ptproxy.tunnel.tunnel import Tunnel
 
@@ -271,6 +272,7 @@ class Bridge:
             opening_timeout=settings.opening_timeout,
             rng=self._rng,
         )
+        self._memory = FreeMemory()
         self._tick = loop.call_later(VERIFY_TICK, self._on_tick)
 
     def arrival(self) -> Arrival:
@@ -368,4 +370,5 @@ class Bridge:
             if tunnel.verified:
                 tunnel.verify_due(now)
         self.gate.sweep(now)
+        self._memory.give_back()
         self.access_changed()  # an identity may also have expired

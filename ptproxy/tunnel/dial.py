@@ -22,6 +22,7 @@ from ptproxy.tunnel.association import TunnelAssociation
 from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
 from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.connect import Route
+from ptproxy.tunnel.memory import FreeMemory
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
 
 CARRIER_WAIT: Final = 15.0
@@ -301,8 +302,10 @@ class TunnelDialer:
     async def _sweep(self) -> None:
         """Close spare carriers that carry nothing, and sessions that have ended."""
         sweeps = 0
+        memory = FreeMemory()
         while True:
             await asyncio.sleep(SWEEP_EVERY)
+            memory.give_back()
             tunnel = self.tunnel
             for each in (*self._retired, tunnel):
                 each.sweep(each.now(), self._idle, self._half_open)
