@@ -1,4 +1,4 @@
-"""What no code awaits (a stranger's broken connection is no error, a fault of ours is one), and free memory."""
+"""What no code awaits: a stranger's broken connection is no error, a fault of ours is one. Free memory."""
 
 from __future__ import annotations
 
