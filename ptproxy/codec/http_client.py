@@ -21,14 +21,7 @@ from ptproxy.codec.http_exchange import Download, Exchange, Upload
 from ptproxy.codec.http_posts import MAX_UPLOAD, UploadQueue, body_length, request_with_body
 from ptproxy.codec.http_records import MIN_OPENING, POLL, POST, STREAM, token_text
 from ptproxy.codec.http_request import RequestHeads
-from ptproxy.codec.interface import (
-    CarrierEnded,
-    CarrierWritable,
-    CodecSettings,
-    Event,
-    Link,
-    PayloadReceived,
-)
+from ptproxy.codec.interface import CarrierEnded, CarrierWritable, CodecSettings, Event, Link, PayloadReceived
 from ptproxy.codec.randomness import RandomPool
 from ptproxy.errors import CodecError, LocalProtocolError
 
