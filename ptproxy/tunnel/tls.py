@@ -17,6 +17,7 @@ import hmac
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 from ptproxy.errors import AuthenticationError, StartError, why
 
@@ -116,7 +117,17 @@ def leaf_digest(certificate: Path) -> bytes:
         raise StartError(f"tls: {certificate} holds no certificate in PEM form") from None
 
 
-def check_leaf(tls: ssl.SSLObject | ssl.SSLSocket, pin: bytes | None) -> bytes:
+class ShownCertificate(Protocol):
+    """A TLS connection that tells what its peer showed: ``ssl.SSLObject``, or what stands for one."""
+
+    def getpeercert(self, binary_form: Literal[True]) -> bytes | None:
+        """The peer's own certificate, DER."""
+
+    def version(self) -> str | None:
+        """The protocol version, as ``TLSv1.3``."""
+
+
+def check_leaf(tls: ShownCertificate, pin: bytes | None) -> bytes:
     """SHA-256 of the certificate that the peer showed, once it is known to be the pinned one.
 
     Raises :class:`~ptproxy.errors.AuthenticationError` for another certificate

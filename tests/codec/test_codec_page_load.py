@@ -1,0 +1,260 @@
+"""A page load asks for what Chromium asked for, in its order; a hostile site can only shorten it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from page_rig import CHROMIUM, CLOCK, HOST, Rig
+from test_codec_h2_golden import BROWSERS, VECTORS, browser, expand
+
+from ptproxy.codec.h2_client import H2Client
+from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.page_load import MAX_ASSETS, PageLoad
+from ptproxy.errors import LocalProtocolError
+
+HTML = [("content-type", "text/html")]
+KEEP = [("cache-control", "max-age=3600")]
+
+
+def recorded(name):
+    for one in json.loads((VECTORS / "h2-chromium.json").read_text())["conversations"]:
+        if one["name"] == name:
+            return one["steps"]
+    raise AssertionError(name)
+
+
+class Served:
+    """Feeds a load what a recorded server sent, each answer once it was asked for."""
+
+    def __init__(self, steps, path):
+        self.client = H2Client(CHROMIUM.http2, 0.0)
+        self.memory, self.now, self.written = SiteMemory(), 0.0, []
+        self.load = PageLoad(self.client, CHROMIUM, HOST, path, self.memory, random.Random(1), 0.0, CLOCK)
+        self.steps = steps
+
+    def run(self, until):
+        """Follow the recording up to the request for ``until``; returns both sides' writes."""
+        expected = []
+        for step in self.steps:
+            if step.get("variables", {}).get("path") == until:
+                break
+            if "server" in step:
+                for event in self.client.receive_data(expand(step["server"]), self.now):
+                    assert self.load.receive_event(event, self.now)
+            elif "client" in step:
+                expected.append(expand(step["client"]))
+                self.write(len(expected))
+        return self.written, expected
+
+    def write(self, count):
+        """Let time pass until the load has written so much."""
+        for _ in range(50):
+            self.written += [bytes(write) for write in self.client.data_to_send()]
+            due = self.load.deadline()
+            if len(self.written) >= count or due is None:
+                return
+            self.now = due
+            self.load.on_deadline(due)
+
+
+@pytest.mark.parametrize("name", ["simple 0 /", "cookie 0 /?stay"])
+def test_a_recorded_page_load_is_written_again(name):
+    """Page, style sheet, script, two pictures, background, font and icon: nothing is told but the address."""
+    served = Served(recorded(name), name.split()[-1])
+    written, expected = served.run("/api/items")
+    assert [write.hex() for write in written] == [write.hex() for write in expected]
+    assert len(expected) == 10
+
+
+def test_a_rich_page_is_asked_for_in_the_recorded_order():
+    """Up to the end of tight mode exactly; behind it the same requests with the same priority fields."""
+    steps = [step for step in recorded("rich 0 /rich") if "kind" in step and step["kind"] != "video"]
+    served = next(s for s in recorded("rich 0 /rich") if "server" in s and len(s["server"]) > 2000)
+    body = expand(served["server"])
+    page = body[body.index(b"<!doctype") :]
+    site = {"/rich": (200, HTML, page)}
+    for step in steps[1:]:
+        kind = {"style": "text/css", "script": "text/javascript"}.get(step["kind"], "image/png")
+        site[step["variables"]["path"]] = (200, [("content-type", kind)], b"x")
+    css = b"@font-face {src: url(/r/font.woff2)} h1 {background: url('/r/background.png')}"
+    site["/r/first.css"] = (200, [], css)
+    rig = Rig(site, "/rich").run()
+    want = [step["variables"]["path"] for step in steps]
+    assert rig.paths[:11] == want[:11]
+    late = {"/r/lazy-near.png", "/r/lazy-far.png"}  # only layout can tell them apart
+    assert set(rig.paths) - late == set(want) - late
+    assert len(rig.paths) == len(set(rig.paths))
+    for step in steps:
+        path = step["variables"]["path"]
+        if path in rig.paths:
+            said = dict(rig.fields(path)).get("priority", "u=3")
+            assert f"u={step['said']}" == (said if said.startswith("u=") else "u=3")[:3], path
+    assert [weight for _, _, weight in rig.priorities].count(220) >= 3
+
+
+SITE = {
+    "/": (
+        200,
+        [*HTML, ("etag", '"1"'), ("cache-control", "no-cache"), ("set-cookie", "sid=1; Path=/")],
+        b"<link rel=stylesheet href=/a.css><script src=b.js></script><body><img src='c.png?x=1&amp;y=2'>",
+    ),
+    "/a.css": (200, [("cache-control", "max-age=60")], b"h1 { background: url(d.png) }"),
+    "/b.js": (200, KEEP, b"1"),
+    "/c.png?x=1&y=2": (200, [("etag", '"c"'), ("cache-control", "no-cache")], b"png"),
+    "/d.png": (200, KEEP, b"png"),
+    "/favicon.ico": (200, KEEP, b"ico"),
+}
+
+
+def test_first_and_later_visits():
+    first = Rig(SITE).run()
+    assert first.paths == ["/", "/a.css", "/b.js", "/c.png?x=1&y=2", "/d.png", "/favicon.ico"]
+    assert first.fields("/a.css")["cookie"] == "sid=1"
+    assert "if-none-match" not in first.fields("/")
+    memory = SiteMemory.load(json.loads(json.dumps(first.memory.dump())))
+    later = Rig(SITE, memory=memory, clock=CLOCK + 30).run()
+    assert later.paths == ["/", "/c.png?x=1&y=2"]
+    assert later.fields("/")["if-none-match"] == '"1"'
+    assert later.fields("/")["cookie"] == "sid=1"
+    stale = Rig(SITE, memory=memory, clock=CLOCK + 100).run()
+    assert stale.paths == ["/", "/a.css", "/c.png?x=1&y=2"]
+
+
+def test_delays_lie_where_a_browser_has_them():
+    for seed in range(30):
+        rig = Rig(SITE, seed=seed).run()
+        times = [when for when, _ in rig.requests]
+        assert 0.015 <= times[1] - times[0] - rig.rtt <= 0.061
+        assert times[1] == times[2] == times[3]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity"])
+def test_encoded_pages_are_read(encoding):
+    status, fields, body = SITE["/"]
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding](body)
+    rig = Rig({**SITE, "/": (status, [*fields, ("content-encoding", encoding)], packed)}).run()
+    assert "/b.js" in rig.paths
+
+
+def test_an_encoding_without_decoder_leaves_only_the_icon():
+    status, fields, body = SITE["/"]
+    rig = Rig({**SITE, "/": (status, [*fields, ("content-encoding", "br")], body)}).run()
+    assert rig.paths == ["/", "/favicon.ico"]
+
+
+def test_redirects_within_the_host_are_followed():
+    site = {**SITE, "/old": (302, [("location", "https://site.example/")], b"")}
+    assert Rig(site, "/old").run().paths[:2] == ["/old", "/"]
+
+
+@pytest.mark.parametrize(
+    "location", ["https://elsewhere.example/", "http://site.example/", "//[", "", "/old"]
+)
+def test_other_redirects_end_the_load(location):
+    rig = Rig({"/old": (302, [("location", location)], b"")}, "/old").run()
+    assert rig.load.failed
+    assert len(rig.paths) <= 6
+
+
+@pytest.mark.parametrize("status", [404, 500, 204])
+def test_a_page_that_is_missing_ends_the_load(status):
+    rig = Rig({"/": (status, [], b"")}).run()
+    assert rig.load.failed
+    assert rig.paths == ["/"]
+
+
+def test_a_site_that_never_answers_is_given_up():
+    rig = Rig(SITE, rtt=1000.0).run()
+    assert 129.9 < rig.now < 130.1
+    assert rig.paths == ["/"]
+
+
+def test_other_hosts_are_named_and_not_asked():
+    page = b"<img src=//cdn.example/x.png><img src=https://site.example:443/y.png><img src=data:,x>"
+    rig = Rig({"/": (200, HTML, page), "/y.png": (200, [], b"x")}).run()
+    assert rig.paths == ["/", "/y.png", "/favicon.ico"]
+    assert rig.load.foreign == {"cdn.example"}
+
+
+def test_a_base_element_counts_now_and_from_the_cache():
+    page = b"<base href='/sub/'><img src=a.png><base href=/no/><img src=/b.png>"
+    site = {"/": (200, [*HTML, ("etag", '"1"')], page)}
+    first = Rig(site).run()
+    assert first.paths[1:3] == ["/sub/a.png", "/b.png"]
+    assert Rig(site, memory=first.memory).run().paths[:3] == ["/", "/sub/a.png", "/b.png"]
+
+
+def test_a_page_that_names_too_much_is_cut_short():
+    page = b"".join(b"<img src=/%d.png>" % number for number in range(5000))
+    rig = Rig({"/": (200, HTML, page)}).run()
+    assert len(rig.paths) == MAX_ASSETS + 1
+
+
+def test_style_sheets_that_import_each_other_end():
+    site = {"/": (200, HTML, b"<link rel=stylesheet href=/0.css>")}
+    site |= {f"/{n}.css": (200, [], b"@import url(/%d.css);" % ((n + 1) % 30)) for n in range(30)}
+    assert len(Rig(site).run().paths) == 32
+
+
+def test_only_chromium_is_modelled():
+    assert set(BROWSERS) == {"chromium", "firefox"}
+    firefox = browser("firefox")
+    with pytest.raises(LocalProtocolError):
+        PageLoad(H2Client(firefox.http2, 0.0), firefox, HOST, "/", SiteMemory(), random.Random(0), 0.0, CLOCK)
+
+
+PIECES = st.sampled_from(
+    [
+        b"<img src=", b"a.png", b"'", b'"', b">", b"<!--", b"-->", b"<script src=x.js>", b"</script>",
+        b"<link rel=", b"stylesheet href=a.css ", b"<base href=//other>", b"<base href='//['>", b"<", b"</",
+        b"<body", b"&#x110000;", b"srcset='a 1x, b 2w, c xx'", b"<picture><source srcset=p.webp>",
+        b"\xff\xfe", b"<style>", b" ", b"%", b"\0", b"<iframe src=f>", b"javascript:x", b"https://[::1",
+        b"url(x.png)", b"\xc3\xa9",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(st.lists(PIECES, max_size=40), st.lists(PIECES, max_size=10), st.integers(0, 99))
+def test_nothing_a_site_says_raises(page, style, seed):
+    site = {"/": (200, HTML, b"".join(page)), "/a.css": (200, [], b"".join(style) + b"url(a.png)")}
+    rig = Rig(site, seed=seed).run()
+    assert len(rig.paths) <= MAX_ASSETS + 1
+    assert all(path.isascii() and path.startswith("/") and " " not in path for path in rig.paths)
+
+
+FIELDS = st.tuples(
+    st.sampled_from(
+        ["cache-control", "expires", "etag", "last-modified", "set-cookie", "vary", "content-encoding"]
+    ),
+    st.one_of(
+        st.sampled_from(
+            [
+                "no-store",
+                "max-age=99999999999",
+                "max-age=-1",
+                "a=b; Max-Age=0",
+                "a=b; Path=/x",
+                "*",
+                "gzip",
+                "\xff",
+            ]
+        ),
+        st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20),
+    ),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(FIELDS, max_size=8))
+def test_no_header_field_raises(fields):
+    memory = SiteMemory()
+    for _ in range(2):
+        Rig({**SITE, "/a.css": (200, fields, b"x")}, memory=memory).run()
+    SiteMemory.load(json.loads(json.dumps(memory.dump())))
