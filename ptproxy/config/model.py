@@ -240,8 +240,8 @@ class BridgeConfig(Section):
 class ClientTls(Section):
     """How a client's TLS looks and whom it trusts."""
 
-    fingerprint: Literal["python"] = "python"
-    """Whose ClientHello is sent: Python's own."""
+    fingerprint: Literal["chrome", "firefox", "python"] = "chrome"
+    """Whose ClientHello is sent, and whose requests; ``python`` is no browser's."""
     trust: Trust | None = Field(default=None, examples=["pin"])
     """``"pin"``, ``"system"`` or a file of authorities; None: pin where the link has one, else system."""
     client_certificate: File | None = Field(default=None, examples=["client.pem"])

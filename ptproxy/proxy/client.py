@@ -19,6 +19,8 @@ from ptproxy.proxy.local import LocalLimits, LocalProxy
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
+from ptproxy.tunnel.appearance import appearance_of
+from ptproxy.tunnel.client_tls import BrowserLikeTls, PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.tls import ClientTrust
@@ -61,7 +63,14 @@ def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Tunnel
         certificate=config.tls.client_certificate,
         private_key=config.tls.client_key,
     )
-    route = Route(line=config.bridge, key=load_key(config.key), trust=trust, codecs=config.codecs)
+    fingerprint = config.tls.fingerprint
+    route = Route(
+        line=config.bridge,
+        key=load_key(config.key),
+        tls=PythonTls(trust) if fingerprint == "python" else BrowserLikeTls(fingerprint, trust),
+        codecs=config.codecs,
+        appearance=appearance_of(fingerprint),
+    )
     return TunnelDialer(
         loop,
         route,

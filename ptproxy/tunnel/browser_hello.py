@@ -26,7 +26,7 @@ import ctypes
 import ipaddress
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ptproxy.errors import StartError
@@ -100,7 +100,10 @@ FIREFOX: Final = Hello(
     "AES256-GCM-SHA384:AES128-SHA:AES256-SHA",
     options_when_resuming=NO_TICKET,  # NSS offers no TLS 1.2 ticket beside a TLS 1.3 one
 )
-"""Firefox offers the same for pages and WebSockets."""
+"""What Firefox offers for pages, and for WebSockets of a site that is not known to speak HTTP/2."""
+FIREFOX_WEBSOCKET: Final = replace(FIREFOX, scheme="wss")
+"""For a WebSocket of a site that speaks HTTP/2 but takes no WebSockets over it: only http/1.1 is offered
+(recorded 2026-11, Firefox 153)."""
 
 
 class Ssl:

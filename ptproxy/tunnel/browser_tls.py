@@ -24,7 +24,15 @@ from typing import Final
 
 from ptproxy.errors import AuthenticationError, DialError, StartError
 from ptproxy.tunnel.boringssl import VERIFY_NONE, VERIFY_PEER, BoringSSL, load
-from ptproxy.tunnel.browser_hello import CHROME_PAGE, CHROME_WEBSOCKET, FIREFOX, Hello, HelloMaker, Ssl
+from ptproxy.tunnel.browser_hello import (
+    CHROME_PAGE,
+    CHROME_WEBSOCKET,
+    FIREFOX,
+    FIREFOX_WEBSOCKET,
+    Hello,
+    HelloMaker,
+    Ssl,
+)
 from ptproxy.tunnel.browser_transport import BrowserTransport
 from ptproxy.tunnel.polling import polled
 from ptproxy.tunnel.tcp import reason_of
@@ -34,9 +42,9 @@ from ptproxy.tunnel.tls_connection import TlsConnection, TlsStream, Want
 
 HELLOS: Final[dict[str, dict[str, Hello]]] = {
     "chrome": {"page": CHROME_PAGE, "websocket": CHROME_WEBSOCKET},
-    "firefox": {"page": FIREFOX, "websocket": FIREFOX},
+    "firefox": {"page": FIREFOX, "websocket": FIREFOX_WEBSOCKET},
 }
-"""By ``tls.fingerprint`` and by use. Firefox offers h2 for WebSockets, too: see :mod:`.browser_hello`."""
+"""By ``tls.fingerprint`` and by use."""
 
 
 class BrowserTls:
@@ -51,6 +59,11 @@ class BrowserTls:
         self._maker = HelloMaker(self.library)
         self._stores: dict[ClientTrust, int] = {}
         self.tickets = Tickets(self.library.SSL_SESSION_free)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a ticket is left."""
+        return len(self.tickets) > 0
 
     def trust(self, trust: ClientTrust) -> None:
         """Load the authorities of ``trust``; :class:`~ptproxy.errors.StartError` for an unusable file.
