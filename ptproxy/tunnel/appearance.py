@@ -21,11 +21,11 @@ _FIREFOX_SYSTEMS: Final = {"darwin": "Macintosh; Intel Mac OS X 10.15", "android
 """Where Firefox calls a system otherwise than Chromium does."""
 
 
-def appearance_of(fingerprint: str, platform: str = sys.platform) -> Appearance | None:
+def appearance_of(fingerprint: str, memory: SiteMemory, platform: str = sys.platform) -> Appearance | None:
     """What is imitated on a system as :data:`sys.platform` names it; None for ``python``."""
     if fingerprint not in RECORDED:
         return None
-    return Appearance(browser_of(fingerprint, platform), SiteMemory())
+    return Appearance(browser_of(fingerprint, platform), memory)
 
 
 def browser_of(fingerprint: str, platform: str = sys.platform) -> Browser:
