@@ -59,8 +59,9 @@ class SiteAnswered(CodecError):  # noqa: N818  (an answer, not a fault)
         self.date = date
 
 
-Greeting = Literal["page", "websocket"]
-"""As which of a browser's connections one looks: its ClientHello and the protocols it offers there."""
+Greeting = Literal["visit", "page", "websocket"]
+"""As which of a browser's connections one looks: its ClientHello and the protocols it offers there. A
+visit is the first for a page, of a browser just started; other connections resume what it left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 A link without a carrier. What follows depends on the codec: the ``http`` codec
 goes on where the visit ended, on the same HTTP/2 conversation
-(:attr:`Visit.http2`) or the same HTTP/1.1 connection; ``websocket`` and others
-connect anew, with the ticket that came of it, as the page's script would have.
-The connection of the visit may then stay, idle, until its server closes it.
+(:attr:`Visit.http2`); others, and all over HTTP/1.1, connect anew, with the
+ticket that came of it, as the page's script would have. The connection of the
+visit may then stay, idle, until its server closes it.
 
 Nothing that a site says or does can make a visit fail worse than not to be
 :attr:`usable` any more.

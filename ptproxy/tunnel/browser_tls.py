@@ -26,8 +26,10 @@ from ptproxy.errors import AuthenticationError, DialError, StartError
 from ptproxy.tunnel.boringssl import VERIFY_NONE, VERIFY_PEER, BoringSSL, load
 from ptproxy.tunnel.browser_hello import (
     CHROME_PAGE,
+    CHROME_VISIT,
     CHROME_WEBSOCKET,
     FIREFOX,
+    FIREFOX_VISIT,
     FIREFOX_WEBSOCKET,
     Hello,
     HelloMaker,
@@ -41,8 +43,8 @@ from ptproxy.tunnel.tls import ClientTrust, check_leaf
 from ptproxy.tunnel.tls_connection import TlsConnection, TlsStream, Want
 
 HELLOS: Final[dict[str, dict[str, Hello]]] = {
-    "chrome": {"page": CHROME_PAGE, "websocket": CHROME_WEBSOCKET},
-    "firefox": {"page": FIREFOX, "websocket": FIREFOX_WEBSOCKET},
+    "chrome": {"visit": CHROME_VISIT, "page": CHROME_PAGE, "websocket": CHROME_WEBSOCKET},
+    "firefox": {"visit": FIREFOX_VISIT, "page": FIREFOX, "websocket": FIREFOX_WEBSOCKET},
 }
 """By ``tls.fingerprint`` and by use."""
 
@@ -93,7 +95,7 @@ class BrowserTls:
                 made.close()
                 raise AuthenticationError("the bridge's name is not one that a certificate can hold")
         library.SSL_set_quiet_shutdown(pointer, int(not hello.close_notify))
-        session = self.tickets.take(key)
+        session = self.tickets.take(key) if hello.resumes else None
         if session is not None:
             library.SSL_set_session(pointer, session)
             library.SSL_set_options(pointer, hello.options_when_resuming)

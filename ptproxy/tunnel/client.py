@@ -138,7 +138,7 @@ class ClientTunnel(Tunnel):
         """A carrier's first connection, its certificate's digest, and what the codec is to know of both.
 
         The page comes first: on this connection where the codec goes on with
-        HTTP, otherwise on one whose ticket this one resumes.
+        HTTP/2, otherwise on one whose ticket this one resumes.
         """
         settings = self.route.settings()
         if self._download != "auto":
@@ -146,9 +146,9 @@ class ClientTunnel(Tunnel):
         greeting = greeting_of(codec)
         if self._visitor is not None and greeting == "page":
             connection, digest, visit = await self._visitor.visit()
-            if visit.usable and not connection.ended:
+            if visit.http2 is not None and visit.usable and not connection.ended:
                 return connection, digest, _going_on(settings, visit.http2)
-            connection.drop()
+            self._visitor.keep(connection)
         elif self._visitor is not None:
             await self._visitor.prepare()
         connection = Connection(_Nobody(), self.loop)
@@ -265,7 +265,7 @@ class ClientTunnel(Tunnel):
             self.on_change(suspected)
 
 
-def _going_on(settings: CodecSettings, http2: H2Client | None) -> CodecSettings:
+def _going_on(settings: CodecSettings, http2: H2Client) -> CodecSettings:
     """Settings for a carrier whose first connection has had this conversation."""
     assert settings.appearance is not None
     return replace(settings, appearance=replace(settings.appearance, http2=http2))

@@ -119,7 +119,7 @@ class BrowserLikeTls:
         transport, digest = await self._tls.connect(
             loop, protocol, address, timeout, hello, server_name, self._trust
         )
-        if greeting == "page":
+        if greeting == "visit":
             self._over_http2 = speaks_http2(transport)
         return digest
 

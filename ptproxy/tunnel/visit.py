@@ -1,8 +1,10 @@
 """The site's page, visited before anything else: as a browser's user comes to it, on a browser's connection.
 
-The ``http`` codec goes on on the very connection of the visit; other codecs
-connect anew and resume its ticket, while the connection of the page stays open,
-idle, for as long as its server likes.
+Over HTTP/2 the ``http`` codec goes on on the very connection of the visit.
+Otherwise (a bridge that terminates TLS itself hands a connection on which a
+page was asked for to its site, for good) carriers connect anew and resume its
+ticket, while the connection of the page stays open, idle, for as long as its
+server likes.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Visitor:
         """
         visiting = _Visiting(self._loop)
         connection = Connection(visiting, self._loop)
-        digest = await connect_tls(self._loop, connection, self._route, "page")
+        digest = await connect_tls(self._loop, connection, self._route, "visit")
         look, now = self._look, self._loop.time()
         client = H2Client(look.browser.http2, now) if connection.apart else H1Client(look.browser.name)
         host = self._route.settings().host
@@ -78,8 +80,12 @@ class Visitor:
                 return
             connection, _, _ = await self.visit()
             self._last = self._loop.time()
-            self.close()
-            self._page = connection
+            self.keep(connection)
+
+    def keep(self, connection: Connection) -> None:
+        """Leave the connection of a page open, in place of the one before."""
+        self.close()
+        self._page = connection
 
     def close(self) -> None:
         """Close the connection of the last page."""

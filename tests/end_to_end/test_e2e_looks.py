@@ -1,4 +1,4 @@
-"""Clients that look like browsers, through a real nginx that speaks HTTP/2: what they carry, what they ask."""
+"""Clients that look like browsers, through a real nginx that speaks HTTP/2: what they carry and ask."""
 
 from __future__ import annotations
 

@@ -298,6 +298,7 @@ async def live(folder: Path, **settings: Any) -> AsyncIterator[Live]:
     """A bridge for the time of a test; nothing may be left of it afterwards."""
     running = Live(folder)
     running.seal = settings.pop("seal", False)
+    running.site = settings.pop("site", running.site)
     await running.start(**settings)
     try:
         yield running
