@@ -208,8 +208,18 @@ class H2Link:
     # ---- what arrives ----------------------------------------------------------------------------
 
     def _take(self, arrived: list[H2Event], events: list[Event]) -> None:
-        for event in arrived:
-            if isinstance(event, ConnectionEnding | ConnectionEnded):
+        data: list[memoryview] = []  # pieces of one body that came together
+        for position, event in enumerate(arrived):
+            if type(event) is DataReceived:
+                data.append(memoryview(event.data))
+                following = arrived[position + 1] if position + 1 < len(arrived) else None
+                if type(following) is DataReceived and following.stream is event.stream:
+                    continue
+                slot = self._busy.get(event.stream)
+                if slot is not None and slot.exchange is not None:
+                    self._carrier.body_received(slot.exchange, data, events)
+                data = []
+            elif isinstance(event, ConnectionEnding | ConnectionEnded):
                 self._drain(isinstance(event, ConnectionEnded))
             else:
                 slot = self._busy.get(event.stream)  # None: late answers to the page load
@@ -218,9 +228,7 @@ class H2Link:
 
     def _answer(self, slot: Slot, exchange: Exchange, event: H2Event, events: list[Event]) -> None:
         carrier = self._carrier
-        if isinstance(event, DataReceived):
-            carrier.body_received(exchange, [memoryview(event.data)], events)
-        elif isinstance(event, StreamEnded):
+        if isinstance(event, StreamEnded):
             self._free(slot)
             carrier.answered(exchange, events)
         elif isinstance(event, StreamReset):

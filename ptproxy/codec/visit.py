@@ -35,14 +35,15 @@ class Visit:
         client: H2Client | H1Client,
         browser: Browser,
         host: str,
+        page: str,
         memory: SiteMemory,
         rng: Random,
         now: float,
         unix: float,
     ) -> None:
-        """``unix`` is unix time at ``now``: what the cache reckons with."""
+        """``page``: its path. ``unix`` is unix time at ``now``: what the cache reckons with."""
         self._client = client
-        self.load = PageLoad(client, browser, host, "/", memory, rng, now, unix)
+        self.load = PageLoad(client, browser, host, page, memory, rng, now, unix)
         self.closing = False
 
     @property

@@ -56,7 +56,8 @@ class Visitor:
         look, now = self._look, self._loop.time()
         client = H2Client(look.browser.http2, now) if connection.apart else H1Client(look.browser.name)
         host = self._route.settings().host
-        visit = Visit(client, look.browser, host, look.memory, self._rng, now, time.time())
+        page = self._rng.choice(self._route.line.pages)
+        visit = Visit(client, look.browser, host, page, look.memory, self._rng, now, time.time())
         try:
             await visiting.finish(connection, visit)
         except BaseException:

@@ -120,7 +120,14 @@ class Rig:
         self.random, self.now = random.Random(seed), 100.0
         memory = SiteMemory()
         visit = Visit(
-            H2Client(CHROMIUM.http2, self.now), CHROMIUM, SETTINGS.host, memory, self.random, self.now, CLOCK
+            H2Client(CHROMIUM.http2, self.now),
+            CHROMIUM,
+            SETTINGS.host,
+            "/",
+            memory,
+            self.random,
+            self.now,
+            CLOCK,
         )
         self.reception = HTTP.reception(SETTINGS, random.Random(seed + 1))
         self.bridge, self.paths, self.refuse = None, [], 0

@@ -81,7 +81,7 @@ class Site:
 
 def visit(look=CHROMIUM, memory=None):
     memory = SiteMemory() if memory is None else memory
-    return Visit(H1Client(look.name), look, HOST, memory, random.Random(1), 100.0, CLOCK)
+    return Visit(H1Client(look.name), look, HOST, "/", memory, random.Random(1), 100.0, CLOCK)
 
 
 @pytest.mark.parametrize("look", [CHROMIUM, FIREFOX], ids=["chromium", "firefox"])
@@ -145,7 +145,7 @@ def test_bytes_that_nobody_asked_for_end_it():
 @given(st.lists(st.binary(max_size=200), max_size=8), st.sampled_from(["h1", "h2"]))
 def test_nothing_a_site_says_raises(pieces, kind):
     client = H1Client("chromium") if kind == "h1" else H2Client(CHROMIUM.http2, 100.0)
-    one = Visit(client, CHROMIUM, HOST, SiteMemory(), random.Random(1), 100.0, CLOCK)
+    one = Visit(client, CHROMIUM, HOST, "/", SiteMemory(), random.Random(1), 100.0, CLOCK)
     one.data_to_send()
     for piece in pieces:
         one.receive_data(piece, 100.0)
@@ -171,7 +171,7 @@ def test_events_do_not_depend_on_how_the_input_is_split(tail, cuts):
             for piece in pieces:
                 said += client.receive_data(piece, 0.0)
         except CodecError:
-            said.append(None)
+            return "nonsense"  # what came before it in the same piece is not told
         kinds = [type(event).__name__ for event in said if not hasattr(event, "data")]
         return kinds, b"".join(bytes(event.data) for event in said if hasattr(event, "data"))
 
