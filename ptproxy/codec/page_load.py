@@ -360,9 +360,16 @@ class PageLoad:
             fetch.asset.blocks for fetch in self._fetches.values()
         )
 
+    def _held_up(self) -> bool:
+        """Whether a script keeps the parser in the head (of a page that is cached: an outside one)."""
+        return self._scanner.held_up or any(
+            hint.what == "script" and hint.in_head and not hint.deferred and not hint.preload
+            for hint in self._page_hints
+        )
+
     def _release(self) -> None:
         """Ask for what is held, most urgent first, as far as the rules of the head allow."""
-        tight = self._blocked()
+        tight = self._held_up() and self._blocked()
         less = sum(fetch.asset.urgency >= TIGHT_FROM for fetch in self._fetches.values())
         held: list[Asset] = []
         for asset in sorted(self._held, key=lambda one: one.urgency):

@@ -253,6 +253,8 @@ class ClientTls(Section):
 
     fingerprint: Literal["chrome", "firefox", "python"] = "chrome"
     """Whose ClientHello is sent, and whose requests; ``python`` is no browser's."""
+    profile: File | None = Field(default=None, examples=["chromium-156.yaml"])
+    """What that browser says of itself, as ``scripts/capture`` recorded it; None: what comes with ptproxy."""
     trust: Trust | None = Field(default=None, examples=["pin"])
     """``"pin"``, ``"system"`` or a file of authorities; None: pin where the link has one, else system."""
     client_certificate: File | None = Field(default=None, examples=["client.pem"])

@@ -78,7 +78,7 @@ def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop, memory: S
         key=load_key(config.key),
         tls=PythonTls(trust) if fingerprint == "python" else BrowserLikeTls(fingerprint, trust),
         codecs=config.codecs,
-        appearance=appearance_of(fingerprint, memory),
+        appearance=appearance_of(fingerprint, memory, config.tls.profile),
     )
     return TunnelDialer(
         loop,

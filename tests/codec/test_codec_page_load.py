@@ -258,3 +258,22 @@ def test_no_header_field_raises(fields):
     for _ in range(2):
         Rig({**SITE, "/a.css": (200, fields, b"x")}, memory=memory).run()
     SiteMemory.load(json.loads(json.dumps(memory.dump())))
+
+
+def test_style_sheets_alone_hold_nothing_back():
+    """Deferred scripts and pictures are asked for beside the head's style sheets (Chromium 156, 2026-11)."""
+    pictures = b"".join(b"<img src=/%d.png>" % number for number in range(6))
+    page = (
+        b"<!doctype html><title>p</title><link rel=stylesheet href=/a.css><script defer src=/d.js></script>"
+    )
+    rig = Rig({"/": (200, [], page + pictures), "/a.css": (200, [], b"p {}")}).run()
+    first = {when for when, fields in rig.requests if dict(fields)[":path"] != "/favicon.ico"}
+    assert len(first) == 2  # the page, then everything at once
+    held = b"<script src=/h.js></script>"
+    rig = Rig({"/": (200, [], page + held + pictures), "/h.js": (200, [], b"1")}).run()
+    asked = [
+        dict(fields)[":path"]
+        for when, fields in rig.requests
+        if when == sorted({w for w, _ in rig.requests})[1]
+    ]
+    assert "/5.png" not in asked
