@@ -26,6 +26,8 @@ from ptproxy.tunnel.connect import Route, connect_tls
 
 VISIT_EVERY: Final = 60.0
 """Seconds between visits for the sake of a ticket, at least: some servers give none."""
+VISIT_PATIENCE: Final = 8.0
+"""Seconds after which a page that is still loading is left as it is: people do not wait for the last picture."""
 
 log = get_logger(__name__)
 
@@ -111,7 +113,10 @@ class _Visiting:
         connection.flush()
         self._go_on(connection)
         try:
-            await self._done
+            async with asyncio.timeout(VISIT_PATIENCE):
+                await self._done
+        except TimeoutError:
+            log.debug("the page takes long")
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -119,7 +124,7 @@ class _Visiting:
     def _go_on(self, connection: Connection) -> None:
         """See what the visit wants now."""
         visit = self._visit
-        if visit is None or self._done.done():
+        if visit is None or self._done.done():  # (cancelled: nobody waits any more)
             return
         if self._timer is not None:
             self._timer.cancel()

@@ -105,6 +105,23 @@ def test_a_site_that_closes_at_once_keeps_nobody_out(run: Any, tmp_path: Any, co
     run(main())
 
 
+def test_a_page_that_never_comes_keeps_nobody_waiting(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SilentSite(PageSite):
+        def adopt(self, transport: Any, received: bytes) -> None:
+            self.transports.append(transport)
+
+    async def main() -> None:
+        async with live(tmp_path, site=SilentSite()) as bridge:
+            dialer = browser_dialer(bridge, "websocket")
+            await dialer.start()
+            await echo(dialer)
+
+    monkeypatch.setattr("ptproxy.tunnel.visit.VISIT_PATIENCE", 0.1)
+    run(main())
+
+
 def test_one_visit_serves_all_websockets_while_tickets_are_left(run: Any, tmp_path: Any) -> None:
     async def main() -> None:
         site = PageSite()
