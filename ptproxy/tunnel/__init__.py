@@ -7,8 +7,9 @@
     connect      the way to a bridge: addresses, TCP, TLS, the certificate checked
     client_tls   as whom a client greets: Python, or a browser;  appearance  which one, from recorded data
     visit        the site's page before anything else
-    browser_tls  a browser's TLS: browser_hello (curl sets BoringSSL up), boringssl and symbols (its functions),
-                 tls_connection, browser_transport, tickets, browser_check (at the start);  curl_tls  the fall-back
+    browser_tls  a browser's TLS: browser_hello (curl sets BoringSSL up), boringssl and symbols (its
+                 functions), tls_connection, browser_transport, tickets, browser_check (at the start)
+    curl_tls     the fall-back from it
     bridge       the bridge's sessions, continuous verification
     gate         whose is this connection: a client's or the web site's
     tunnel       one session driven by the loop: events out, frames in, timers

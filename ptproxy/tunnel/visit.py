@@ -27,7 +27,7 @@ from ptproxy.tunnel.connect import Route, connect_tls
 VISIT_EVERY: Final = 60.0
 """Seconds between visits for the sake of a ticket, at least: some servers give none."""
 VISIT_PATIENCE: Final = 8.0
-"""Seconds after which a page that is still loading is left as it is: people do not wait for the last picture."""
+"""Seconds after which a page that is still loading is left as it is: people do not wait for all of it."""
 
 log = get_logger(__name__)
 
