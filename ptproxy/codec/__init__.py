@@ -9,6 +9,7 @@ Where things are:
 - ``random``: length, padding, data, nothing that recurs; its records in ``random_records``.
 - shared: ``head`` (HTTP/1.1 message heads), ``cookie`` (the opening in a session
   cookie), ``profile`` (what the imitated browser says of itself), ``randomness``.
+- ``client_hello``: a TLS client's first message, for whoever looks at it before TLS does.
 - ``table``: :func:`codec_table`, the codecs by name, those of other packages too.
 
 ``PROTOCOL.md`` has the wire formats byte by byte, ``tests/vectors/codec.json`` and
