@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "ptproxy"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("pt",),
+    ("pt", "inspect"),
     ("proxy", "peers"),
     ("tunnel",),
     ("session", "auth", "codec", "front", "e2e", "dht"),

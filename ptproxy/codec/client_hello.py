@@ -101,6 +101,20 @@ class ClientHello:
         hello._check()
         return hello
 
+    def serialize(self) -> bytes:
+        """The message's body again; extensions always stand in it, be there none."""
+        extensions = b"".join(struct.pack(">H", kind) + _vector(2, body) for kind, body in self.extensions)
+        return b"".join(
+            (
+                struct.pack(">H", self.legacy_version),
+                self.random,
+                _vector(1, self.session_id),
+                _vector(2, struct.pack(f">{len(self.cipher_suites)}H", *self.cipher_suites)),
+                _vector(1, self.compression),
+                _vector(2, extensions),
+            )
+        )
+
     def extension(self, kind: int) -> bytes | None:
         """The body of an extension, None when absent."""
         return next((body for found, body in self.extensions if found == kind), None)
@@ -312,3 +326,8 @@ def _numbers(content: bytes, name: str) -> tuple[int, ...]:
     if not content or len(content) % 2:
         raise CodecError(f"ClientHello: {name} of {len(content)} bytes")
     return struct.unpack(f">{len(content) // 2}H", content)
+
+
+def _vector(width: int, content: bytes) -> bytes:
+    """Bytes with their length before them."""
+    return len(content).to_bytes(width) + content

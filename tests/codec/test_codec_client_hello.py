@@ -143,6 +143,14 @@ def test_the_properties_say_what_was_sent(name, protocols, spoken, groups, schem
     assert hello.has_pre_shared_key
 
 
+@given(BODIES)
+def test_what_is_serialised_is_what_was_read(content):
+    hello = ClientHello.parse(content)
+    assert ClientHello.parse(hello.serialize()) == hello
+    if hello.extensions:
+        assert hello.serialize() == content
+
+
 def test_without_extensions_there_is_nothing_to_say():
     hello = ClientHello.parse(body(version=0x0301, session_id=b"s" * 32))
     assert hello.legacy_version == 0x0301

@@ -1,0 +1,2 @@
+"""A censor's view of one's own bridge and client.
+"""
