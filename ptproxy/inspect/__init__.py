@@ -1,2 +1,1 @@
-"""A censor's view of one's own bridge and client.
-"""
+"""A censor's view of one's own bridge and client."""
