@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ptproxy.errors import why
 from ptproxy.inspect.answer import answer_text, http2_text
 from ptproxy.inspect.observation import Observation
 from ptproxy.inspect.probe import (
@@ -37,6 +38,8 @@ from ptproxy.inspect.wire import Wire
 
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds for a TLS handshake."""
+RECORD_OVERHEAD: Final = 17
+"""Bytes of a TLS 1.3 record beside what it carries: content type and tag (RFC 8446 section 5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ async def run_probe(server: Server, probe: Probe, seconds: Mapping[Watch, float]
         try:
             wire = await Wire.open(server.address)
         except OSError as error:
-            return Observation(reached=type(error).__name__)
+            return Observation(reached=why(error))
         with contextlib.closing(wire):
             seen = await _Conversation(wire, visit, server, memory).watched(seconds[visit.watch])
         memory.sent = bytes(wire.sent)
@@ -192,6 +195,8 @@ class _Conversation:
         seen.flight_sizes = tuple(len(record.content) for record in before)
         seen.sizes = tuple(len(record.content) for record in after)
         http2 = self._tls.connection.selected_alpn_protocol() == "h2"
+        if http2:  # which frames share a record is chance
+            seen.sizes = (sum(seen.sizes) - RECORD_OVERHEAD * len(seen.sizes),)
         seen.answer = (http2_text if http2 else answer_text)(bytes(self._application))
         self._memory.session = self._tls.session()
         seen.tickets = self._tls.ticket()
