@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from ptproxy.cli.inspect_capture import capture
 from ptproxy.cli.inspect_hello import hello
 from ptproxy.cli.inspect_probes import probes
+from ptproxy.cli.inspect_record import record
 
 
 @click.group()
@@ -18,3 +20,5 @@ def inspect() -> None:
 
 inspect.add_command(probes)
 inspect.add_command(hello)
+inspect.add_command(capture)
+inspect.add_command(record)

@@ -60,6 +60,7 @@ class GreetingServer:
         self.news = asyncio.Event()
         """Set with every greeting."""
         self._where = host, port
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.set_alpn_protocols(["http/1.1"])
@@ -75,9 +76,12 @@ class GreetingServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Listen no more; open connections end by themselves."""
+        """Listen no more, end what is open."""
         assert self._server is not None
         self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
         await self._server.wait_closed()
 
     @property
@@ -88,6 +92,9 @@ class GreetingServer:
         return host, port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         sock: socket.socket = writer.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -96,6 +103,7 @@ class GreetingServer:
         except (OSError, CodecError):  # ssl.SSLError and TimeoutError are of the former
             pass
         finally:
+            self._serving.discard(task)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

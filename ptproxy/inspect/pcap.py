@@ -49,6 +49,17 @@ class Packet:
     """What was captured of it."""
 
 
+FILE_HEAD: Final = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, MAX_BLOCK, 101)
+"""What a pcap file of IP packets begins with; :func:`serialize` makes what follows."""
+
+
+def serialize(packet: Packet) -> bytes:
+    """A packet as it stands in a file that begins with :data:`FILE_HEAD` (its link type must be 101)."""
+    seconds = int(packet.time)
+    micros = int((packet.time - seconds) * 1e6)
+    return struct.pack("<IIII", seconds, micros, len(packet.data), len(packet.data)) + packet.data
+
+
 class CaptureReader:
     """Cuts packets out of a capture file's bytes."""
 

@@ -22,6 +22,8 @@ MAX_OUTPUT: Final = 256 << 20
 _SEARCH: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 _NDPI_FLOW: Final = re.compile(r"^\s*\d+\s+TCP .*?\[proto: [\d.]+/([^\]]+)\]")
 _NDPI_RISK: Final = re.compile(r"\[Risk: \*\* (.*?) \*\*\]\[Risk Score")
+_STARS: Final = re.compile(r" *\*{2,} *")
+"""What stands between two risks."""
 _LOW: Final = frozenset(
     ("eth", "ethertype", "ip", "ipv6", "tcp", "sll", "raw", "null", "vlan", "frame", "data-text-lines")
 )
@@ -61,8 +63,7 @@ def ndpi(capture: Path, port: int | None) -> Labels | None:
             continue
         labels[flow[1]] += 1
         told = _NDPI_RISK.search(line)
-        for risk in told[1].split("** **") if told else ():
-            risks[risk.replace("*", "").strip()] += 1
+        risks.update(_STARS.split(told[1]) if told else ())
     return Labels("ndpiReader", labels, risks)
 
 

@@ -6,11 +6,13 @@ were not captured whole enough are no segments; nothing raises.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+import struct
 from dataclasses import dataclass
 from typing import Final
 
-FIN, SYN, RST = 1, 2, 4
+FIN, SYN, ACK = 1, 2, 16
 
 Endpoint = tuple[str, int]
 """Address and port."""
@@ -35,6 +37,36 @@ class Segment:
     sequence: int
     flags: int
     payload: bytes
+
+
+def packet_of(
+    source: Endpoint,
+    destination: Endpoint,
+    sequence: int,
+    acknowledged: int,
+    flags: int,
+    payload: bytes = b"",
+) -> bytes:
+    """An IP packet with a TCP segment; checksums are left to whoever sends it, and nobody does."""
+    tcp = struct.pack(
+        ">HHIIBBHHH",
+        source[1],
+        destination[1],
+        sequence & 0xFFFFFFFF,
+        acknowledged & 0xFFFFFFFF,
+        5 << 4,
+        flags,
+        0xFFFF,
+        0,
+        0,
+    )
+    ends = [ipaddress.ip_address(end[0]).packed for end in (source, destination)]
+    size = len(tcp) + len(payload)
+    if len(ends[0]) == 4:
+        head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + size, 0, 0x4000, 64, _TCP, 0)
+    else:
+        head = struct.pack(">IHBB", 6 << 28, size, _TCP, 64)
+    return b"".join((head, *ends, tcp, payload))
 
 
 def segment_of(time: float, link: int, data: bytes) -> Segment | None:
