@@ -15,7 +15,7 @@ from typing import Final
 from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
 from ptproxy.errors import CodecError
 from ptproxy.inspect.pcap import Packet
-from ptproxy.inspect.segments import SYN, Endpoint, Segment, segment_of
+from ptproxy.inspect.segments import ACK, SYN, Endpoint, Segment, segment_of
 
 MAX_FLOWS: Final = 100_000
 """Connections of one capture; a flow costs a few KiB."""
@@ -90,8 +90,9 @@ class FlowReader:
     def _receive(self, segment: Segment) -> None:
         up, down = (segment.source, segment.destination), (segment.destination, segment.source)
         if segment.flags & SYN:
-            if segment.destination[1] == self._port or (self._port is None and down not in self._open):
-                self._begin(up, segment)
+            if not segment.flags & ACK:
+                if self._port in (None, segment.destination[1]):
+                    self._begin(up, segment)
             elif down in self._open:
                 self._open[down].directions[DOWN].begin(segment.sequence)
             return
@@ -135,8 +136,9 @@ class _Direction:
             self.next = sequence  # the SYN of this side is not in the capture
         ahead = (sequence - self.next) & _WRAP
         if 0 < ahead < _HALF:
-            if self.waiting_size + len(payload) <= MAX_WAITING and sequence not in self.waiting:
-                self.waiting_size += len(payload)
+            more = len(payload) - len(self.waiting.get(sequence, b""))
+            if more > 0 and self.waiting_size + more <= MAX_WAITING:
+                self.waiting_size += more
                 self.waiting[sequence] = payload
             return b""
         ready = bytearray(payload[-ahead & _WRAP :])  # what was sent before is not taken twice

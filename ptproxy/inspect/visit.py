@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ptproxy.errors import why
 from ptproxy.inspect.answer import answer_text, http2_text
 from ptproxy.inspect.observation import Observation
 from ptproxy.inspect.probe import (
@@ -35,6 +34,7 @@ from ptproxy.inspect.server_flight import (
     split_records,
 )
 from ptproxy.inspect.wire import Wire
+from ptproxy.tunnel.tcp import reason_of
 
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds for a TLS handshake."""
@@ -71,7 +71,7 @@ async def run_probe(server: Server, probe: Probe, seconds: Mapping[Watch, float]
         try:
             wire = await Wire.open(server.address)
         except OSError as error:
-            return Observation(reached=why(error))
+            return Observation(reached=reason_of(error).name.lower().replace("_", " "))
         with contextlib.closing(wire):
             seen = await _Conversation(wire, visit, server, memory).watched(seconds[visit.watch])
         memory.sent = bytes(wire.sent)
@@ -173,7 +173,7 @@ class _Conversation:
         except ssl.SSLZeroReturnError:
             self._said_goodbye = True
         except ssl.SSLError as error:
-            self._seen.alerts = ((error.reason or "an error").lower().replace("_", " "),)
+            self._seen.alerts = ((error.reason or "broken off").lower().replace("_", " "),)
             self._broken = True
         return len(self._application) > before
 
@@ -236,7 +236,7 @@ class _TlsLayer:
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLError as error:
-            return (error.reason or "an error").lower().replace("_", " ")
+            return (error.reason or "broken off").lower().replace("_", " ")
         return ""
 
     def agreed(self) -> str:
