@@ -77,9 +77,8 @@ def probes(
 
     with could_not_run():
         servers = _servers(reference, bridge, name)
-        asked = battery(
-            servers[0].name, random.SystemRandom(), path=path, opening=_opening(opening) if opening else None
-        )
+        said = _opening(opening) if opening else None
+        asked = battery(servers[0].name, random.SystemRandom(), path=path, opening=said)
         asked = [probe for probe in asked if only is None or only in probe.name]
         if not asked:
             raise StartError(f"no probe's name holds {only}")
@@ -87,17 +86,8 @@ def probes(
         report = runtime.run(compare_servers(*servers, asked, QUICK if quick else FULL, told), loop="asyncio")
         told(0, 0)
     if as_json:
-        print_json(
-            {
-                "reference": reference,
-                "bridge": bridge,
-                "name": servers[0].name,
-                "same_certificate": report.certificates_equal,
-                "probes": len(report.compared),
-                "differing": len(report.differing),
-                "results": [one.as_dict() for one in report.compared],
-            }
-        )
+        asked_for = {"reference": reference, "bridge": bridge, "name": servers[0].name}
+        print_json(asked_for | report.as_dict())
     else:
         _print(report, bridge, reference, listed)
     return DIFFERENT if report.differing else SAME

@@ -38,6 +38,7 @@ from ptproxy.tunnel.tcp import reason_of
 
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds for a TLS handshake."""
+_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 RECORD_OVERHEAD: Final = 17
 """Bytes of a TLS 1.3 record beside what it carries: content type and tag (RFC 8446 section 5.2)."""
 
@@ -276,6 +277,5 @@ def _context(plan: Tls) -> ssl.SSLContext:
     context.set_ciphers(plan.ciphers or "DEFAULT:@SECLEVEL=0")
     if plan.alpn:
         context.set_alpn_protocols(list(plan.alpn))
-    if plan.tls12:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = _VERSIONS[plan.highest]
     return context

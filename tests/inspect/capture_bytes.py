@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
+from hello_bytes import alpn, body, listed, message, records, server_name, versions
+
 from ptproxy.inspect.flows import DOWN, UP
 from ptproxy.inspect.pcap import FILE_HEAD, Packet, serialize
 from ptproxy.inspect.segments import ACK, FIN, SYN, packet_of
-from tests.codec.hello_bytes import alpn, body, listed, message, records, server_name, versions
 
 CLIENT, SERVER = ("127.0.0.1", 40000), ("127.0.0.1", 443)
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hello_bytes import GREASE, python_hello
 
 from ptproxy.cli.certificate import self_signed
 from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
@@ -23,7 +24,6 @@ from ptproxy.inspect.greeting import GreetingServer
 from ptproxy.inspect.ja4 import ja4
 from ptproxy.inspect.own_hello import own_hellos
 from ptproxy.inspect.recorded import RecordedHello, Traits, most_alike, recorded_hellos
-from tests.codec.hello_bytes import GREASE, python_hello
 
 NAME = "site.example"
 

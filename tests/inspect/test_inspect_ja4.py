@@ -5,12 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
-from ptproxy.inspect.ja4 import ja3n, ja4, ja4_parts
-from tests.codec.hello_bytes import (
+from hello_bytes import (
     BODIES,
     GREASE,
     alpn,
@@ -20,6 +15,11 @@ from tests.codec.hello_bytes import (
     server_name,
     versions,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
+from ptproxy.inspect.ja4 import ja3n, ja4, ja4_parts
 
 CIPHERS = (0x1301, 0x1302, 0x1303, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0xC013, 0xC014,
            0x9C, 0x9D, 0x2F, 0x35)  # fmt: skip

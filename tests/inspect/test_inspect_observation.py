@@ -10,7 +10,7 @@ from ptproxy.inspect.answer import answer_text, http2_text, masked
 from ptproxy.inspect.observation import Difference, Observation, differences, same_sizes, same_time
 from ptproxy.inspect.probe import Probe
 from ptproxy.inspect.server_flight import alert_text, describe, server_hello_text, split_records
-from ptproxy.inspect.side_by_side import _judged
+from ptproxy.inspect.side_by_side import _judged, _undecided
 
 PROBE = Probe("one", "one", ())
 
@@ -64,8 +64,9 @@ def test_a_difference_is_told_by_its_first_line() -> None:
     assert differences(Observation(), Observation(sizes=(1, 22))) == [Difference("sizes", "none", "1; 22")]
 
 
-def judged(first: tuple[Observation, Observation], second: tuple[Observation, Observation]):
-    told = _judged(PROBE, first, second, True)
+def judged(*runs: tuple[Observation, Observation]):
+    assert all(_undecided(runs[:count], True) for count in range(1, len(runs)))
+    told = _judged(PROBE, runs, True)
     return [one.observable for one in told.differences], list(told.unsteady)
 
 
@@ -79,8 +80,24 @@ def test_what_hangs_on_the_moment_counts_twice_or_not() -> None:
 def test_a_reference_that_differs_from_itself_is_not_compared() -> None:
     a, b, c = (Observation(answer=text) for text in "abc")
     assert judged((a, b), (a, b)) == (["answer"], [])
-    assert judged((a, b), (a, a)) == (["answer"], [])  # the bridge said something else once
     assert judged((a, b), (c, b)) == ([], ["answer"])
+    assert judged((a, b), (c, c)) == ([], ["answer"])
+
+
+def test_an_answer_that_differs_once_is_asked_for_a_third_time() -> None:
+    a, b = (Observation(answer=text) for text in "ab")
+    assert judged((a, b), (a, a), (a, a)) == ([], [])
+    assert judged((a, b), (a, a), (a, b)) == (["answer"], [])
+    assert not _undecided([(a, b), (a, b)], True)
+    assert not _undecided([(a, a)], True)
+    assert _judged(PROBE, [(a, a)], True).differences == ()
+
+
+def test_lengths_of_handshake_records_count_where_the_certificate_is_the_same() -> None:
+    pair = (Observation(flight_sizes=(100,)), Observation(flight_sizes=(200,)))
+    assert [one.observable for one in _judged(PROBE, [pair, pair], True).differences] == ["flight_sizes"]
+    assert _judged(PROBE, [pair, pair], False).differences == ()
+    assert not _undecided([pair], False)
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nDate: Mon\r\nSet-Cookie: sid=abc; Path=/\r\nServer: x\r\n\r\n"

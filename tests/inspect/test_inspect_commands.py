@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from capture_bytes import flow, pcap, tls13
 from click.testing import CliRunner, Result
+from inspect_servers import NAME, free_ports, nginx_pair
 
 from ptproxy.cli.main import program
-from tests.inspect.capture_bytes import flow, pcap, tls13
-from tests.inspect.inspect_servers import NAME, free_ports, nginx_pair
 
 
 def run(*arguments: str | Path, status: int = 0) -> Result:
