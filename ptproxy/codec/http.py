@@ -42,16 +42,23 @@ from random import Random
 
 from ptproxy.codec.http_bridge_link import HttpReception
 from ptproxy.codec.http_client import ClientHttp
-from ptproxy.codec.interface import CodecSettings
+from ptproxy.codec.interface import CodecSettings, Greeting
 
 
 class HttpCodec:
     """The entry of the codec table."""
 
     name = "http"
+    greeting: Greeting = "page"
+    """It goes on where a page was loaded."""
 
     def client(self, settings: CodecSettings, opening: bytes, rng: Random) -> ClientHttp:
-        """One carrier's client end."""
+        """One carrier's client end: over HTTP/2 where its first connection speaks that."""
+        look = settings.appearance
+        if look is not None and look.http2 is not None:
+            from ptproxy.codec.http_h2_client import ClientHttp2  # noqa: PLC0415  (needs hpack)
+
+            return ClientHttp2(settings, opening, rng, look)
         return ClientHttp(settings, opening, rng)
 
     def reception(self, settings: CodecSettings, rng: Random) -> HttpReception:

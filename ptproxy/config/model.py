@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from ptproxy.config.link import Link, check_codecs, check_path
+from ptproxy.config.link import Link, check_codecs, check_pages, check_path
 from ptproxy.config.quantities import (
     Endpoint,
     SiteUrl,
@@ -76,6 +76,13 @@ def _codecs(value: object, info: ValidationInfo) -> tuple[str, ...]:
     return names
 
 
+def _pages(value: object) -> tuple[str, ...]:
+    pages = [value] if isinstance(value, str) else value
+    if not isinstance(pages, list) or not all(isinstance(page, str) for page in pages):
+        raise ValueError("expected a page or a list of pages, as in [/, /about.html]")
+    return check_pages(tuple(pages))
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected text")
@@ -107,6 +114,7 @@ Listen = Annotated[tuple[Endpoint, ...], PlainValidator(_listen)]
 Address = Annotated[Endpoint, PlainValidator(parse_address)]
 Size = Annotated[int, PlainValidator(parse_size)]
 Duration = Annotated[float, PlainValidator(parse_duration)]
+Pages = Annotated[tuple[str, ...], PlainValidator(_pages)]
 Codecs = Annotated[tuple[str, ...], PlainValidator(_codecs)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Texts = Annotated[tuple[str, ...], PlainValidator(_texts)]
@@ -206,6 +214,8 @@ class BridgeConfig(Section):
     tls: BridgeTls = BridgeTls()
     seal: bool = False
     path: UrlPath = Field(default="/", examples=["/assets/live"])
+    pages: Pages = Field(default=("/",), examples=["[/, /about.html]"])
+    """Pages of the site, one of which clients visit before anything else."""
     codecs: Codecs = Field(default=("websocket", "http", "random"), examples=["[websocket, http]"])
     site: SiteChoice | None = Field(default=None, examples=["builtin"])
     """``"builtin"`` or a :class:`SiteUrl`: what strangers see."""
@@ -228,6 +238,7 @@ class BridgeConfig(Section):
             host=self.address.host,
             port=self.address.port,
             path=self.path,
+            pages=self.pages,
             server_name=self.server_name,
             codecs=self.codecs,
             pin=pin,
@@ -240,8 +251,10 @@ class BridgeConfig(Section):
 class ClientTls(Section):
     """How a client's TLS looks and whom it trusts."""
 
-    fingerprint: Literal["python"] = "python"
-    """Whose ClientHello is sent: Python's own."""
+    fingerprint: Literal["chrome", "firefox", "python"] = "chrome"
+    """Whose ClientHello is sent, and whose requests; ``python`` is no browser's."""
+    profile: File | None = Field(default=None, examples=["chromium-156.yaml"])
+    """What that browser says of itself, as ``scripts/capture`` recorded it; None: what comes with ptproxy."""
     trust: Trust | None = Field(default=None, examples=["pin"])
     """``"pin"``, ``"system"`` or a file of authorities; None: pin where the link has one, else system."""
     client_certificate: File | None = Field(default=None, examples=["client.pem"])

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 
+from ptproxy.codec.page_cache import SiteMemory
 from ptproxy.config.keyfile import read_password
 from ptproxy.config.model import ClientConfig
 from ptproxy.config.quantities import Endpoint
@@ -16,9 +17,12 @@ from ptproxy.errors import AuthenticationError, DialError, PtproxyError, StartEr
 from ptproxy.front import Users
 from ptproxy.log import get_logger
 from ptproxy.proxy.local import LocalLimits, LocalProxy
+from ptproxy.proxy.remembered import RememberedSite
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
+from ptproxy.tunnel.appearance import appearance_of
+from ptproxy.tunnel.client_tls import BrowserLikeTls, PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.tls import ClientTrust
@@ -34,9 +38,13 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
     """
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(StateFolder(config.state))
+        state = stack.enter_context(StateFolder(config.state))
         users = make_users(config)
-        dialer = make_dialer(config, loop)
+        site = RememberedSite(state, config.bridge.server_name)
+        stack.push_async_callback(site.close)
+        dialer = make_dialer(config, loop, site.memory)
+        if dialer.visitor is not None:
+            dialer.visitor.on_visited = site.save
         stack.push_async_callback(dialer.stop)
         limits = LocalLimits(connections=config.limits.connections)
         proxy = LocalProxy(loop, dialer, users=users, limits=limits)
@@ -53,15 +61,25 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
             await within(config.limits.drain, signals.at_once, proxy.stop)
 
 
-def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> TunnelDialer:
-    """The dialer to the configured bridge; raises StartError for unusable files."""
+def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop, memory: SiteMemory) -> TunnelDialer:
+    """The dialer to the configured bridge; raises StartError for unusable files.
+
+    ``memory``: what the imitated browser remembers of the site.
+    """
     trust = ClientTrust(
         pin=config.pin,
         authorities=config.authorities,
         certificate=config.tls.client_certificate,
         private_key=config.tls.client_key,
     )
-    route = Route(line=config.bridge, key=load_key(config.key), trust=trust, codecs=config.codecs)
+    fingerprint = config.tls.fingerprint
+    route = Route(
+        line=config.bridge,
+        key=load_key(config.key),
+        tls=PythonTls(trust) if fingerprint == "python" else BrowserLikeTls(fingerprint, trust),
+        codecs=config.codecs,
+        appearance=appearance_of(fingerprint, memory, config.tls.profile),
+    )
     return TunnelDialer(
         loop,
         route,

@@ -24,6 +24,7 @@ from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.memory import FreeMemory
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
+from ptproxy.tunnel.visit import Visitor
 
 CARRIER_WAIT: Final = 15.0
 """Seconds that a dial waits for the first carrier before it says that the tunnel is down."""
@@ -81,6 +82,10 @@ class TunnelDialer:
         self._moved: dict[int, int] = {}
         self._without_since: float | None = None
         self.last_error = ""
+        self.visitor: Visitor | None = None
+        """Visits the site before carriers are opened; None where no browser is imitated."""
+        if route.appearance is not None:
+            self.visitor = Visitor(loop, route, route.appearance, self._rng)
         self.tunnel = self._fresh_tunnel()
 
     # ---- life --------------------------------------------------------------------------------------
@@ -109,6 +114,8 @@ class TunnelDialer:
         tunnels = (*self._retired, self.tunnel)
         for tunnel in tunnels:
             tunnel.close(Reason.SHUTDOWN)
+        if self.visitor is not None:
+            self.visitor.close()
         await asyncio.sleep(DRAIN_CHECK)  # the farewells leave
         for tunnel in tunnels:
             for carrier in tunnel.dialled:
@@ -226,7 +233,7 @@ class TunnelDialer:
     # ---- keeping carriers -----------------------------------------------------------------------------
 
     def _fresh_tunnel(self) -> ClientTunnel:
-        tunnel = ClientTunnel(self._route, self._loop, self._limits)
+        tunnel = ClientTunnel(self._route, self._loop, self._limits, self.visitor)
         tunnel.on_change = self._changed
         return tunnel
 
