@@ -4,8 +4,9 @@
 
 Each browser loads a page twice from a server on loopback that keeps what it is
 greeted with (:mod:`ptproxy.inspect.greeting`): the second time the page's
-WebSocket goes to another name, so that it has no ticket. Other names are
-refused. Needs what ``scripts/capture.py`` needs; two minutes.
+WebSocket goes to another name, so that it has no ticket. Once the site speaks
+HTTP/1.1 only, once HTTP/2, too. Other names are refused. Needs what
+``scripts/capture.py`` needs; three minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 import capture
 import yaml
 
-from ptproxy.inspect.greeting import Greeting, GreetingServer
+from ptproxy.inspect.greeting import HTTP1, HTTP2, GreetingServer, HeardHello
 from ptproxy.inspect.recorded import RecordedHello
 
 OTHER = "other.example"
@@ -52,12 +53,12 @@ def command(
     return [word.replace(f"--host-resolver-rules=MAP {capture.HOST}", rules) for word in line]
 
 
-async def greetings(kind: str, program: str) -> list[Greeting]:
-    """What a browser said in two visits."""
+async def heard(kind: str, program: str, alpn: tuple[str, ...]) -> list[HeardHello]:
+    """What a browser said in two visits to a site of these protocols."""
     with tempfile.TemporaryDirectory(prefix="capture-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         chain, key, authority, spki = capture.certificates(folder, OTHER)
-        async with GreetingServer(chain.read_bytes(), key.read_bytes()) as server:
+        async with GreetingServer(chain.read_bytes(), key.read_bytes(), alpn=alpn) as server:
             for page in PAGES:
                 line = command(kind, program, folder, server.address[1], page, authority, spki)
                 quiet = asyncio.subprocess.DEVNULL
@@ -68,10 +69,10 @@ async def greetings(kind: str, program: str) -> list[Greeting]:
                 os.killpg(process.pid, signal.SIGTERM)
                 await process.wait()
                 await asyncio.sleep(1)
-            return server.greetings
+            return server.heard
 
 
-def recorded(kind: str, program: str, seen: Iterable[Greeting]) -> list[RecordedHello]:
+def recorded(kind: str, program: str, seen: Iterable[HeardHello]) -> list[RecordedHello]:
     """One entry for each kind of hello; those that bring no request are preconnects of a page's."""
     version, today = capture.version_of(program), datetime.datetime.now(datetime.UTC).date().isoformat()
     where = f"{platform.system()} {platform.machine()}"
@@ -90,7 +91,8 @@ def main() -> int:
         if program is None:
             print(kind, "is not installed", file=sys.stderr)
             continue
-        entries += recorded(kind, program, asyncio.run(greetings(kind, program)))
+        seen = [one for alpn in (HTTP1, HTTP2) for one in asyncio.run(heard(kind, program, alpn))]
+        entries += recorded(kind, program, seen)
         print(kind, [str(one) for one in entries if one.browser == kind], file=sys.stderr)
     print("# What browsers greet with; made by scripts/capture_hellos.py, not edited.")
     yaml.safe_dump(

@@ -15,11 +15,11 @@ import click
 from ptproxy.cli.certificate import self_signed
 from ptproxy.cli.inspect_words import DIFFERENT, JSON_OPTION, SAME, could_not_run, print_json
 from ptproxy.cli.words import FILE, HOST, LISTEN
-from ptproxy.config.quantities import parse_listen
+from ptproxy.config.quantities import Endpoint, parse_listen
 from ptproxy.errors import StartError, why
 
 if TYPE_CHECKING:
-    from ptproxy.inspect.greeting import Greeting
+    from ptproxy.inspect.greeting import HeardHello
     from ptproxy.inspect.recorded import RecordedHello
 
 NAME: Final = "www.example.com"
@@ -47,8 +47,8 @@ def hello(
 ) -> int:
     """Show the ClientHellos that a client sends, and which browser's they are.
 
-    A TLS server on this machine is greeted by the client's own connecting code: at first, after
-    a page load, and for a WebSocket. Each hello is told by its JA4 and compared with recorded
+    A TLS server on this machine is greeted by the client's own connecting code: on a first visit,
+    for another page, and for a WebSocket. Each hello is told by its JA4 and compared with recorded
     ones of real browsers; the recordings are data of this version, with their date.
 
     \b
@@ -77,8 +77,10 @@ def _own(fingerprint: str, name: str, as_json: bool) -> int:
     leaf = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.decode("ascii"))).digest()
     known = recorded_hellos()
     said = asyncio.run(own_hellos(fingerprint, name, certificate, key, leaf))
+    meant = MEANT.get(fingerprint)
     told = [
-        _told(one.greeting, one.use, known, MEANT.get(fingerprint)) | {"after": one.after} for one in said
+        _told(one.heard, one.use, known, meant) | {"greeting": one.greeting, "after": one.after}
+        for one in said
     ]
     if as_json:
         print_json({"fingerprint": fingerprint, "name": name, "hellos": told})
@@ -96,18 +98,18 @@ async def _listening(listen: str, name: str, count: int | None, as_json: bool) -
     where, known, shown, different = parse_listen(listen), recorded_hellos(), 0, False
     try:
         async with GreetingServer(*_identity(name), where.literal, where.port) as server:
-            host, port = server.address
-            click.echo(f"listening on https://{host}:{port}/", err=as_json)
+            click.echo(f"listening on https://{Endpoint(*server.address)}/", err=as_json)
             while count is None or shown < count:
-                while shown == len(server.greetings):
+                while shown == len(server.heard):
                     server.news.clear()
                     await server.news.wait()
-                greeting = server.greetings[shown]
-                use = "page" if greeting.use == "none" else greeting.use
-                told = _told(greeting, use, known, None)
+                heard = server.heard[shown]
+                told = _told(heard, "page" if heard.use == "none" else heard.use, known, None)
                 different = different or bool(told["differences"])
                 print_json(told) if as_json else _print(told)
                 shown += 1
+    except asyncio.CancelledError:  # Ctrl-C
+        pass
     except OSError as error:
         raise StartError(f"cannot listen on {listen}: {why(error)}") from None
     return DIFFERENT if different else SAME
@@ -118,22 +120,20 @@ def _identity(name: str) -> tuple[bytes, bytes]:
     return self_signed(name, datetime.datetime.now(datetime.UTC), random.SystemRandom())
 
 
-def _told(
-    greeting: Greeting, use: str, known: tuple[RecordedHello, ...], meant: str | None
-) -> dict[str, Any]:
+def _told(heard: HeardHello, use: str, known: tuple[RecordedHello, ...], meant: str | None) -> dict[str, Any]:
     """A hello and what it is like; ``meant`` is the browser it is to be taken for."""
     from ptproxy.inspect.ja4 import ja3n, ja4
     from ptproxy.inspect.recorded import Traits, most_alike
 
-    hello = greeting.hello
+    hello = heard.hello
     best = most_alike(hello, use, known, (meant,) if meant else ())
     equal = [str(one) for one in known if not Traits.of(hello).differences(one.traits)]
     return {
         "use": use,
-        "resumed": greeting.resumed,
+        "resumed": heard.resumed,
         "ja4": ja4(hello),
         "ja3n": ja3n(hello),
-        "bytes": greeting.size,
+        "bytes": heard.size,
         "alpn": [protocol.decode("latin-1") for protocol in hello.alpn],
         "extensions": [kind for kind, _ in hello.extensions],
         "equal_to": equal,
@@ -145,9 +145,9 @@ def _told(
 
 def _print(told: dict[str, Any]) -> None:
     """For people."""
-    after = f", after {told['after']}" if "after" in told else ""
-    state = "resumed" if told["resumed"] else "new"
-    click.echo(f"{told['use']}{after} ({state})")
+    what = told.get("greeting", told["use"])
+    after = f" after a {told['after']}" if told.get("after") else ""
+    click.echo(f"{what}{after} ({'resumed' if told['resumed'] else 'new'})")
     click.echo(
         f"    JA4     {told['ja4']}, {told['bytes']} bytes, offers {', '.join(told['alpn']) or 'no ALPN'}"
     )

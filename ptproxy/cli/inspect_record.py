@@ -12,7 +12,7 @@ import click
 from ptproxy import state
 from ptproxy.cli.inspect_words import could_not_run
 from ptproxy.cli.words import ADDRESS, DURATION, LISTEN
-from ptproxy.config.quantities import parse_address, parse_listen
+from ptproxy.config.quantities import Endpoint, parse_address, parse_listen
 from ptproxy.errors import StartError, why
 
 
@@ -60,8 +60,7 @@ async def _recorded(target: str, listen: str, duration: float) -> tuple[bytes, i
     recorder = Recorder((where.literal, where.port), address)
     try:
         async with recorder:
-            host, port = recorder.address
-            click.echo(f"recording connections to {host}:{port}", err=True)
+            click.echo(f"recording connections to {Endpoint(*recorder.address)}", err=True)
             with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C ends it, and what came is kept
                 await asyncio.sleep(duration or 365 * 86400)
     except OSError as error:

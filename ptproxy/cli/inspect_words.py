@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from ptproxy.errors import PtproxyError
+from ptproxy.errors import PtproxyError, why
 
 SAME: Final = 0
 """Exit status: nothing was found."""
@@ -26,6 +26,8 @@ def could_not_run() -> Iterator[None]:
         yield
     except PtproxyError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(why(error)) from None
 
 
 def print_json(value: Any) -> None:

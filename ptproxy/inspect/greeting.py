@@ -1,9 +1,9 @@
 """A small TLS web server on loopback that keeps the ClientHello of everyone who comes.
 
-Its page has a picture and opens a WebSocket, each on a connection of its own,
-so that a browser shows in one visit how it greets at first, when it resumes,
-and for a WebSocket. It speaks HTTP/1.1 only: a hello is said before the server
-chooses.
+Its page has a picture and opens a WebSocket, so that a browser shows in one
+visit how it greets at first, for a WebSocket, and (over HTTP/1.1, where every
+answer ends its connection) when it resumes for another page. Of HTTP/2 it
+speaks what a page takes and nothing more.
 """
 
 from __future__ import annotations
@@ -19,15 +19,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import hpack
+
 from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
+from ptproxy.codec.h2_frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    SETTINGS_ACK,
+    Frame,
+    FrameReader,
+    frame_head,
+    header_fragment,
+    settings_frame,
+)
 from ptproxy.errors import CodecError
 
-MAX_GREETINGS: Final = 1000
+MAX_HEARD: Final = 1000
 """Hellos kept; whoever comes later is served and forgotten."""
 MAX_REQUEST: Final = 16 * 1024
 """Bytes of a request's head."""
 PATIENCE: Final = 10.0
 """Seconds a connection lasts at most."""
+
+HTTP1: Final = ("http/1.1",)
+"""Protocols of a site that speaks HTTP/1.1 only."""
+HTTP2: Final = ("h2", "http/1.1")
+"""Protocols of most sites."""
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _PAGE: Final = (
@@ -38,7 +60,7 @@ _PAGE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
+class HeardHello:
     """One connection of a client's."""
 
     hello: ClientHello
@@ -51,19 +73,24 @@ class Greeting:
 
 
 class GreetingServer:
-    """Listens from ``async with`` on; ``greetings`` fill while clients come."""
+    """Listens from ``async with`` on; ``heard`` fill while clients come."""
 
     def __init__(
-        self, certificate: bytes, private_key: bytes, host: str = "127.0.0.1", port: int = 0
+        self,
+        certificate: bytes,
+        private_key: bytes,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        alpn: tuple[str, ...] = HTTP1,
     ) -> None:
-        self.greetings: list[Greeting] = []
+        self.heard: list[HeardHello] = []
         self.news = asyncio.Event()
         """Set with every greeting."""
         self._where = host, port
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.set_alpn_protocols(["http/1.1"])
+        self._context.set_alpn_protocols(list(alpn))
         with tempfile.TemporaryDirectory(prefix="ptproxy-inspect-") as folder:
             path = Path(folder) / "identity.pem"
             path.touch(mode=0o600)
@@ -108,10 +135,10 @@ class GreetingServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def welcome(self, greeting: Greeting) -> None:
+    def welcome(self, greeting: HeardHello) -> None:
         """Keep what a client said."""
-        if len(self.greetings) < MAX_GREETINGS:
-            self.greetings.append(greeting)
+        if len(self.heard) < MAX_HEARD:
+            self.heard.append(greeting)
         self.news.set()
 
 
@@ -133,7 +160,7 @@ class _Guest:
         self._hello = ClientHelloReader()
 
     async def serve(self) -> None:
-        """Shake hands, take a request, answer it; ``OSError`` and ``CodecError`` end it."""
+        """Shake hands, take requests, answer them; ``OSError`` and ``CodecError`` end it."""
         hello = None
         while hello is None:
             data = await self._more()
@@ -146,11 +173,29 @@ class _Guest:
             upgrade = b"upgrade: websocket" in request.lower()
             use = "none" if not request else "websocket" if upgrade else "page"
             resumed = bool(self._tls.session_reused)
-            self._host.welcome(Greeting(hello, self._hello.consumed, resumed, use))
-        self._tls.write(_answer(request))
+            self._host.welcome(HeardHello(hello, self._hello.consumed, resumed, use))
+        if request.startswith(PREFACE):
+            await self._speak_http2(request[len(PREFACE) :])
+        else:
+            self._tls.write(_answer(request))
         with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         await self._flush()
+
+    async def _speak_http2(self, data: bytes) -> None:
+        """Answer until the client has no more to ask."""
+        frames, fields = FrameReader(), hpack.Decoder(max_header_list_size=MAX_REQUEST)
+        self._tls.write(settings_frame([]))
+        while True:
+            for frame in frames.receive_data(data):
+                if frame.type == SETTINGS and not frame.flags & ACK:
+                    self._tls.write(SETTINGS_ACK)
+                elif frame.type == HEADERS:
+                    self._tls.write(_answer_http2(frame, fields))
+            await self._flush()
+            data = await self._read()
+            if not data:
+                return
 
     async def _more(self) -> bytes:
         """The next bytes, which TLS has, too."""
@@ -180,15 +225,32 @@ class _Guest:
         """A request's head; what there is of it where the client says no more."""
         request = b""
         while b"\r\n\r\n" not in request and len(request) < MAX_REQUEST:
-            try:
-                data = self._tls.read(1 << 16)
-            except ssl.SSLWantReadError:
-                await self._more()
-                continue
+            data = await self._read()
             if not data:
                 break
             request += data
         return request
+
+    async def _read(self) -> bytes:
+        """What is said next; nothing at the end."""
+        while True:
+            try:
+                return self._tls.read(1 << 16)
+            except ssl.SSLWantReadError:
+                await self._more()
+
+
+def _answer_http2(frame: Frame, fields: hpack.Decoder) -> bytes:
+    """The same of HTTP/2, as frames; :class:`CodecError` for headers that cannot be read."""
+    try:
+        asked = dict(fields.decode(bytes(header_fragment(frame)), raw=True))
+    except hpack.HPACKError:
+        raise CodecError("HTTP/2: headers that cannot be read") from None
+    if asked.get(b":path", b"").partition(b"?")[0] != b"/":
+        return frame_head(HEADERS, END_HEADERS | END_STREAM, frame.stream, 1) + b"\x8d"  # :status 404
+    block = b"\x88\x5f\x09text/html"  # :status 200, content-type
+    head = frame_head(HEADERS, END_HEADERS, frame.stream, len(block)) + block
+    return head + frame_head(DATA, END_STREAM, frame.stream, len(_PAGE)) + _PAGE
 
 
 def _answer(request: bytes) -> bytes:

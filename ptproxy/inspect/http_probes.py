@@ -188,7 +188,7 @@ def _habits(name: str) -> list[Probe]:
 def http2_probes(name: str, rng: Random) -> list[Probe]:
     """HTTP/2 in order and out of order (RFC 9113)."""
     start = PREFACE + settings_frame([])
-    block = b"\x82\x84\x87\x41" + bytes([len(name)]) + name.encode("ascii", "replace")
+    block = b"\x82\x84\x87\x41" + _text(name.encode("ascii", "replace"))
     ask = frame_head(HEADERS, END_STREAM | END_HEADERS, 1, len(block)) + block
     nothing = b"\x82\x44\x0e/no/such/pages\x87" + block[3:]
     asked = {
@@ -221,6 +221,12 @@ def http2_probes(name: str, rng: Random) -> list[Probe]:
         Probe("HTTP/2: a request, then silence", "silence", (idle,)),
         Probe("HTTP/2: silence after the handshake", "silence", (silent,)),
     ]
+
+
+def _text(value: bytes) -> bytes:
+    """A string of HPACK, without Huffman code (RFC 7541 section 5.2)."""
+    size = len(value)
+    return (bytes([size]) if size < 127 else bytes([127, size - 127 | 0x80, size - 127 >> 7])) + value
 
 
 def websocket_probes(name: str, path: str | None) -> list[Probe]:

@@ -20,7 +20,7 @@ from hello_bytes import GREASE, python_hello
 from ptproxy.cli.certificate import self_signed
 from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
 from ptproxy.errors import StartError
-from ptproxy.inspect.greeting import GreetingServer
+from ptproxy.inspect.greeting import HTTP1, HTTP2, GreetingServer
 from ptproxy.inspect.ja4 import ja4
 from ptproxy.inspect.own_hello import own_hellos
 from ptproxy.inspect.recorded import RecordedHello, Traits, most_alike, recorded_hellos
@@ -113,24 +113,24 @@ class TestLikeness:
 class TestOwn:
     def test_python_is_no_browser(self) -> None:
         said = own("python")
-        assert [(one.use, one.after) for one in said] == [
-            ("page", "nothing"), ("page", "a page"), ("websocket", "nothing"), ("websocket", "a page"),
+        assert [(one.greeting, one.after) for one in said] == [
+            ("visit", None), ("page", "visit"), ("websocket", "visit"), ("websocket", None),
         ]  # fmt: skip
         for one in said:
-            assert one.greeting.use == one.use
-            assert one.greeting.hello.server_name == NAME
-            assert not one.greeting.resumed
-            assert not most_alike(one.greeting.hello, one.use, recorded_hellos()).equal
+            assert one.heard.use == one.use
+            assert one.heard.hello.server_name == NAME
+            assert not one.heard.resumed
+            assert not most_alike(one.heard.hello, one.use, recorded_hellos()).equal
 
     @pytest.mark.parametrize("fingerprint", ["chrome", "firefox"])
     def test_what_a_browser_s_fingerprint_says(self, fingerprint: str) -> None:
         pytest.importorskip("curl_cffi", exc_type=ImportError)
         said = own(fingerprint)
-        assert [one.greeting.resumed for one in said] == [False, True, False, True]
+        assert [one.heard.resumed for one in said] == [False, True, True, False]
         known = recorded_hellos()
         for one in said:
-            assert any(ja4(one.greeting.hello) == recorded.ja4 for recorded in known), ja4(one.greeting.hello)
-            assert one.greeting.size > 1000
+            assert any(ja4(one.heard.hello) == recorded.ja4 for recorded in known), ja4(one.heard.hello)
+            assert one.heard.size > 1000
 
     def test_another_program_s_hello_cannot_be_said(self) -> None:
         with pytest.raises(StartError, match="--listen"):
@@ -149,7 +149,7 @@ class TestServer:
                     writer.close()
                     with contextlib.suppress(OSError):
                         await writer.wait_closed()
-                assert server.greetings == []
+                assert server.heard == []
 
         asyncio.run(main())
 
@@ -160,20 +160,21 @@ class TestServer:
                 writer.write(python_hello(NAME))
                 writer.write_eof()
                 await server.news.wait()
-                assert [one.use for one in server.greetings] == ["none"]
-                assert server.greetings[0].size == len(python_hello(NAME))
+                assert [one.use for one in server.heard] == ["none"]
+                assert server.heard[0].size == len(python_hello(NAME))
                 writer.close()
 
         asyncio.run(main())
 
 
 @pytest.mark.program("chromium")
-def test_an_installed_chromium_is_recognised(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alpn", [HTTP1, HTTP2])
+def test_an_installed_chromium_is_recognised(tmp_path: Path, alpn: tuple[str, ...]) -> None:
     program = shutil.which("chromium")
     assert program is not None
 
     async def main():
-        async with GreetingServer(*certificate()) as server:
+        async with GreetingServer(*certificate(), alpn=alpn) as server:
             host, port = server.address
             process = await asyncio.create_subprocess_exec(
                 program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic",
@@ -185,14 +186,14 @@ def test_an_installed_chromium_is_recognised(tmp_path: Path) -> None:
             )  # fmt: skip
             try:
                 async with asyncio.timeout(60):
-                    while "websocket" not in {one.use for one in server.greetings}:
+                    while "websocket" not in {one.use for one in server.heard}:
                         server.news.clear()
                         await server.news.wait()
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-            return server.greetings
+            return server.heard
 
     seen = asyncio.run(main())
     page, socket = (next(one for one in seen if one.use == use) for use in ("page", "websocket"))

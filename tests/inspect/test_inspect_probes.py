@@ -8,10 +8,12 @@ import random
 import socket
 from pathlib import Path
 
+import hpack
 import pytest
 from inspect_servers import NAME, nginx_pair, python_server
 
 from ptproxy.codec.client_hello import ClientHelloReader
+from ptproxy.codec.h2_frames import PREFACE
 from ptproxy.errors import StartError
 from ptproxy.inspect.battery import battery
 from ptproxy.inspect.hello_variants import usual_hello, variants, wire
@@ -53,6 +55,13 @@ def test_the_battery_asks_more_than_a_hundred_different_things() -> None:
 def test_the_same_random_numbers_ask_the_same() -> None:
     assert battery(NAME, random.Random(1)) == battery(NAME, random.Random(1))
     assert battery(NAME, random.Random(1)) != battery(NAME, random.Random(2))
+
+
+def test_a_long_name_is_a_string_of_hpack() -> None:
+    for name in ("a" * 126, "a" * 127, "a" * 253):
+        (ask,) = (probe for probe in battery(name, random.Random(1)) if probe.name == "HTTP/2: GET")
+        block = ask.visits[0].steps[0].data[len(PREFACE) + 18 :]
+        assert dict(hpack.Decoder().decode(block))[":authority"] == name
 
 
 def test_every_odd_hello_is_another_one() -> None:
