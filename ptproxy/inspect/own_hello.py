@@ -16,8 +16,8 @@ from ptproxy.tunnel.tls import ClientTrust
 
 TIMEOUT: Final = 10.0
 """Seconds for a connection to a server on this machine."""
-ORDERS: Final[tuple[tuple[Greeting, ...], ...]] = (("visit", "page"), ("visit", "websocket"), ("websocket",))
-"""Connections of one client, one after another; the last one of each, and the first visit, are shown."""
+ORDERS: Final[tuple[tuple[Greeting, ...], ...]] = (("visit", "page"), ("visit", "websocket"))
+"""Connections of one client, one after another: it visits the site before anything else."""
 PYTHON: Final = "python"
 FINGERPRINTS: Final = ("chrome", "firefox", PYTHON)
 """Whose hellos the client's own code can say."""

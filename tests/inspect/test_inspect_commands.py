@@ -65,7 +65,7 @@ def test_what_cannot_be_probed_leaves_with_2(tmp_path: Path) -> None:
 
 def test_hello_of_python_is_no_browsers() -> None:
     told = run("hello", "--fingerprint", "python", status=1).output
-    assert told.count("JA4") == 4
+    assert told.count("JA4") == 3
     assert "supported_versions" not in told
     found = json.loads(run("hello", "--fingerprint", "python", "--json", status=1).stdout)
     assert found["hellos"][0]["differences"]

@@ -114,7 +114,7 @@ class TestOwn:
     def test_python_is_no_browser(self) -> None:
         said = own("python")
         assert [(one.greeting, one.after) for one in said] == [
-            ("visit", None), ("page", "visit"), ("websocket", "visit"), ("websocket", None),
+            ("visit", None), ("page", "visit"), ("websocket", "visit"),
         ]  # fmt: skip
         for one in said:
             assert one.heard.use == one.use
@@ -126,7 +126,7 @@ class TestOwn:
     def test_what_a_browser_s_fingerprint_says(self, fingerprint: str) -> None:
         pytest.importorskip("curl_cffi", exc_type=ImportError)
         said = own(fingerprint)
-        assert [one.heard.resumed for one in said] == [False, True, True, False]
+        assert [one.heard.resumed for one in said] == [False, True, True]
         known = recorded_hellos()
         for one in said:
             assert any(ja4(one.heard.hello) == recorded.ja4 for recorded in known), ja4(one.heard.hello)
