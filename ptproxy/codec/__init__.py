@@ -13,6 +13,7 @@ Where things are:
   loaded (``page_*``) before anything else; ``http_h2_client``: the ``http`` codec there.
 - shared: ``head`` (HTTP/1.1 message heads), ``cookie`` (the opening in a session
   cookie), ``profile`` (a browser's constants where none is imitated), ``randomness``.
+- ``client_hello``: a TLS client's first message, for whoever looks at it before TLS does.
 - ``table``: :func:`codec_table`, the codecs by name, those of other packages too.
 
 ``PROTOCOL.md`` has the wire formats byte by byte, ``tests/vectors/codec.json`` and
