@@ -4,16 +4,19 @@ The upgrade (``ws_upgrade.py``) is a browser's, answered by a web server's 101;
 the opening rides in its session cookie.
 Then both ways frames as in ``ws_frames.py``: each ``send_data`` is one binary
 message, or several above 128 KiB. Message boundaries mean nothing. Pings are
-answered, never sent. Either side closes with a close frame; it is echoed; the
+answered; a client never sends one, as no browser does, a bridge only where
+something in front cuts silent connections. Either side closes with a close frame; it is echoed; the
 bridge closes the connection first (RFC 6455 section 7.1.1), a client waits for that.
 
 Before an opening the bridge judges a GET only once its head is complete,
 whatever its path: how long a beginning is held must not tell a guess at the
 path from another.
 
-Options: ``server`` (value of the Server header in the 101; none without) and
-``clock_offset`` (seconds to add to ``now`` for unix time; with it a Date header
-is sent). Both for a bridge that answers beside a web site which sends them.
+Options, all a bridge's: ``server`` (value of the Server header in the 101; none
+without) and ``clock_offset`` (seconds to add to ``now`` for unix time; with it a
+Date header is sent), both for a bridge that answers beside a web site which
+sends them; ``keepalive`` (seconds of silence after which something in front
+cuts a connection: a ping is sent before that; never without).
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from ptproxy.codec.ws_connection import JOIN, SERVER_FIRST, WebSocket
 from ptproxy.codec.ws_frames import (
     BINARY,
     MASKED,
+    PING,
     MaskedFrameReader,
     UnmaskedFrameReader,
     apply_mask,
@@ -50,6 +54,11 @@ from ptproxy.codec.ws_frames import (
 )
 from ptproxy.codec.ws_upgrade import check_answer, opening_in_request, upgrade_answer, upgrade_request
 from ptproxy.errors import CodecError, LocalProtocolError
+
+QUIET: Final = (0.5, 0.8)
+"""Shares of the option ``keepalive`` between which the silence before a ping is drawn, each time anew."""
+PING_BYTES: Final = 4
+"""Random bytes of a ping, as a common server library sends them."""
 
 
 class ClientWebSocket(WebSocket):
@@ -145,14 +154,21 @@ class ClientWebSocket(WebSocket):
 class BridgeWebSocket(WebSocket):
     """The bridge's end: a link that becomes a carrier once its opening is accepted."""
 
-    __slots__ = ("_accepted", "_cookie", "_early", "_key", "_method", "_request", "_settings")
+    __slots__ = (
+        "_accepted", "_cookie", "_early", "_keepalive", "_key", "_method", "_ping_at", "_request", "_rng",
+        "_said_at", "_settings",
+    )  # fmt: skip
 
     _side = "client"
 
-    def __init__(self, settings: CodecSettings, cookie: str) -> None:
+    def __init__(self, settings: CodecSettings, cookie: str, rng: Random) -> None:
         super().__init__(MaskedFrameReader())
         self._settings = settings
         self._cookie = cookie
+        self._rng = rng
+        self._keepalive = float(settings.options.get("keepalive", 0.0))
+        self._ping_at: float | None = None
+        self._said_at = 0.0
         self._method = b"GET "  # what of it has not come yet
         self._request: RequestReader | None = RequestReader()
         self._key = ""
@@ -181,6 +197,32 @@ class BridgeWebSocket(WebSocket):
         self._refuse()
         return [NotMine()]
 
+    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
+        """Send payload; no ping is needed for a while then."""
+        self._said_at = now
+        super().send_data(chunks, now)
+
+    def deadline(self) -> float | None:
+        """Also the next look at whether a ping is due."""
+        due = super().deadline()
+        if self._ping_at is None or self._close_sent or self._ended:
+            return due
+        return self._ping_at if due is None else min(due, self._ping_at)
+
+    def on_deadline(self, now: float) -> list[Event]:
+        """Also a ping, where nothing has been said for long enough."""
+        if self._ping_at is not None and now >= self._ping_at and not self._close_sent and not self._ended:
+            if self._said_at + QUIET[0] * self._keepalive <= now:
+                self._out.append(self._control_frame(PING, self._rng.randbytes(PING_BYTES)))
+                self._changed = True
+                self._said_at = now
+            self._plan_ping()
+        return super().on_deadline(now)
+
+    def _plan_ping(self) -> None:
+        if self._keepalive:
+            self._ping_at = self._said_at + self._keepalive * self._rng.uniform(*QUIET)
+
     def _receive_request(self, data: Buffer) -> list[Event]:
         assert self._request is not None
         found = None
@@ -207,6 +249,8 @@ class BridgeWebSocket(WebSocket):
         if self._accepted or self._early is None:
             raise LocalProtocolError("an opening is accepted or refused, once")
         self._accepted = True
+        self._said_at = now
+        self._plan_ping()
         self._out.append(upgrade_answer(self._settings, self._key, now).serialize())
         self._changed = True
         return self
@@ -236,15 +280,16 @@ class BridgeWebSocket(WebSocket):
 class WebSocketReception:
     """A bridge's end of the codec."""
 
-    __slots__ = ("_cookie", "_settings")
+    __slots__ = ("_cookie", "_rng", "_settings")
 
-    def __init__(self, settings: CodecSettings) -> None:
+    def __init__(self, settings: CodecSettings, rng: Random) -> None:
         self._settings = settings
+        self._rng = rng
         self._cookie = session_cookie_name(settings)
 
     def open_link(self) -> Link:
         """The conversation of one accepted connection."""
-        return BridgeWebSocket(self._settings, self._cookie)
+        return BridgeWebSocket(self._settings, self._cookie, self._rng)
 
 
 class WebSocketCodec:
@@ -257,8 +302,8 @@ class WebSocketCodec:
         return ClientWebSocket(settings, opening, rng)
 
     def reception(self, settings: CodecSettings, rng: Random) -> WebSocketReception:
-        """A bridge's end; a server draws nothing at random."""
-        return WebSocketReception(settings)
+        """A bridge's end; ``rng`` draws its pings, if it sends any."""
+        return WebSocketReception(settings, rng)
 
 
 WEBSOCKET: Final[CodecType] = WebSocketCodec()

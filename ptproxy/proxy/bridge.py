@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import ipaddress
 import os
 import ssl
@@ -105,7 +106,7 @@ def start_tunnel(
     settings = BridgeSettings(
         key=load_key(config.key),
         codecs=config.codecs,
-        codec_settings=CodecSettings.of(config.server_name, config.address.port, config.path),
+        codec_settings=codec_settings(config),
         bindings=bindings(config),
         seal=config.seal,
         access=accounts,
@@ -121,6 +122,14 @@ def start_tunnel(
         replay=replay,
     )
     return Bridge(loop, settings, exit_, site)
+
+
+def codec_settings(config: BridgeConfig) -> CodecSettings:
+    """What the codecs are told: the link's host and path, and what only a bridge needs to know."""
+    settings = CodecSettings.of(config.server_name, config.address.port, config.path)
+    if not config.keepalive:
+        return settings
+    return dataclasses.replace(settings, options={"keepalive": str(config.keepalive)})
 
 
 def tls_context(config: BridgeConfig) -> ssl.SSLContext | None:
