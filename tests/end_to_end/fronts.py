@@ -7,12 +7,24 @@ nginx of its own.
 
 from __future__ import annotations
 
+import os
+import random
 import re
 import socket
 import ssl
 import subprocess
+import time
 
 from live import ENVIRONMENT, HOST, PATIENCE, Bridge, Program, free_port, listens, start_nginx, until
+
+from ptproxy.auth.binding import Binding
+from ptproxy.auth.credentials import StaticKey
+from ptproxy.auth.opening import ClientOpening
+from ptproxy.auth.payload import Hello
+from ptproxy.codec import codec_table
+from ptproxy.codec.interface import CodecSettings
+from ptproxy.config.link import Link
+from ptproxy.tunnel.tls import leaf_digest
 
 SERVERS = ("nginx", "caddy", "haproxy")
 NAME = "localhost"
@@ -97,8 +109,9 @@ def make_certificate(folder, name="cert"):
 def make_site(folder):
     site = folder / "site"
     site.mkdir(exist_ok=True)
-    (site / "index.html").write_text("<h1>A site</h1>\n")
-    (site / "missing.html").write_text("<h1>Not here</h1>\n")
+    for name, text in (("index.html", "<h1>A site</h1>\n"), ("missing.html", "<h1>Not here</h1>\n")):
+        (site / name).write_text(text)
+        os.utime(site / name, (1_700_000_000, 1_700_000_000))  # the same ETag wherever it is served
 
 
 class Front:
@@ -181,7 +194,7 @@ class Fronted:
         site = ("--site", f"http://{HOST}:{behind}") if kind == "haproxy" else ()
         self.bridge = Bridge(
             folder / "bridge", "--behind", kind, "--front-certificate", certificate, *site, *options,
-            address=f"{HOST}:{port}", listen=f"unix:{folder}/bridge.sock",
+            address=f"{HOST}:{port}", listen=f"unix:{folder}/bridge.sock", limits__drain="1s",
         )  # fmt: skip
         files = {
             path.name: path.read_text()
@@ -196,6 +209,17 @@ class Fronted:
     def port(self):
         return self.front.port
 
+    def opening(self, codec):
+        """The bytes of a request that opens a carrier, as a client would send it now."""
+        line, rng = Link.parse(self.bridge.link), random.SystemRandom()
+        digest = leaf_digest(self.folder / "cert.pem")
+        message = ClientOpening(
+            line.key, StaticKey.generate(rng), codec, line.seal, Binding.certificate(digest),
+            Hello(b"", 1, (), int(time.time()), line.token), rng,
+        ).message1  # fmt: skip
+        settings = CodecSettings.of(line.server_name, line.port, line.path)
+        return b"".join(codec_table()[codec].client(settings, message, rng).open_link().data_to_send())
+
     def __enter__(self):
         self.bridge.start()
         self.front.start()
@@ -208,36 +232,39 @@ class Fronted:
         self.bridge.stop()
 
 
-def exchange(port, request):
-    """What the web server at ``port`` answers to the bytes of one request, up to the connection's end."""
+def exchange(port, *requests):
+    """The last of a web server's answers to one request after the other, bytes, on one connection."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    answer = b""
     with (
         socket.create_connection((HOST, port), timeout=PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname=NAME) as sock,
     ):
-        sock.sendall(request)
-        return read_answer(sock)
+        for request in requests:
+            sock.sendall(request)
+            answer = read_answer(sock, body=not request.startswith(b"HEAD "))
+    return answer
 
 
-def read_answer(sock):
-    """One whole answer: its head, and its body by Content-Length or up to the end."""
+def read_answer(sock, *, body=True):
+    """One whole answer: its head, and where there is one its body, by Content-Length or up to the end."""
     data = bytearray()
     while b"\r\n\r\n" not in data:
         more = sock.recv(65536)
         if not more:
             return bytes(data)
         data += more
-    head, _, body = bytes(data).partition(b"\r\n\r\n")
-    if re.match(rb"HTTP/1.1 (1|204|304)", head):
+    head, _, content = bytes(data).partition(b"\r\n\r\n")
+    if not body or re.match(rb"HTTP/1.1 (1|204|304)", head):
         return bytes(data)
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-    while length is None or len(body) < int(length[1]):
+    while length is None or len(content) < int(length[1]):
         more = sock.recv(65536)
         if not more:
             break
-        body += more
-    return head + b"\r\n\r\n" + body
+        content += more
+    return head + b"\r\n\r\n" + content
 
 
 def masked(answer):
