@@ -20,7 +20,7 @@ from ptproxy.cli.certificate import pin_for, self_signed
 from ptproxy.codec import codec_table
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.link import Link, check_path
-from ptproxy.config.quantities import Endpoint, is_ip, parse_address, parse_listen, parse_site
+from ptproxy.config.quantities import Endpoint, SiteUrl, is_ip, parse_address, parse_listen, parse_site
 from ptproxy.proxy.accounts import DOCUMENT
 
 FIRST_INVITE: Final = "first"
@@ -100,6 +100,12 @@ class Plan:
             name for name in codec_table() if self.standalone or name != "random"
         )
         self.seal = self.seal or self.cdn
+        server = self.web_server()
+        if server is not None:
+            try:
+                server.files()
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
 
     def _refuse_contradictions(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
@@ -183,9 +189,13 @@ class Plan:
         """The web server named by ``--behind``, once complete."""
         if self.behind is None:
             return None
-        settings = CodecSettings.of(str(self.server_name), self.endpoint.port, str(self.path))
         site = parse_site(self.site) if self.site is not None else None
-        return web_server.web_server(self.behind, settings, parse_listen(self.listen), site)
+        return web_server.WebServer(
+            self.behind,
+            CodecSettings.of(str(self.server_name), self.endpoint.port, str(self.path)),
+            parse_listen(self.listen, self.folder.absolute()),
+            site if isinstance(site, SiteUrl) else web_server.DEFAULT_SITE,
+        )
 
     def link(self, key: StaticKey, token: bytes) -> Link:
         """The link, once the certificate is there."""
@@ -209,7 +219,11 @@ class Plan:
 @click.command()
 @click.argument("folder", metavar="DIR", type=words.FOLDER)
 @click.option("--address", type=words.ADDRESS, required=True, help="What clients connect to.")
-@click.option("--listen", type=words.LISTEN, help="Where to listen.  [default: the port of --address]")
+@click.option(
+    "--listen",
+    type=words.LISTEN,
+    help="Where to listen.  [default: the port of --address; behind a web server, for it alone]",
+)
 @click.option(
     "--mode",
     type=_MODES,

@@ -21,7 +21,6 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from ptproxy.cli import written
@@ -111,10 +110,3 @@ class WebServer:
                 f"as in {DEFAULT_SOCKET}, not {socket}"
             )
         return {"nginx": f"unix:{socket}", "caddy": f"unix/{socket}", "haproxy": f"unix@{socket}"}[self.name]
-
-
-def web_server(name: str, settings: CodecSettings, listen: Endpoint, site: object = None) -> WebServer:
-    """A :class:`WebServer` from what ``init`` was told; a relative socket is taken from here."""
-    if listen.unix is not None:
-        listen = Endpoint("", 0, Path.cwd() / listen.unix)
-    return WebServer(name, settings, listen, site if isinstance(site, SiteUrl) else DEFAULT_SITE)
