@@ -401,6 +401,79 @@ def test_a_pong_is_ignored_and_nothing_is_sent_on_its_own():
     assert ours.on_deadline(1e9) == []
 
 
+# ---- keepalive ------------------------------------------------------------------------------------------
+
+
+def kept(cut=10.0):
+    """A client, and a bridge that was told of a cut after ``cut`` seconds of silence, opened at 0."""
+    settings = CodecSettings(SETTINGS.host, SETTINGS.path, {"keepalive": str(cut)})
+    ours, theirs = client(), bridge(settings)
+    (offer,) = theirs.receive_data(drain(ours), 0.0)
+    offer.accept(bytes(32), 0.0)
+    ours.receive_data(drain(theirs), 0.0)
+    ours.links_to_flush(), theirs.links_to_flush()
+    return ours, theirs
+
+
+@given(
+    st.floats(10.0, 300.0),
+    st.lists(st.floats(0.0, 0.99), max_size=20),
+    st.randoms(use_true_random=False),
+)
+def test_no_silence_lasts_to_the_cut(cut, pauses, rng):
+    """Whenever payload goes out and however late the clock wakes, down there is never 0.85 of it silent."""
+    _, theirs = kept(cut)
+    now, said, heard = 0.0, 0.0, 0
+    for pause in pauses + [1.0] * 5:
+        sends_at = now + pause * cut
+        while (due := theirs.deadline()) <= sends_at:
+            now = max(due, now) + rng.uniform(0, 0.01)
+            assert now - said < 0.85 * cut
+            assert theirs.on_deadline(now) == []
+            if drain(theirs):
+                said, heard = now, heard + 1
+        now = max(now, sends_at)
+        if pause < 1.0:
+            theirs.send_data([b"x"], now)
+            assert drain(theirs)
+            said = now
+    assert heard >= 5
+
+
+def test_the_pauses_before_pings_differ_and_busy_connections_have_none():
+    ours, theirs = kept()
+    pauses, last = set(), 0.0
+    for _ in range(200):
+        theirs.on_deadline(theirs.deadline())
+        if theirs.links_to_flush():
+            ping = drain(theirs)
+            assert (len(ping), ping[0]) == (6, 0x80 | PING)
+            assert ours.receive_data(ping, 0.0) == []
+            assert len(drain(ours)) == 2 + 4 + 4  # the pong, as a browser sends one
+            pauses.add(round(theirs._said_at - last, 3))
+            last = theirs._said_at
+    assert len(pauses) > 50
+    assert 5.0 <= min(pauses) < 5.5 < 7.5 < max(pauses) <= 8.0
+    for tenth in range(1000):
+        now = last + tenth / 10
+        theirs.send_data([b"x"], now)
+        if theirs.deadline() <= now:
+            theirs.on_deadline(now)
+        assert drain(theirs) == b"\x82\x01x"
+
+
+def test_a_bridge_that_is_closing_pings_no_more():
+    _, theirs = kept()
+    theirs.close(1.0)
+    assert theirs.deadline() == 1.0 + CLOSE_TIMEOUT
+    drain(theirs)
+    assert theirs.on_deadline(10.0) == []
+    assert drain(theirs) == b""
+    _, theirs = kept()
+    theirs.receive_eof(1.0)
+    assert theirs.deadline() is None
+
+
 @pytest.mark.parametrize(
     ("frame", "code"),
     [(b"\x81\x01x", 1003), (b"\x82\x81", 1002), (b"\x88\x02\x03\xec", 1002), (b"\x88\x03\x03\xe8\xff", 1007)],
