@@ -16,7 +16,8 @@ Options, all a bridge's: ``server`` (value of the Server header in the 101; none
 without) and ``clock_offset`` (seconds to add to ``now`` for unix time; with it a
 Date header is sent), both for a bridge that answers beside a web site which
 sends them; ``keepalive`` (seconds of silence after which something in front
-cuts a connection: a ping is sent before that; never without).
+cuts a connection: a ping is sent before that; without, once the bridge has
+learnt of such cuts: ``ws_keepalive.py``).
 """
 
 from __future__ import annotations
@@ -52,11 +53,10 @@ from ptproxy.codec.ws_frames import (
     masked_frame,
     unmasked_frame,
 )
+from ptproxy.codec.ws_keepalive import Keepalive
 from ptproxy.codec.ws_upgrade import check_answer, opening_in_request, upgrade_answer, upgrade_request
 from ptproxy.errors import CodecError, LocalProtocolError
 
-QUIET: Final = (0.5, 0.8)
-"""Shares of the option ``keepalive`` between which the silence before a ping is drawn, each time anew."""
 PING_BYTES: Final = 4
 """Random bytes of a ping, as a common server library sends them."""
 
@@ -155,20 +155,20 @@ class BridgeWebSocket(WebSocket):
     """The bridge's end: a link that becomes a carrier once its opening is accepted."""
 
     __slots__ = (
-        "_accepted", "_cookie", "_early", "_keepalive", "_key", "_method", "_ping_at", "_request", "_rng",
-        "_said_at", "_settings",
+        "_accepted", "_cookie", "_early", "_heard_at", "_keepalive", "_key", "_method", "_ping_at",
+        "_request", "_rng", "_said_at", "_settings",
     )  # fmt: skip
 
     _side = "client"
 
-    def __init__(self, settings: CodecSettings, cookie: str, rng: Random) -> None:
+    def __init__(self, settings: CodecSettings, cookie: str, keepalive: Keepalive, rng: Random) -> None:
         super().__init__(MaskedFrameReader())
         self._settings = settings
         self._cookie = cookie
         self._rng = rng
-        self._keepalive = float(settings.options.get("keepalive", 0.0))
+        self._keepalive = keepalive
         self._ping_at: float | None = None
-        self._said_at = 0.0
+        self._said_at = self._heard_at = 0.0
         self._method = b"GET "  # what of it has not come yet
         self._request: RequestReader | None = RequestReader()
         self._key = ""
@@ -178,6 +178,7 @@ class BridgeWebSocket(WebSocket):
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Also the upgrade: :class:`NotMine` for whatever is not an upgrade of ours."""
         if self._accepted:
+            self._heard_at = now
             if self._early is not None:
                 data, self._early = self._early + data, None
             return super().receive_data(data, now)
@@ -191,6 +192,8 @@ class BridgeWebSocket(WebSocket):
     def receive_eof(self, now: float) -> list[Event]:
         """The connection ended; before an opening that is the web site's to see."""
         if self._accepted:
+            if not self._close_sent and not self._ended:
+                self._keepalive.broke_off(now - max(self._said_at, self._heard_at))
             return self.receive_data(b"", now) + super().receive_eof(now)
         if self._ended:
             return []
@@ -212,7 +215,7 @@ class BridgeWebSocket(WebSocket):
     def on_deadline(self, now: float) -> list[Event]:
         """Also a ping, where nothing has been said for long enough."""
         if self._ping_at is not None and now >= self._ping_at and not self._close_sent and not self._ended:
-            if self._said_at + QUIET[0] * self._keepalive <= now:
+            if self._keepalive.is_due(now - self._said_at):
                 self._out.append(self._control_frame(PING, self._rng.randbytes(PING_BYTES)))
                 self._changed = True
                 self._said_at = now
@@ -220,8 +223,8 @@ class BridgeWebSocket(WebSocket):
         return super().on_deadline(now)
 
     def _plan_ping(self) -> None:
-        if self._keepalive:
-            self._ping_at = self._said_at + self._keepalive * self._rng.uniform(*QUIET)
+        if self._keepalive.cut:
+            self._ping_at = self._said_at + self._keepalive.pause(self._rng)
 
     def _receive_request(self, data: Buffer) -> list[Event]:
         assert self._request is not None
@@ -249,7 +252,7 @@ class BridgeWebSocket(WebSocket):
         if self._accepted or self._early is None:
             raise LocalProtocolError("an opening is accepted or refused, once")
         self._accepted = True
-        self._said_at = now
+        self._said_at = self._heard_at = now
         self._plan_ping()
         self._out.append(upgrade_answer(self._settings, self._key, now).serialize())
         self._changed = True
@@ -280,16 +283,17 @@ class BridgeWebSocket(WebSocket):
 class WebSocketReception:
     """A bridge's end of the codec."""
 
-    __slots__ = ("_cookie", "_rng", "_settings")
+    __slots__ = ("_cookie", "_keepalive", "_rng", "_settings")
 
     def __init__(self, settings: CodecSettings, rng: Random) -> None:
         self._settings = settings
         self._rng = rng
+        self._keepalive = Keepalive(float(settings.options.get("keepalive", 0.0)))
         self._cookie = session_cookie_name(settings)
 
     def open_link(self) -> Link:
         """The conversation of one accepted connection."""
-        return BridgeWebSocket(self._settings, self._cookie, self._rng)
+        return BridgeWebSocket(self._settings, self._cookie, self._keepalive, self._rng)
 
 
 class WebSocketCodec:

@@ -60,7 +60,7 @@ class Silent(socketserver.StreamRequestHandler):
 class Sealed:
     """A bridge behind one of the web servers, for a CDN: sealed, not bound."""
 
-    def __init__(self, kind, folder):
+    def __init__(self, kind, folder, **changes):
         folder.mkdir(exist_ok=True)
         self.folder = folder
         certificate = make_certificate(folder, "origin")
@@ -68,7 +68,7 @@ class Sealed:
         site = ("--site", f"http://{HOST}:{behind}") if kind == "haproxy" else ()
         self.bridge = Bridge(
             folder / "bridge", "--behind", kind, "--cdn", *site,
-            address=f"{HOST}:{port}", listen=f"unix:{folder}/bridge.sock", limits__drain="1s",
+            address=f"{HOST}:{port}", listen=f"unix:{folder}/bridge.sock", limits__drain="1s", **changes,
         )  # fmt: skip
         files = {
             path.name: path.read_text()
@@ -170,12 +170,14 @@ def chat_until(sock, end):
 def test_idle_streams_outlive_every_cut(tmp_path):
     """Side by side, so that all of it is waited for once: each cut, each codec, a silent and a chatty stream.
 
-    Every stream goes on, and on the carrier that it began on: no client ever opened a second one.
+    Every stream goes on, and on the carrier that it began on: no client ever opened a second one. A bridge
+    that was not told of the cut learns it from three of them.
     """
     ways = [("haproxy", cut, codec) for cut in CUTS for codec in ("websocket", "http")]
     ways += [("nginx", CUTS[0], "websocket"), ("buffering", CUTS[0], "http"), ("buffering", CUTS[1], "http")]
     with (
         Sealed("nginx", tmp_path / "sealed") as sealed,
+        Sealed("haproxy", tmp_path / "untold", keepalive="off") as untold,
         serving(Silent) as silent,
         serving(Chatting) as chatting,
     ):
@@ -184,11 +186,13 @@ def test_idle_streams_outlive_every_cut(tmp_path):
             clients = list(
                 starting.map(lambda way: sealed.client("-".join(map(str, way)), cdns[way[:2]], way[2]), ways)
             )
+        learning = untold.client("learning", untold.cdn("haproxy", CUTS[0]), "websocket")
+        taught = socks5(learning.port, silent)[0]
         quiet = [socks5(client.port, silent)[0] for client in clients]
         chats = [socks5(client.port, chatting)[0] for client in clients]
         for sock in chats:
             assert hear(sock).endswith(b":welcome")
-        for sock in (*quiet, *chats):
+        for sock in (*quiet, *chats, taught):
             say(sock, b"before")
         end = time.monotonic() + SILENCE
         chatters = [threading.Thread(target=chat_until, args=(sock, end)) for sock in chats]
@@ -196,7 +200,7 @@ def test_idle_streams_outlive_every_cut(tmp_path):
             thread.start()
         for thread in chatters:
             thread.join()
-        for sock in (*quiet, *chats):
+        for sock in (*quiet, *chats, taught):
             say(sock, b"after")
             sock.close()
         again = {
@@ -204,3 +208,4 @@ def test_idle_streams_outlive_every_cut(tmp_path):
             for way, client in zip(ways, clients, strict=True)
         }
         assert again == dict.fromkeys(ways, 1)
+        assert learning.program.logged().count("carrier open") == 1 + 3
