@@ -90,7 +90,7 @@ class WebServer:
         digest = hashlib.sha256(path.encode()).hexdigest()[:8]
         secure = f" ssl verify none sni str({self.site.host})" if self.site.scheme == "https" else ""
         return {
-            "path": path.replace("'", "\\'"),  # haproxy's words end quotes there
+            "path": path.replace("'", "\\'") if self.name == "haproxy" else path,  # it knows quotes there
             "path regex": re.escape(path),
             "cookie": cookie,
             "cookie regex": re.escape(cookie),

@@ -40,7 +40,7 @@ server {{
     {settings}
     {site}
     root {folder}/site;
-    error_page 404 /missing.html;
+    {style}
 }}
 """
 
@@ -59,11 +59,7 @@ https://{name}:{port} {{
 	tls {pem} {key}
 	{site}
 	root * {folder}/site
-	file_server
-	handle_errors {{
-		rewrite * /missing.html
-		file_server
-	}}
+	{style}
 }}
 """
 
@@ -93,6 +89,23 @@ server {{
 """
 
 
+STYLES = {
+    "files": {
+        "nginx": "error_page 404 /missing.html;",
+        "caddy": "file_server\n\thandle_errors {\n\t\trewrite * /missing.html\n\t\tfile_server\n\t}",
+    },
+    "application": {
+        "nginx": "location / { try_files $uri /index.html; }",
+        "caddy": "try_files {path} /index.html\n\tfile_server",
+    },
+    "handled": {
+        "nginx": "error_page 404 = @app; location @app { return 410 gone; }",
+        "caddy": "handle /files/* {\n\t\tfile_server\n\t}\n\thandle {\n\t\trespond gone 410\n\t}",
+    },
+}
+"""What a site does with paths that it does not know: its own page, its application's, anything."""
+
+
 def make_certificate(folder, name="cert"):
     """A certificate for ``localhost`` that signs itself: ``name.pem``, ``.key``, and both in ``.both``."""
     pem, key = folder / f"{name}.pem", folder / f"{name}.key"
@@ -117,7 +130,9 @@ def make_site(folder):
 class Front:
     """One web server; ``files`` are what ``init`` wrote (by name), none for the site alone."""
 
-    def __init__(self, kind, folder, certificate, files=None, *, port=None, behind=None, settings=""):
+    def __init__(
+        self, kind, folder, certificate, files=None, *, port=None, behind=None, settings="", style="files"
+    ):
         self.kind = kind
         self.folder = folder
         self.port = port or free_port()
@@ -125,6 +140,7 @@ class Front:
         self._files = files or {}
         self._certificate = certificate
         self._settings = settings
+        self._style = style
         self._programs = []
 
     def start(self):
@@ -149,7 +165,7 @@ class Front:
         return text.format(
             host=HOST, port=self.port, folder=self.folder, name=NAME, pem=self._certificate,
             key=self._certificate.with_suffix(".key"), both=self._certificate.with_suffix(".both"),
-            settings=self._settings, **values,
+            settings=self._settings, style=STYLES[self._style].get(self.kind), **values,
         )  # fmt: skip
 
     def _start_nginx(self):
@@ -160,7 +176,11 @@ class Front:
     def _start_caddy(self):
         config = self.folder / "Caddyfile"
         http = "import ptproxy.caddy" if self._files else ""
-        config.write_text(self._fill(CADDY, http=http, site="import ptproxy" if self._files else ""))
+        text = self._fill(CADDY, http=http, site="import ptproxy" if self._files else "")
+        if self._style == "handled":  # as the file tells the operator of such a site
+            head, mark, rest = text.partition("\timport ptproxy\n")
+            text = f"{head}\troute {{\n{mark}{rest.rstrip()}\n}}\n" if mark else text
+        config.write_text(text)
         home = {"XDG_DATA_HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
         argv = ["caddy", "run", "--adapter", "caddyfile", "--config", config]
         self._run(Program(f"caddy-{self.port}", argv, self.folder, env=home))
@@ -187,7 +207,7 @@ class Front:
 class Fronted:
     """A web server, the same without a bridge (``reference``), and a bridge behind the first."""
 
-    def __init__(self, kind, folder, *options):
+    def __init__(self, kind, folder, *options, style="files"):
         self.folder = folder
         certificate = make_certificate(folder)
         port, behind = free_port(), free_port()
@@ -202,8 +222,8 @@ class Fronted:
             if path.suffix in (".conf", ".caddy", ".cfg")
         }
         self.path = re.search(r"path=([^&]+)", self.bridge.link)[1]
-        self.front = Front(kind, folder / "front", certificate, files, port=port, behind=behind)
-        self.reference = Front(kind, folder / "reference", certificate)
+        self.front = Front(kind, folder / "front", certificate, files, port=port, behind=behind, style=style)
+        self.reference = Front(kind, folder / "reference", certificate, style=style)
 
     @property
     def port(self):

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.program(name) for name in ("nginx", "haproxy", "curl",
 SIZE = 8 * MIB
 CUTS = (10, 30, 60)
 """Seconds of silence after which the CDNs of this test cut a connection."""
-SILENCE = max(CUTS) + 5
+SILENCE = max(CUTS) + 3
 """Seconds that streams are idle: longer than the longest of them."""
 
 

@@ -170,3 +170,20 @@ def test_a_bridge_that_is_down_is_not_there(fronted, clients, origin):
     finally:
         fronted.bridge.start()
     until(lambda: curl(*fetch).returncode == 0, "the client has come back")
+
+
+@pytest.mark.program("caddy")
+@pytest.mark.parametrize("style", ["application", "handled"])
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+def test_whatever_the_site_says_of_unknown_paths(kind, style, tmp_path):
+    """Also where that is no 404, and where the site rewrites what it is asked for."""
+    with Fronted(kind, tmp_path, style=style) as fronted:
+        for codec in CODECS:
+            request = fronted.opening(codec)
+            first = exchange(fronted.port, request)
+            assert first.startswith(b"HTTP/1.1 101 " if codec == "websocket" else b"HTTP/1.1 200 ")
+            assert b"A site" not in first
+            unknown = masked(exchange(fronted.port, elsewhere(fronted, request)))
+            assert unknown.startswith(b"HTTP/1.1 200" if style == "application" else b"HTTP/1.1 410")
+            assert masked(exchange(fronted.port, request)) == unknown
+            assert masked(exchange(fronted.reference.port, request)) == unknown
