@@ -4,7 +4,7 @@ Where things are:
 
 - ``interface``: what a codec is, the rules for every one of them. Read it first.
 - ``websocket``: RFC 6455. The upgrade in ``ws_upgrade``, frames in ``ws_frames``,
-  an open WebSocket in ``ws_connection``.
+  an open WebSocket in ``ws_connection``, a bridge's pings in ``ws_keepalive``.
 - ``http``: requests and responses that pass any reverse proxy; its parts in ``http_*``.
 - ``random``: length, padding, data, nothing that recurs; its records in ``random_records``.
 - a client as a browser (``BROWSER.md``): ``browser`` (one browser as data, from

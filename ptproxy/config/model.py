@@ -219,6 +219,8 @@ class BridgeConfig(Section):
     codecs: Codecs = Field(default=("websocket", "http", "random"), examples=["[websocket, http]"])
     site: SiteChoice | None = Field(default=None, examples=["builtin"])
     """``"builtin"`` or a :class:`SiteUrl`: what strangers see."""
+    keepalive: Duration = Field(default=0.0, examples=["10s"])
+    """``behind``: seconds of silence after which something in front cuts a connection; 0: nothing does."""
     access: Literal["enrolled", "open"] = "enrolled"
     state: File = Field(..., examples=["state"])
     egress: EgressConfig = EgressConfig()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import ipaddress
 import os
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -105,7 +107,7 @@ def start_tunnel(
     settings = BridgeSettings(
         key=load_key(config.key),
         codecs=config.codecs,
-        codec_settings=CodecSettings.of(config.server_name, config.address.port, config.path),
+        codec_settings=codec_settings(config, loop),
         bindings=bindings(config),
         seal=config.seal,
         access=accounts,
@@ -121,6 +123,18 @@ def start_tunnel(
         replay=replay,
     )
     return Bridge(loop, settings, exit_, site)
+
+
+def codec_settings(config: BridgeConfig, loop: asyncio.AbstractEventLoop) -> CodecSettings:
+    """What the codecs are told: the link's host and path, and what only a bridge needs to know."""
+    settings = CodecSettings.of(config.server_name, config.address.port, config.path)
+    if config.mode != "behind":
+        return settings
+    # caddy passes a 101 on as it is, and all that it answers itself has a Date.
+    options = {"clock_offset": str(time.time() - loop.time())}
+    if config.keepalive:
+        options["keepalive"] = str(config.keepalive)
+    return dataclasses.replace(settings, options=options)
 
 
 def tls_context(config: BridgeConfig) -> ssl.SSLContext | None:
