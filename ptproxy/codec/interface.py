@@ -39,6 +39,7 @@ from random import Random
 from typing import Protocol
 
 from ptproxy.buffer import Buffer
+from ptproxy.codec.shape import ClassShape
 from ptproxy.errors import CodecError
 
 
@@ -64,6 +65,8 @@ class CodecSettings:
     """The secret path, starting with ``/``."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Codec-specific settings by name."""
+    shape: ClassShape | None = None
+    """Client: what the carrier's traffic is to look like; None: as it comes."""
 
     @classmethod
     def of(cls, server_name: str, port: int, path: str) -> CodecSettings:
@@ -145,7 +148,11 @@ class Link(Protocol):
 
 
 class CarrierCodec(Protocol):
-    """One carrier's byte stream, laid over its links."""
+    """One carrier's byte stream, laid over its links.
+
+    A bridge's end may have ``follow(shape)``, called before any payload but message 2: the
+    :class:`~ptproxy.codec.shape.ClassShape` of what the client is going to send here.
+    """
 
     def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
         """Send payload (immutable buffers, or copied). ``sum(len)`` should be <= :meth:`room`;
