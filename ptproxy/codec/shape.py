@@ -29,15 +29,24 @@ Classes that a mapping lacks are those of the shape it is read on top of.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ptproxy.codec.shape_parts import CLASSES, BodySizes, Down, Opening, Outgrown, Rotation, Up
 from ptproxy.codec.shape_reading import Place, ShapeError
 
 __all__ = [
-    "CLASSES", "BodySizes", "ClassShape", "Down", "Opening", "Outgrown", "Rotation", "Shape", "ShapeError", "Up"
-]  # fmt: skip
+    "CLASSES",
+    "BodySizes",
+    "ClassShape",
+    "Down",
+    "Opening",
+    "Outgrown",
+    "Rotation",
+    "Shape",
+    "ShapeError",
+    "Up",
+]
 
 MAX_WARM: Final = 4
 """Carriers of a class opened ahead: each loads a page."""
@@ -55,12 +64,12 @@ class ClassShape:
     name: str
     carriers: tuple[str, ...]
     """Codecs, the best first."""
-    open: Opening = Opening()
+    open: Opening = field(default_factory=Opening)
     warm_carriers: int = 0
-    up: Up = Up()
-    down: Down = Down()
+    up: Up = field(default_factory=Up)
+    down: Down = field(default_factory=Down)
     streams: int = 6
-    rotate: Rotation = Rotation()
+    rotate: Rotation = field(default_factory=Rotation)
     outgrown: Outgrown | None = None
     never: tuple[str, ...] = ()
     """Classes whose streams its carriers do not take."""
