@@ -70,8 +70,8 @@ class SignedDocument:
         kind = data[2 : 2 + data[1]] if len(data) > 2 else b""
         if len(data) < 2 + len(kind) + _TIMES.size or data[0] != _VERSION or _KIND.fullmatch(kind) is None:
             raise AuthenticationError("document: of another version, or cut short")
-        body = 2 + len(kind) + _TIMES.size
-        return cls(kind.decode("ascii"), *_TIMES.unpack_from(data, 2 + len(kind)), data[body:])
+        sequence, issued, expires = _TIMES.unpack_from(data, 2 + len(kind))
+        return cls(kind.decode("ascii"), sequence, issued, expires, data[2 + len(kind) + _TIMES.size :])
 
 
 class Signer:
