@@ -120,14 +120,6 @@ class ClassShape:
         }
 
 
-PLAIN: Final = {
-    "chat": ClassShape("chat", ("websocket", "http")),
-    "browse": ClassShape("browse", ("http", "websocket")),
-    "bulk": ClassShape("bulk", ("http", "websocket")),
-}
-"""What the classes are before anything was said of them."""
-
-
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The shapes of all classes."""
@@ -151,7 +143,7 @@ class Shape:
         source = place.text("source", MAX_SOURCE, base.source if base else "")
         recorded = place.text("recorded", 10, base.recorded if base else "")
         start = place.choice("start", CLASSES, base.start if base else "browse")
-        classes = {one: getattr(base, one) if base else PLAIN[one] for one in CLASSES}
+        classes = {one: (base or PLAIN)[one] for one in CLASSES}
         given = {one: place.section(one) for one in CLASSES if place.has(one)}
         place.done()
         bare = [one for one, part in given.items() if part is not None and not part.has("inherit")]
@@ -175,6 +167,18 @@ class Shape:
     def __getitem__(self, traffic: str) -> ClassShape:
         """The shape of one class."""
         return {"chat": self.chat, "browse": self.browse, "bulk": self.bulk}[traffic]
+
+
+PLAIN: Final = Shape(
+    "plain",
+    "",
+    "",
+    "browse",
+    ClassShape("chat", ("websocket", "http")),
+    ClassShape("browse", ("http", "websocket")),
+    ClassShape("bulk", ("http", "websocket")),
+)
+"""What the classes are before anything was said of them."""
 
 
 def _part(place: Place, name: str, kind: Any, before: Any) -> Any:
