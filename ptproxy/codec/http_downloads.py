@@ -28,7 +28,7 @@ from ptproxy.codec.interface import Link
 from ptproxy.codec.randomness import RandomPool
 from ptproxy.codec.shape import Down
 
-MOST_DRAWN: Final = 8 << 20
+MOST_DRAWN: Final = 4 << 20
 """Payload bytes that wait for answers of drawn sizes."""
 MAX_POLL: Final = 1 << 20
 """Payload bytes of one answered poll: four in flight fill 100 MiB/s at 40 ms."""

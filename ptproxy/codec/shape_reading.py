@@ -49,7 +49,9 @@ class Place:
         for key in self._data:
             if key not in self._asked:
                 near = difflib.get_close_matches(key[:64], self._asked, n=1)
-                raise self.wrong(key[:64], "unknown key" + (f": did you mean {near[0]}?" if near else ""))
+                raise self.wrong(
+                    ascii(key[:64])[1:-1], "unknown key" + (f": did you mean {near[0]}?" if near else "")
+                )
 
     def section(self, key: str) -> Place | None:
         """A mapping inside; None where there is none, or an empty one."""

@@ -39,10 +39,13 @@ def built_in(start: str = DEFAULT) -> Shape:
     return replace(shape, name=start, start=start, source="; ".join(sources))
 
 
-def load_shape(choice: str | Path) -> Shape:
-    """The shape that a configuration chose by name or file; :class:`StartError` where it is unusable."""
+def load_shape(choice: str | Path) -> Shape | None:
+    """The shape that a configuration chose by name or file, None for ``"none"``.
+
+    Raises :class:`StartError` where it cannot be used.
+    """
     if isinstance(choice, str):
-        return built_in(choice)
+        return built_in(choice) if choice != "none" else None
     try:
         if choice.stat().st_size > MAX_FILE:
             raise StartError(f"shape: {choice} is too large for a shape")
