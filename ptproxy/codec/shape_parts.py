@@ -43,7 +43,7 @@ OUTGROWN_LIMITS: Final = (1_000, 1 << 40)
 """Bytes after which a stream is of another class."""
 WITHIN_LIMITS: Final = (1.0, 3_600.0)
 """Seconds within which they are counted."""
-_SPLIT_UP_TO: Final = 16
+SPLIT_UP_TO: Final = 16
 """Messages into which payload is split at most: more is no chat, and goes as it is."""
 
 
@@ -250,7 +250,7 @@ def split(chunks: Sequence[Buffer], record: tuple[int, ...], rng: Random) -> lis
     """Payload in messages of sizes drawn between ``record``'s two; None where it is too much for that."""
     least, most = record
     size = sum(map(len, chunks))
-    if size <= most or size > most * _SPLIT_UP_TO:
+    if size <= most or size > most * SPLIT_UP_TO:
         return None
     whole = memoryview(b"".join(chunks))
     pieces: list[bytes] = []

@@ -3,7 +3,9 @@
 The upgrade (``ws_upgrade.py``) is a browser's, answered by a web server's 101;
 the opening rides in its session cookie.
 Then both ways frames as in ``ws_frames.py``: each ``send_data`` is one binary
-message, or several above 128 KiB. Message boundaries mean nothing. Pings are
+message, or several above 128 KiB. Message boundaries mean nothing; a shape with
+``record`` has a little payload (up to 16 times its most) go in messages of sizes
+drawn between its two figures, each a TLS record of its own. Pings are
 answered, never sent. Either side closes with a close frame; it is echoed; the
 bridge closes the connection first (RFC 6455 section 7.1.1), a client waits for that.
 
@@ -37,6 +39,7 @@ from ptproxy.codec.interface import (
     OpeningReceived,
 )
 from ptproxy.codec.randomness import RandomPool
+from ptproxy.codec.shape import ClassShape
 from ptproxy.codec.ws_connection import JOIN, SERVER_FIRST, WebSocket
 from ptproxy.codec.ws_frames import (
     BINARY,
@@ -60,7 +63,7 @@ class ClientWebSocket(WebSocket):
     _side = "bridge"
 
     def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
-        super().__init__(UnmaskedFrameReader())
+        super().__init__(UnmaskedFrameReader(), rng, settings.shape.up.record if settings.shape else ())
         self._pool = RandomPool(rng)
         self._key = base64.b64encode(rng.randbytes(16)).decode("ascii")
         self._response: ResponseReader | None = ResponseReader()
@@ -149,8 +152,8 @@ class BridgeWebSocket(WebSocket):
 
     _side = "client"
 
-    def __init__(self, settings: CodecSettings, cookie: str) -> None:
-        super().__init__(MaskedFrameReader())
+    def __init__(self, settings: CodecSettings, cookie: str, rng: Random) -> None:
+        super().__init__(MaskedFrameReader(), rng)
         self._settings = settings
         self._cookie = cookie
         self._method = b"GET "  # what of it has not come yet
@@ -203,6 +206,10 @@ class BridgeWebSocket(WebSocket):
         self._request = None
         return [OpeningReceived(opening, self._accept, self._refuse)]
 
+    def follow(self, shape: ClassShape) -> None:
+        """Send messages of this shape's sizes."""
+        self._record = shape.down.record
+
     def _accept(self, token_key: bytes, now: float) -> CarrierCodec:
         if self._accepted or self._early is None:
             raise LocalProtocolError("an opening is accepted or refused, once")
@@ -236,15 +243,16 @@ class BridgeWebSocket(WebSocket):
 class WebSocketReception:
     """A bridge's end of the codec."""
 
-    __slots__ = ("_cookie", "_settings")
+    __slots__ = ("_cookie", "_rng", "_settings")
 
-    def __init__(self, settings: CodecSettings) -> None:
+    def __init__(self, settings: CodecSettings, rng: Random) -> None:
+        self._rng = rng
         self._settings = settings
         self._cookie = session_cookie_name(settings)
 
     def open_link(self) -> Link:
         """The conversation of one accepted connection."""
-        return BridgeWebSocket(self._settings, self._cookie)
+        return BridgeWebSocket(self._settings, self._cookie, self._rng)
 
 
 class WebSocketCodec:
@@ -257,8 +265,8 @@ class WebSocketCodec:
         return ClientWebSocket(settings, opening, rng)
 
     def reception(self, settings: CodecSettings, rng: Random) -> WebSocketReception:
-        """A bridge's end; a server draws nothing at random."""
-        return WebSocketReception(settings)
+        """A bridge's end."""
+        return WebSocketReception(settings, rng)
 
 
 WEBSOCKET: Final[CodecType] = WebSocketCodec()
