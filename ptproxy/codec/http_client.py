@@ -55,8 +55,8 @@ class ClientHttp:
     __slots__ = (
         "_close_at", "_cookie_end", "_cookie_name", "_dead_links", "_down_next", "_downloads", "_ended",
         "_flush", "_gets", "_heads", "_held", "_hello_at", "_hello_since", "_idle", "_key", "_links", "_mode",
-        "_next_get", "_opening", "_polls", "_pool", "_retries", "_rtt", "_shape", "_spare", "_uploads",
-        "_writable", "now",
+        "_next_get", "_opening", "_poll_range", "_polls", "_pool", "_retries", "_rtt", "_shape", "_spare",
+        "_uploads", "_writable", "now",
     )  # fmt: skip
 
     def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
@@ -86,7 +86,10 @@ class ClientHttp:
         self._downloads: dict[int, Download] = {0: first}
         self._next_get = 1
         self._down_next = 0
-        self._polls = MIN_POLLS if self._shape is None else self._shape.down.gets_in_flight
+        self._poll_range = (MIN_POLLS, MAX_POLLS)
+        if self._shape is not None:
+            self._poll_range = (1, self._shape.down.gets_in_flight)  # idle ones are traffic, too
+        self._polls = self._poll_range[0]
         self._held = 0
         self._writable = True
         self._rtt: float | None = None
@@ -329,8 +332,8 @@ class ClientHttp:
                 self._end("", events)
                 return
             self._down_next += 1
-            if done.kind == POLL and done.number and self._shape is None:
-                self._polls = MAX_POLLS if done.payload else MIN_POLLS
+            if done.kind == POLL and done.number:
+                self._polls = self._poll_range[done.payload > 0]
             following = self._downloads.get(self._down_next)
             if following is not None and following.held:
                 events.append(PayloadReceived(self, b"".join(following.held)))

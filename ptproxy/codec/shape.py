@@ -13,7 +13,7 @@ amount of memory, delay and traffic, never more. As a mapping (YAML in
       open: {page: real, assets: all, then: same_connection}
       warm_carriers: 2                           opened ahead, with their page
       up: {post_body: [320, 480], larger: as_is, in_flight: 4, gather_ms: 2, record: [40, 130]}
-      down: {gets_in_flight: 2, body: ..., end_when_idle_ms: 8, grow: 2, grow_to: 4194304, record: [24, 80]}
+      down: {gets_in_flight: 2, body: ..., end_when_idle_ms: 4, grow: 2, grow_to: 4194304, record: [24, 80]}
       streams: 6                                 of one carrier
       rotate: {age_s: [6, 20], bytes: [200000, 600000]}    then it takes no new ones
       outgrown: {bytes: 2097152, within_s: 10, to: bulk}   then a stream belongs to another class
