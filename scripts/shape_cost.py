@@ -94,7 +94,7 @@ class Relay:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The target: ``SIZE\\n`` and that much padding asks for a size; everything else is echoed."""
+    """The target: G, two sizes and so many bytes ask for so many; lines after E or S come back."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError):
         while True:
             kind = await reader.readexactly(1)

@@ -236,6 +236,8 @@ class Placement:
             wanted += [start] * missing
         allowed: list[str] = []
         budget = self._budget + (now - self._budget_at) * DIALS_A_SECOND
+        if not self.carriers and not self._dialling.total():
+            budget = max(budget, 1.0)  # to have none at all is no shape's wish
         for traffic in wanted[: max(int(budget), 0)]:
             total = len(self.carriers) + self._dialling.total() + len(allowed)
             same = len(self._usable(traffic)) + self._dialling[traffic] + allowed.count(traffic)

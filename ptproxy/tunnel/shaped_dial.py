@@ -71,6 +71,7 @@ class ShapedDialer(TunnelDialer):
         self._pauses: dict[str, float] = {}
         self._not_before = self._hurry = 0.0
         self._mine: dict[int, tuple[ClientCarrier, float]] = {}
+        self._told = 0  # payload of the session's first carrier before anything that shows it to be confirmed
         self._take(shape)
 
     def set_shape(self, shape: Shape | None) -> None:
@@ -167,6 +168,8 @@ class ShapedDialer(TunnelDialer):
                 raise error from None
             if tunnel is self.tunnel and carrier.number in tunnel.carriers:
                 self._mine[carrier.number] = carrier, tunnel.now()
+                if self._told >= 0:
+                    self._told = carrier.received_bytes
                 placement.opened(carrier.number, traffic)
                 self._came.set()
             return carrier
@@ -181,7 +184,7 @@ class ShapedDialer(TunnelDialer):
         async with asyncio.TaskGroup() as dials:
             while True:
                 self._step(placement, dials)
-                busy = any(True for _ in self._riding(self.tunnel))
+                busy = bool(self.tunnel.session.streams)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK if busy else QUIET_TICK):
                         await self._need.wait()
@@ -215,18 +218,34 @@ class ShapedDialer(TunnelDialer):
             tunnel.session.send_goaway(number)  # it closes once all is said there
         if moves or tunnel.session.ready:
             tunnel.schedule()
-        for traffic in placement.wanted(now) if now >= self._not_before else ():
+        if now < self._not_before or not self._is_confirmed(tunnel):
+            return
+        for traffic in placement.wanted(now):
             placement.dialling(traffic, now)
             dials.create_task(self._dial_one(placement, traffic))
 
+    def _is_confirmed(self, tunnel: ClientTunnel) -> bool:
+        """Whether the bridge is known to have the session: it is made when CONFIRM arrives there.
+
+        A second carrier that overtakes that would be told of a session that nobody knows.
+        """
+        if not tunnel.carriers or self._told < 0:
+            return True
+        if any(carrier.received_bytes > self._told for carrier in tunnel.carriers.values()):
+            self._told = -1
+        return self._told < 0
+
     def _note_ends(self, placement: Placement, tunnel: ClientTunnel, now: float) -> None:
-        """Carriers that have ended; where they are cut at once, the next ones wait longer and longer."""
-        for number in [one for one in placement.carriers if one not in tunnel.carriers]:
+        """Carriers that have ended; where all are cut at once, the next ones wait longer and longer."""
+        ended = [number for number in placement.carriers if number not in tunnel.carriers]
+        steady = False
+        for number in ended:
             placement.gone(number)
             known = self._mine.pop(number, None)
-            if known is None or self._was_steady(*known):
-                self._hurry = 0.0
-                continue
+            steady = steady or known is None or self._was_steady(*known)
+        if steady:
+            self._hurry = 0.0
+        elif ended and not placement.carriers:
             if self._hurry:
                 pause = self._hurry * self._rng.uniform(0.5, 1.0)
                 self._not_before = now + pause
@@ -288,6 +307,7 @@ class ShapedDialer(TunnelDialer):
     def _replace_tunnel(self) -> ClientTunnel:
         """A new session numbers its carriers anew."""
         self._mine.clear()
+        self._told = 0
         if self._placement is not None:
             self._placement.carriers.clear()
         return super()._replace_tunnel()
