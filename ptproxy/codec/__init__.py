@@ -7,6 +7,9 @@ Where things are:
   an open WebSocket in ``ws_connection``.
 - ``http``: requests and responses that pass any reverse proxy; its parts in ``http_*``.
 - ``random``: length, padding, data, nothing that recurs; its records in ``random_records``.
+- ``shape``: which sizes, pauses and volumes traffic of a class takes, as data; its parts in
+  ``shape_parts`` and ``shape_reading``, the built-in ones in ``shapes/``; ``shape_drawing``
+  draws figures from recorded cover.
 - shared: ``head`` (HTTP/1.1 message heads), ``cookie`` (the opening in a session
   cookie), ``profile`` (what the imitated browser says of itself), ``randomness``.
 - ``table``: :func:`codec_table`, the codecs by name, those of other packages too.
