@@ -95,9 +95,8 @@ class KeptShape:
         Raises :class:`RemoteProtocolError` for one that is not to be taken.
         """
         document = verify(signed, KIND, signing_key, self._bridge, unix_now)
-        if document.sequence < self.sequence or (
-            document.sequence == self.sequence and signed != self._signed
-        ):
+        same = document.sequence == self.sequence and signed == self._signed
+        if document.sequence <= self.sequence and not same:
             raise AuthenticationError("push: older than the one that is known")
         shape = read_body(document)
         if document.sequence > self.sequence:

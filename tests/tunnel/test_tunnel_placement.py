@@ -402,3 +402,16 @@ def test_a_shape_that_changes_its_mind_fast_opens_no_storm() -> None:
         for stream in list(world.streams)[:-20]:
             del world.streams[stream]
     assert world.opened <= 1 + DIALS_AT_ONCE + 60 * DIALS_A_SECOND
+
+
+def test_there_are_never_more_carriers_than_a_session_takes() -> None:
+    """A stream for each carrier, and as many of a class as one likes."""
+    shape = replace(SHAPE, browse=replace(SHAPE.browse, streams=1, warm_carriers=4))
+    world = started(shape, most=64)
+    seen = 0
+    for _ in range(40):
+        world.stream("browse")
+        world.run(1)
+        seen = max(seen, len(world.live))
+    assert seen == MAX_CARRIERS
+    assert all(carrier in world.live for _, carrier in world.streams.values())

@@ -275,3 +275,13 @@ async def test_the_service_that_pushes_shapes_wears_no_carrier_out(tmp_path: Pat
         assert codecs(dialer) == {"http": 1}
         assert stream.traffic == ""
         stream.abort()
+
+
+@on_each_loop
+async def test_a_second_carrier_waits_until_the_bridge_has_the_session(tmp_path: Path) -> None:
+    """The session is made when CONFIRM arrives, which a second opening could overtake."""
+    async with shaped(tmp_path) as (_, dialer):
+        assert not dialer._is_confirmed(dialer.tunnel)
+        stream = await dialer.dial(ECHO, Collect())
+        assert dialer._is_confirmed(dialer.tunnel)
+        stream.abort()
