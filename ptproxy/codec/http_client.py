@@ -86,9 +86,8 @@ class ClientHttp:
         self._downloads: dict[int, Download] = {0: first}
         self._next_get = 1
         self._down_next = 0
-        self._poll_range = (MIN_POLLS, MAX_POLLS)
-        if self._shape is not None:
-            self._poll_range = (1, self._shape.down.gets_in_flight)  # idle ones are traffic, too
+        shape = settings.shape  # with one, idle requests are traffic, too
+        self._poll_range = (1, shape.down.gets_in_flight) if shape else (MIN_POLLS, MAX_POLLS)
         self._polls = self._poll_range[0]
         self._held = 0
         self._writable = True

@@ -301,11 +301,14 @@ class Placement:
         return max(allowed, key=lambda number: self.carriers[number].retired_at or 0.0, default=None)
 
     def _anywhere(self) -> int | None:
-        """For a stream that says nothing: a carrier that stays longest, or any."""
+        """For a stream that says nothing: a carrier that refuses nobody and stays longest, or any."""
+
+        def rank(number: int) -> tuple[bool, bool]:
+            place = self.carriers[number]
+            return not self.shape[place.traffic].never, place.used_at is None
+
         fresh = [number for number in self.carriers if self._is_usable(number)]
-        return max(
-            fresh or self.carriers, key=lambda number: self.carriers[number].used_at is None, default=None
-        )
+        return max(fresh or self.carriers, key=rank, default=None)
 
 
 def number_of(traffic: str) -> int:

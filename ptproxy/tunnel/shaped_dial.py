@@ -18,10 +18,12 @@ from ptproxy.buffer import Buffer
 from ptproxy.codec.shape import CLASSES, Shape
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
+from ptproxy.session import Limits
 from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target
 from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
 from ptproxy.tunnel.client_carrier import ClientCarrier
+from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import BACKOFF_FIRST, BACKOFF_LAST, CARRIER_WAIT, HURRY_LAST, TunnelDialer
 from ptproxy.tunnel.placement import Load, Placement, Riding
 from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, Volume, by_beginning, by_target
@@ -30,6 +32,9 @@ from ptproxy.tunnel.tunnel import Tunnel
 
 TICK: Final = 0.1
 """Seconds between looks at what the streams are and where they belong, while there are any."""
+TICK_A_STREAM: Final = 0.0005
+LONGEST_TICK: Final = 1.0
+"""... more seldom the more there are, so that looking stays below a hundredth of a processor."""
 QUIET_TICK: Final = 5.0
 """... while there are none."""
 
@@ -62,9 +67,14 @@ class TunnelTraffic(TunnelStream):
 class ShapedDialer(TunnelDialer):
     """Opens streams at a bridge, over carriers that look as a shape says."""
 
-    def __init__(self, *args: Any, shape: Shape | None = None, **kwargs: Any) -> None:
-        """As :class:`~ptproxy.tunnel.dial.TunnelDialer`; ``carriers`` are then those of one class."""
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, route: Route, *, shape: Shape | None = None, carriers: int = 4,
+        limits: Limits | None = None, idle: float = 0.0, half_open: float = 300.0, linger: float = 60.0,
+    ) -> None:  # fmt: skip
+        """As :class:`~ptproxy.tunnel.dial.TunnelDialer`; with a shape ``carriers`` are those of one class."""
+        super().__init__(
+            loop, route, carriers=carriers, limits=limits, idle=idle, half_open=half_open, linger=linger
+        )
         self.shape: Shape | None = None
         self._placement: Placement | None = None
         self._came = asyncio.Event()
@@ -184,9 +194,10 @@ class ShapedDialer(TunnelDialer):
         async with asyncio.TaskGroup() as dials:
             while True:
                 self._step(placement, dials)
-                busy = bool(self.tunnel.session.streams)
+                streams = len(self.tunnel.session.streams)
+                pause = min(TICK + streams * TICK_A_STREAM, LONGEST_TICK) if streams else QUIET_TICK
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TICK if busy else QUIET_TICK):
+                    async with asyncio.timeout(pause):
                         await self._need.wait()
                 self._need.clear()
 
@@ -265,7 +276,9 @@ class ShapedDialer(TunnelDialer):
     def _traffic_of(self, placement: Placement, state: SessionStream, now: float) -> str:
         owner = state.owner
         if type(owner) is not TunnelTraffic:
-            return DATAGRAM_TRAFFIC if state.is_association else ""
+            if state.is_association:
+                return DATAGRAM_TRAFFIC
+            return "" if owner is None else placement.shape.start  # from before there was a shape
         if owner.traffic:
             moved = state.received + state.sent
             larger = owner.volume.outgrown(placement.shape[owner.traffic], moved, now)
