@@ -357,7 +357,7 @@ def main() -> int:
                     if name != "direct":
                         codec, _, fingerprint = name.partition(":")
                         own = Path(folder) / f"{codec}-{fingerprint}-{round_}"
-                        client, socks = start_client(own, link, codec, fingerprint or "chrome")
+                        client, socks = start_client(own, link, codec, fingerprint=fingerprint or "chrome")
                         bench.socks, bench.pids = socks, [client.pid, bridge.pid]
                         run(Bench(socks, port, 0.2).first_byte(5))
                     results[name].append(run(measure(bench, arguments.idle)))

@@ -20,7 +20,8 @@ def load_checked(path: Path, role: str | None = None) -> Config:
 
     Raises :class:`~ptproxy.errors.ConfigError`.
     """
-    return load(path, role=role, codecs=tuple(codec_table()), rules=(_egress, _codecs, _tls, _profile))
+    rules = (_egress, _codecs, _shape, _tls, _profile)
+    return load(path, role=role, codecs=tuple(codec_table()), rules=rules)
 
 
 def _egress(config: Config) -> Iterator[Conflict]:
@@ -49,6 +50,17 @@ def _codecs(config: Config) -> Iterator[Conflict]:
             pass  # told already, or the link of a newer bridge names it
         except StartError as error:
             yield Conflict("codecs" if isinstance(config, BridgeConfig) else "codec", str(error))
+
+
+def _shape(config: Config) -> Iterator[Conflict]:
+    """A shape's file, read by what uses it."""
+    if isinstance(config.shape, Path):
+        from ptproxy.proxy.shape_files import load_shape
+
+        try:
+            load_shape(config.shape)
+        except StartError as error:
+            yield Conflict("shape", str(error).removeprefix("shape: "))
 
 
 def _tls(config: Config) -> Iterator[Conflict]:

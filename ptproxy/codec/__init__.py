@@ -11,6 +11,9 @@ Where things are:
   ``browsers/*.yaml``), its HTTP/2 in ``h2_*``, the heads of its HTTP/1.1 in
   ``http1_fields``, what it remembers of a site in ``page_cache``; ``visit``: a page
   loaded (``page_*``) before anything else; ``http_h2_client``: the ``http`` codec there.
+- ``shape``: which sizes, pauses and volumes traffic of a class takes, as data; its parts in
+  ``shape_parts`` and ``shape_reading``, the built-in ones in ``shapes/``; ``shape_drawing``
+  draws figures from recorded cover.
 - shared: ``head`` (HTTP/1.1 message heads), ``cookie`` (the opening in a session
   cookie), ``profile`` (a browser's constants where none is imitated), ``randomness``.
 - ``client_hello``: a TLS client's first message, for whoever looks at it before TLS does.

@@ -22,6 +22,8 @@ several keep-alive connections (over HTTP/1.1, six at most, as a browser's):
 - **Long poll**, where HELLO does not come within max(1 s, 3 round trips): GETs
   of the other kind, answered whole with a Content-Length once there is payload
   or after 6 to 8 s; two to four in flight.
+- **With a shape**, long polls from the start, answered whole in drawn sizes; POSTs
+  gather payload and are padded as it says.
 - **Close.** The client's last POST has a flag; the bridge's last record is CLOSE.
 
 ``PROTOCOL.md`` section http has it byte by byte. Modules: ``http_records``

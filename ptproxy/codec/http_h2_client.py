@@ -28,7 +28,7 @@ from ptproxy.codec.h2_stream import (
 from ptproxy.codec.http_client import ClientHttp
 from ptproxy.codec.http_client_link import ClientHttpLink
 from ptproxy.codec.http_exchange import Download, Exchange, Upload
-from ptproxy.codec.http_posts import body_length, request_with_body
+from ptproxy.codec.http_posts import request_with_body
 from ptproxy.codec.http_records import POST
 from ptproxy.codec.interface import Appearance, CodecSettings, Event, SiteAnswered
 from ptproxy.codec.interface import Link as CodecLink
@@ -113,7 +113,7 @@ class ClientHttp2(ClientHttp):
         variables = {"host": self._host, "path": self._path, "referer": f"https://{self._host}/"}
         if type(exchange) is Upload:
             exchange.sent_at = self.now
-            length = body_length(exchange.size, self._pool)
+            length = self.body_length(exchange.size)
             body = request_with_body(b"", exchange, length, self._pool)
             cookie = self._cookie(POST, exchange.number)
             variables |= {

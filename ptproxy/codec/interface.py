@@ -39,6 +39,7 @@ from random import Random
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ptproxy.buffer import Buffer
+from ptproxy.codec.shape import ClassShape
 from ptproxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class CodecSettings:
     """Codec-specific settings by name."""
     appearance: Appearance | None = None
     """Client: None is Chromium's requests over HTTP/1.1, without a memory."""
+    shape: ClassShape | None = None
+    """Client: what the carrier's traffic is to look like; None: as it comes."""
 
     @classmethod
     def of(
@@ -175,7 +178,11 @@ class Link(Protocol):
 
 
 class CarrierCodec(Protocol):
-    """One carrier's byte stream, laid over its links."""
+    """One carrier's byte stream, laid over its links.
+
+    A bridge's end may have ``follow(shape)``, called before any payload but message 2: the
+    :class:`~ptproxy.codec.shape.ClassShape` of what the client is going to send here.
+    """
 
     def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
         """Send payload (immutable buffers, or copied). ``sum(len)`` should be <= :meth:`room`;

@@ -109,6 +109,22 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
+_SHAPES = ("none", "chat", "browse", "bulk")
+"""The built-in shapes, and none: what is not one of these is a file."""
+
+
+def _shape(value: object, info: ValidationInfo) -> str | Path:
+    if value == "auto":
+        raise ValueError(
+            "auto is for clients, which follow the bridge: write browse, chat, bulk, none or a file"
+        )
+    return value if isinstance(value, str) and value in _SHAPES else _path(value, info)
+
+
+def _followed_shape(value: object, info: ValidationInfo) -> str | Path:
+    return value if value == "auto" and isinstance(value, str) else _shape(value, info)
+
+
 File = Annotated[Path, PlainValidator(_path)]
 Listen = Annotated[tuple[Endpoint, ...], PlainValidator(_listen)]
 Address = Annotated[Endpoint, PlainValidator(parse_address)]
@@ -123,6 +139,8 @@ UrlPath = Annotated[str, PlainValidator(lambda value: check_path(_text(value)))]
 BridgeLink = Annotated[Link, PlainValidator(_link)]
 Trust = Annotated[str | Path, PlainValidator(_trust)]
 SiteChoice = Annotated[str | SiteUrl, PlainValidator(parse_site)]
+ShapeChoice = Annotated[str | Path, PlainValidator(_shape)]
+FollowedShape = Annotated[str | Path, PlainValidator(_followed_shape)]
 Loop = Literal["auto", "uvloop", "asyncio"]
 
 
@@ -217,6 +235,8 @@ class BridgeConfig(Section):
     pages: Pages = Field(default=("/",), examples=["[/, /about.html]"])
     """Pages of the site, one of which clients visit before anything else."""
     codecs: Codecs = Field(default=("websocket", "http", "random"), examples=["[websocket, http]"])
+    shape: ShapeChoice = Field(default="browse", examples=["browse"])
+    """A built-in shape's name, a file, or ``"none"``: what clients are told to look like."""
     site: SiteChoice | None = Field(default=None, examples=["builtin"])
     """``"builtin"`` or a :class:`SiteUrl`: what strangers see."""
     keepalive: Duration = Field(default=0.0, examples=["10s"])
@@ -298,6 +318,8 @@ class ClientConfig(Section):
     key: File = Field(..., examples=["client.key"])
     codec: Codecs | None = Field(default=None, examples=["[websocket, http]"])
     """In order of preference; None: what the link names, in its order (:attr:`codecs`)."""
+    shape: FollowedShape = Field(default="auto", examples=["auto"])
+    """``"auto"``: the bridge's; else as the bridge's own key."""
     carriers: int = Field(default=4, ge=1, le=64)
     front: FrontConfig = FrontConfig()
     tls: ClientTls = ClientTls()

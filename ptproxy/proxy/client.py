@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
+import time
 
 from ptproxy.codec.page_cache import SiteMemory
 from ptproxy.config.keyfile import read_password
@@ -18,6 +20,9 @@ from ptproxy.front import Users
 from ptproxy.log import get_logger
 from ptproxy.proxy.local import LocalLimits, LocalProxy
 from ptproxy.proxy.remembered import RememberedSite
+from ptproxy.proxy.shape_files import load_shape
+from ptproxy.proxy.shape_follow import KeptShape, ShapeFollower
+from ptproxy.proxy.shape_push import DOCUMENT
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
@@ -25,6 +30,7 @@ from ptproxy.tunnel.appearance import appearance_of
 from ptproxy.tunnel.client_tls import BrowserLikeTls, PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
+from ptproxy.tunnel.shaped_dial import ShapedDialer
 from ptproxy.tunnel.tls import ClientTrust
 
 log = get_logger(__name__)
@@ -50,8 +56,12 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
         proxy = LocalProxy(loop, dialer, users=users, limits=limits)
         stack.push_async_callback(proxy.stop)
         listening = [await listen(proxy, endpoint) for endpoint in config.listen]
+        follower = make_follower(config, dialer, state)
         with Signals(loop) as signals:
             await connect(config, dialer, signals)
+            if follower is not None and not signals.stop.is_set():
+                follower.start(loop)
+                stack.push_async_callback(follower.stop)
             for address in listening if not signals.stop.is_set() else ():
                 log.info("listening", listen=address)
             if ready is not None and not signals.stop.is_set():
@@ -80,7 +90,9 @@ def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop, memory: S
         codecs=config.codecs,
         appearance=appearance_of(fingerprint, memory, config.tls.profile),
     )
-    return TunnelDialer(
+    shape = None if config.shape == "auto" else load_shape(config.shape)
+    kind = TunnelDialer if config.shape == "none" else functools.partial(ShapedDialer, shape=shape)
+    return kind(
         loop,
         route,
         carriers=config.carriers,
@@ -89,6 +101,15 @@ def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop, memory: S
         half_open=config.limits.half_open,
         linger=config.limits.linger,
     )
+
+
+def make_follower(config: ClientConfig, dialer: TunnelDialer, state: StateFolder) -> ShapeFollower | None:
+    """Who follows the bridge's shape where that was chosen; the dialer begins with what was kept of it."""
+    if config.shape != "auto" or not isinstance(dialer, ShapedDialer):
+        return None
+    kept = KeptShape(state.document(DOCUMENT), config.bridge.key)
+    dialer.set_shape(kept.load(time.time()))
+    return ShapeFollower(dialer, kept)
 
 
 def make_users(config: ClientConfig) -> Users | None:

@@ -21,6 +21,7 @@ from ptproxy.auth.opening import Answer, ClientOpening, Hello, Verdict
 from ptproxy.codec import codec_table
 from ptproxy.codec.h2_client import H2Client
 from ptproxy.codec.interface import CodecSettings, Event
+from ptproxy.codec.shape import ClassShape
 from ptproxy.errors import (
     CodecError,
     DialError,
@@ -34,6 +35,7 @@ from ptproxy.session import ClientSession, Limits, events
 from ptproxy.tunnel.carrier import Carrier, Connection
 from ptproxy.tunnel.client_carrier import ClientCarrier, greeting_of
 from ptproxy.tunnel.connect import Route, connect_tls
+from ptproxy.tunnel.placement import number_of
 from ptproxy.tunnel.tunnel import Tunnel
 from ptproxy.tunnel.visit import Visitor
 
@@ -72,12 +74,14 @@ class ClientTunnel(Tunnel):
         """Carriers with connections of theirs, also such as failed or are ending."""
         self.clock_offset = 0.0
         """Seconds by which the bridge's site is ahead of our clock, once that was found out."""
+        self.signing_key = b""
+        """What the bridge told of the key that signs what it pushes."""
         self._download = "auto"
         self._first = asyncio.Lock()
         self._rng = random.SystemRandom()
 
-    async def connect(self, codec: str) -> ClientCarrier:
-        """Dial one more carrier and attach it.
+    async def connect(self, codec: str, shape: ClassShape | None = None) -> ClientCarrier:
+        """Dial one more carrier and attach it; ``shape`` is that of what it is going to carry.
 
         Raises :class:`~ptproxy.errors.DialError` where the bridge cannot be
         reached, :class:`OpeningRefused` or
@@ -86,21 +90,21 @@ class ClientTunnel(Tunnel):
         """
         believed = self.clock_offset
         try:
-            return await self._connect_in_turn(codec)
+            return await self._connect_in_turn(codec, shape)
         except OpeningRefused:
             if abs(self.clock_offset - believed) <= CLOCK_TOLERANCE:
                 raise
             log.warning(
                 "this machine's clock is off; taking the web site's", seconds=round(self.clock_offset)
             )
-            return await self._connect_in_turn(codec)
+            return await self._connect_in_turn(codec, shape)
 
-    async def _connect_in_turn(self, codec: str) -> ClientCarrier:
+    async def _connect_in_turn(self, codec: str, shape: ClassShape | None) -> ClientCarrier:
         """The first carrier alone, as it makes the session; further ones side by side."""
         if self.session_id:
-            return await self._connect(codec)
+            return await self._connect(codec, shape)
         async with self._first:
-            return await self._connect(codec)
+            return await self._connect(codec, shape)
 
     def _learn_clock(self, date: str) -> None:
         """The site's own Date header says by how much our clock is off (its certificate was checked)."""
@@ -111,8 +115,9 @@ class ClientTunnel(Tunnel):
         if abs(offset - self.clock_offset) > CLOCK_TOLERANCE:
             self.clock_offset = offset
 
-    async def _connect(self, codec: str) -> ClientCarrier:
+    async def _connect(self, codec: str, shape: ClassShape | None) -> ClientCarrier:
         connection, digest, settings = await self._first_connection(codec)
+        settings = replace(settings, shape=shape)
         try:
             carrier = self._make_carrier(codec, settings, digest)
         except BaseException:
@@ -176,13 +181,15 @@ class ClientTunnel(Tunnel):
         self, codec: str, settings: CodecSettings, digest: bytes, number: int, alive: tuple[int, ...]
     ) -> ClientCarrier:
         line = self.route.line
+        unix_time = int(time.time() + self.clock_offset)
+        traffic = number_of(settings.shape.name) if settings.shape is not None else 0
         opening = ClientOpening(
             line.key,
             self.route.key,
             codec,
             line.seal,
             Binding.certificate(digest) if line.binding else Binding.none(),
-            Hello(self.session_id, number, alive, int(time.time() + self.clock_offset), line.token),
+            Hello(self.session_id, number, alive, unix_time, line.token, traffic),
             self._rng,
         )
         made = codec_table()[codec].client(settings, opening.message1, self._rng)
@@ -199,6 +206,7 @@ class ClientTunnel(Tunnel):
             log.info("the bridge no longer knows the session; its streams are over")
             self.dispatch(self.client_session.session_lost(self.now()))
         self.session_id = answer.session_id
+        self.signing_key = answer.signing_key
         try:
             happened = self.client_session.attach_carrier(carrier.number, self.now())
         except LocalProtocolError:

@@ -141,6 +141,14 @@ class ClientCarrier(Carrier):
         else:
             self.adopt(connection)
 
+    def end(self, reason: str, *, told_session: bool = False) -> None:
+        """As :meth:`Carrier.end`; connections that are still being made are not needed any more."""
+        super().end(reason, told_session=told_session)
+        current = asyncio.current_task() if self._joins else None
+        for task in self._joins:
+            if task is not current:
+                task.cancel()
+
     def drop_connections(self) -> None:
         """Close what is still open."""
         for task in self._joins:
