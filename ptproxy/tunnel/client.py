@@ -105,7 +105,7 @@ class ClientTunnel(Tunnel):
 
     async def _connect(self, codec: str) -> ClientCarrier:
         connection = Connection(_Nobody(), self.loop)
-        digest = await connect_tls(self.loop, connection, self.route, self.tls)
+        digest = await self._reach(connection)
         try:
             carrier = self._make_carrier(codec, digest)
         except BaseException:
@@ -126,6 +126,15 @@ class ClientTunnel(Tunnel):
             carrier.drop_connections()
             raise
         return carrier
+
+    async def _reach(self, connection: Connection) -> bytes:
+        """Connect to the bridge, or have a browser do it; the SHA-256 of the leaf that was shown."""
+        browser = self.route.browser
+        if browser is None:
+            return await connect_tls(self.loop, connection, self.route, self.tls)
+        shown = await browser.connect(connection)
+        self._learn_clock(shown.date)
+        return shown.digest
 
     def _make_carrier(self, codec: str, digest: bytes) -> ClientCarrier:
         """A carrier with its opening, for a connection on which a certificate of ``digest`` was seen."""
@@ -155,7 +164,9 @@ class ClientTunnel(Tunnel):
         settings = self.route.settings()
         if self._download != "auto":
             settings = replace(settings, options={"download": self._download})
-        made = codec_table()[codec].client(settings, opening.message1, self._rng)
+        browser = self.route.browser
+        kind = codec_table()[codec] if browser is None else browser.codec(codec)
+        made = kind.client(settings, opening.message1, self._rng)
         carrier = ClientCarrier(made, codec, opening, self.loop, self.route, self.tls)
         carrier.number = number
         return carrier

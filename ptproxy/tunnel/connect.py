@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.codec.interface import CodecSettings
@@ -15,6 +15,9 @@ from ptproxy.errors import AuthenticationError, DialError, Reason
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.tcp import connect_tcp
 from ptproxy.tunnel.tls import ClientTrust, check_leaf
+
+if TYPE_CHECKING:
+    from ptproxy.tunnel.chromium import Chromium
 
 CONNECT_TIMEOUT: Final = 15.0
 """Seconds for TCP and TLS to one address of the bridge."""
@@ -30,6 +33,8 @@ class Route:
     key: StaticKey
     trust: ClientTrust
     codecs: tuple[str, ...]
+    browser: Chromium | None = None
+    """What carries the connections where they are to be a real browser's."""
 
     def settings(self) -> CodecSettings:
         """What the codecs say of themselves."""
@@ -46,7 +51,7 @@ async def connect_tls(
     """
     line = route.line
     failure: DialError | None = None
-    for host in await _addresses(loop, line.host, line.port):
+    for host in await bridge_addresses(loop, line.host, line.port):
         try:
             transport = await connect_tcp(
                 loop, connection, host, line.port, CONNECT_TIMEOUT, tls=tls, server_hostname=line.server_name
@@ -72,7 +77,7 @@ async def connect_tls(
     raise failure or DialError(Reason.NAME_NOT_FOUND)
 
 
-async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
+async def bridge_addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
     """The addresses of the bridge itself; its name, unlike a target's, is looked up here."""
     if ":" in host or host.replace(".", "").isdigit():
         return [host]
