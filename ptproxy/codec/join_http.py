@@ -81,7 +81,7 @@ class PageRecordReader:
         """The records, and parts of bodies, that ``data`` holds; :class:`CodecError` for nonsense."""
         out: list[PageRecord] = []
         view = memoryview(data)
-        while len(view) or self._whole():
+        while view or self._whole():
             if self._kind < 0:
                 view = self._read_head(view)
             elif self._kind == BODY:
@@ -166,8 +166,8 @@ class JoinedHttp(ClientHttp):
         """The local socket."""
         self.assign()
         self._flush.clear()
-        join: Link | None = self._join
-        return () if join is None else (join,)
+        links: tuple[Link, ...] = () if self._join is None else (self._join,)
+        return links
 
     def page_gone(self, reason: str, events: list[Event]) -> None:
         """Nothing can be asked any more."""
@@ -195,19 +195,15 @@ class JoinedHttp(ClientHttp):
 class HttpJoin:
     """The local socket of one carrier: requests in, answers out."""
 
-    __slots__ = ("_busy", "_carrier", "_next", "_reader", "_socket")
+    __slots__ = ("_busy", "_carrier", "_next", "_reader", "_socket", "closing")
 
     def __init__(self, carrier: JoinedHttp, settings: CodecSettings) -> None:
+        self.closing = False
         self._carrier = carrier
         self._socket = _MessageSocket(page_task("http", "https", settings))
         self._reader = PageRecordReader()
         self._busy: dict[int, Slot] = {}
         self._next = 0
-
-    @property
-    def closing(self) -> bool:
-        """Nothing more is to be said."""
-        return self._socket.closing
 
     # ---- for the tunnel --------------------------------------------------------------------------
 
@@ -245,7 +241,7 @@ class HttpJoin:
         carrier.assign()
         if carrier.over:
             self._socket.close(carrier.now)
-            self._socket.closing = True  # the page says nothing more that anyone would hear
+            self.closing = True  # the page says nothing more that anyone would hear
         return self._socket.data_to_send()
 
     # ---- for the carrier -------------------------------------------------------------------------
@@ -262,6 +258,7 @@ class HttpJoin:
 
     def _gone(self, event: Event, events: list[Event]) -> None:
         self._busy.clear()
+        self.closing = True
         self._carrier.page_gone(getattr(event, "reason", ""), events)
 
     def _take(self, record: PageRecord, events: list[Event]) -> None:

@@ -1,4 +1,4 @@
-"""The ``websocket`` codec through a browser: its page has the WebSocket, the local socket what goes in and out.
+"""The ``websocket`` codec through a browser: its page has the WebSocket, the local socket what it carries.
 
 After the task (:mod:`~ptproxy.codec.join`), whose cookie is the opening, the
 page sets that cookie, opens the WebSocket, takes the cookie away and says one

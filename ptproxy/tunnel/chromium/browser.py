@@ -41,7 +41,7 @@ from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
 from ptproxy.log import get_logger
 from ptproxy.state import make_folder, remove_folder, write_file
 from ptproxy.tunnel.carrier import Connection
-from ptproxy.tunnel.chromium.devtools import BrowserFailed
+from ptproxy.tunnel.chromium.devtools import BrowserError, PageCrashedError
 from ptproxy.tunnel.chromium.door import Door
 from ptproxy.tunnel.chromium.process import Process
 from ptproxy.tunnel.chromium.program import Program, runs_as_root
@@ -51,6 +51,8 @@ from ptproxy.tunnel.tls import ClientTrust
 
 MAX_JOINS: Final = 64
 """Carriers at once: as many as a client may be configured for, half of what one page holds sockets for."""
+TRIES: Final = 3
+"""Pages and browsers that may fail under one new carrier."""
 STARTS: Final = 4
 """Times that a browser is started until it stays. One that was left over holds the profile for 2 s; before
 the last time the profile is thrown away: an older version cannot always read a newer one's."""
@@ -138,25 +140,27 @@ class Chromium:
             self._joins = [known for known in self._joins if not known.ended]
             if len(self._joins) >= MAX_JOINS:
                 raise DialError(Reason.LIMIT, f"a browser carries at most {MAX_JOINS} connections")
-            running = self._run
-            run = await self._running()
-            try:
-                shown = await self._connect(run, connection)
-            except BrowserFailed as error:
-                await self._end()
-                if run is not running:
-                    raise
-                log.warning("the browser failed; starting another", error=str(error))
-                shown = await self._connect(await self._running(), connection)
-            self._joins.append(connection)
-            return shown
+            for left in reversed(range(TRIES)):
+                run = await self._running()
+                try:
+                    shown = await self._connect(run, connection)
+                except BrowserError as error:
+                    if not isinstance(error, PageCrashedError):
+                        await self._end()
+                    if not left:
+                        raise
+                    log.warning("the browser failed; once more", error=str(error))
+                else:
+                    self._joins.append(connection)
+                    return shown
+            raise AssertionError
 
     # ---- within ------------------------------------------------------------------------------------
 
     async def _connect(self, run: Run, connection: Connection) -> Shown:
         try:
             visit = await run.join(connection, self._trust.pin)
-        except BrowserFailed:
+        except BrowserError:
             raise
         except DialError:
             if len(self._addresses) > 1:  # the next one from then on
@@ -164,7 +168,7 @@ class Chromium:
                 await self._end()
             raise
         if connection.ended:
-            raise BrowserFailed("the browser left at once")
+            raise DialError(Reason.TUNNEL_DOWN, "the browser left at once")
         return Shown(hashlib.sha256(visit.leaf).digest(), visit.date)
 
     async def _running(self) -> Run:
@@ -199,7 +203,7 @@ class Chromium:
             make_folder(profile)
             try:
                 run = await Run.start(self._loop, command, self._origin)
-            except BrowserFailed as error:
+            except BrowserError as error:
                 if attempt == STARTS:
                     raise
                 log.debug("the browser did not start", error=str(error))
@@ -254,7 +258,7 @@ class Run:
 
     @classmethod
     async def start(cls, loop: asyncio.AbstractEventLoop, command: Sequence[str], origin: str) -> Run:
-        """Start the browser; BrowserFailed where it does not stay."""
+        """Start the browser; BrowserError where it does not stay."""
         door = Door(loop, origin)
         await door.open()
         run = None
@@ -267,8 +271,8 @@ class Run:
             if run is not None:
                 words = run.process.last_words()
                 await run.end()
-                if isinstance(error, BrowserFailed) and words:
-                    raise BrowserFailed(f"the browser ended at once: {words}") from None
+                if isinstance(error, BrowserError) and words:
+                    raise BrowserError(f"the browser ended at once: {words}") from None
             raise
         return run
 
@@ -308,7 +312,7 @@ class Run:
     async def _permit(self) -> None:
         """Let the site's origin, which is our page's, reach the door; older versions know fewer names."""
         for name in ("local-network-access", "loopback-network", "local-network"):
-            with contextlib.suppress(BrowserFailed):
+            with contextlib.suppress(BrowserError):
                 await self.process.devtools.call(
                     "Browser.setPermission",
                     permission={"name": name},

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, Reason
@@ -32,15 +32,22 @@ OnEvent = Callable[[Params], None]
 log = get_logger(__name__)
 
 
-class BrowserFailed(DialError):
+class BrowserError(DialError):
     """The browser, not the way to the site, is the trouble: a fresh one may do better."""
 
     def __init__(self, text: str) -> None:
         super().__init__(Reason.TUNNEL_DOWN, text)
 
 
-class CommandRefused(BrowserFailed):
+class CommandRefused(BrowserError):  # noqa: N818  (an answer, not a fault)
     """The browser does not do what a command asked for."""
+
+
+class PageCrashedError(BrowserError):
+    """A page is gone; another one of the same browser may do."""
+
+    def __init__(self) -> None:
+        super().__init__("a page of the browser crashed")
 
 
 class MessageReader:
@@ -76,7 +83,7 @@ class DevTools(asyncio.Protocol):
         self._out: asyncio.WriteTransport | None = None
         self._in: asyncio.ReadTransport | None = None
         self._reader = MessageReader()
-        self._calls: dict[int, asyncio.Future[Params]] = {}
+        self._calls: dict[int, tuple[str, asyncio.Future[Params]]] = {}
         self._next = 1
         self._listeners: dict[tuple[str, str], OnEvent] = {}
 
@@ -87,17 +94,17 @@ class DevTools(asyncio.Protocol):
     ) -> Params:
         """Send a command and wait for its result, ``within`` so many seconds.
 
-        Raises :class:`CommandRefused`, or :class:`BrowserFailed` where the
+        Raises :class:`CommandRefused`, or :class:`BrowserError` where the
         browser is gone or does not answer in time.
         """
         number = self.send(method, session, **params)
         answer: asyncio.Future[Params] = self._loop.create_future()
-        self._calls[number] = answer
+        self._calls[number] = session, answer
         try:
             async with asyncio.timeout(within):
                 return await answer
         except TimeoutError:
-            raise BrowserFailed(f"the browser does not answer {method}") from None
+            raise BrowserError(f"the browser does not answer {method}") from None
         finally:
             self._calls.pop(number, None)
 
@@ -120,9 +127,16 @@ class DevTools(asyncio.Protocol):
             self._listeners[session, method] = on_event
 
     def forget(self, session: str) -> None:
-        """No more events of a session."""
+        """No more events of a session, whose page is gone, and no more answers."""
+        for of, answer in self._calls.values():
+            if of == session and not answer.done():
+                answer.set_exception(PageCrashedError())
         for key in [key for key in self._listeners if key[0] == session]:
             del self._listeners[key]
+
+    def deafen(self) -> None:
+        """No more events at all: the browser is about to end."""
+        self._listeners.clear()
 
     # ---- the pipes -------------------------------------------------------------------------------
 
@@ -139,8 +153,7 @@ class DevTools(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The pipe to read from."""
-        assert isinstance(transport, asyncio.ReadTransport)
-        self._in = transport
+        self._in = cast("asyncio.ReadTransport", transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         """Whatever the browser said."""
@@ -165,7 +178,7 @@ class DevTools(asyncio.Protocol):
             if listener is not None:
                 listener(message.get("params", {}))
             return
-        answer = self._calls.get(number)
+        _, answer = self._calls.get(number, ("", None))
         if answer is None or answer.done():
             return
         if "error" in message:
@@ -176,7 +189,7 @@ class DevTools(asyncio.Protocol):
     def _gone(self, how: str) -> None:
         if not self.closed.done():
             self.closed.set_result(how)
-        for answer in self._calls.values():
+        for _, answer in self._calls.values():
             if not answer.done():
                 answer.set_exception(gone())
         self._listeners.clear()
@@ -186,6 +199,6 @@ class PipeOut(asyncio.BaseProtocol):
     """The pipe that commands go into needs nothing said."""
 
 
-def gone() -> BrowserFailed:
+def gone() -> BrowserError:
     """What is raised where the browser is no longer there."""
-    return BrowserFailed("the browser is gone")
+    return BrowserError("the browser is gone")

@@ -19,7 +19,7 @@ from ptproxy.codec.join import join_request
 from ptproxy.codec.ws_upgrade import upgrade_answer
 from ptproxy.errors import CodecError
 from ptproxy.tunnel.carrier import Connection
-from ptproxy.tunnel.chromium.devtools import BrowserFailed
+from ptproxy.tunnel.chromium.devtools import BrowserError
 from ptproxy.tunnel.listen import Listener, listen_tcp
 
 HEAD_TIMEOUT: Final = 5.0
@@ -53,7 +53,7 @@ class Door:
     async def open(self) -> None:
         """Start to listen, on a port that the kernel chooses."""
         self._listener = await listen_tcp(self.loop, lambda: Visitor(self), "127.0.0.1", 0)
-        self.host = "127.0.0.1:%d" % self._listener.sockets[0].getsockname()[1]
+        self.host = f"127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
 
     def close(self) -> None:
         """Stop to listen; who has joined stays."""
@@ -73,12 +73,12 @@ class Door:
         return f"ws://{self.host}/{expected.token}"
 
     async def wait(self, expected: Expected) -> None:
-        """Until it has joined; BrowserFailed where it does not in time."""
+        """Until it has joined; BrowserError where it does not in time."""
         try:
             async with asyncio.timeout(JOIN_TIMEOUT):
                 await expected.joined
         except TimeoutError:
-            raise BrowserFailed("the browser's page did not join") from None
+            raise BrowserError("the browser's page did not join") from None
         finally:
             if expected in self._expected:
                 self._expected.remove(expected)

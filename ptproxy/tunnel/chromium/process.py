@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ptproxy.errors import why
-from ptproxy.tunnel.chromium.devtools import BrowserFailed, DevTools, PipeOut
+from ptproxy.tunnel.chromium.devtools import BrowserError, DevTools, PipeOut
 
 COMMANDS: Final = 3
 ANSWERS: Final = 4
@@ -63,13 +63,13 @@ class Process:
 
     @classmethod
     async def start(cls, loop: asyncio.AbstractEventLoop, command: Sequence[str]) -> Process:
-        """Start ``command`` (a program's path and its arguments); BrowserFailed where that fails."""
+        """Start ``command`` (a program's path and its arguments); BrowserError where that fails."""
         theirs_in, ours_out = _pipe()
         ours_in, theirs_out = _pipe()
         ours_err, theirs_err = _pipe()
         null = os.open(os.devnull, os.O_RDWR)
         try:
-            pid = os.posix_spawn(
+            pid = os.posix_spawn(  # noqa: ASYNC221  (some milliseconds, once a browser)
                 command[0],
                 list(command),
                 {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
@@ -87,7 +87,7 @@ class Process:
         except OSError as error:
             for descriptor in (ours_out, ours_in, ours_err):
                 os.close(descriptor)
-            raise BrowserFailed(f"the browser does not start: {why(error)}") from None
+            raise BrowserError(f"the browser does not start: {why(error)}") from None
         finally:
             for descriptor in (theirs_in, theirs_out, theirs_err, null):
                 os.close(descriptor)
@@ -110,7 +110,8 @@ class Process:
 
     async def end(self) -> None:
         """End it, its own way first, and wait until it has ended."""
-        with contextlib.suppress(BrowserFailed):
+        self.devtools.deafen()
+        with contextlib.suppress(BrowserError):
             self.devtools.send("Browser.close")
         waiting = asyncio.get_running_loop().run_in_executor(None, _wait, self.pid)
         try:

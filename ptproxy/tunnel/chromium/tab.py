@@ -23,7 +23,7 @@ from typing import Final
 
 from ptproxy.errors import AuthenticationError, DialError, Reason
 from ptproxy.log import get_logger
-from ptproxy.tunnel.chromium.devtools import BrowserFailed, CommandRefused, DevTools, Params
+from ptproxy.tunnel.chromium.devtools import BrowserError, DevTools, PageCrashedError, Params
 
 NAVIGATION_TIMEOUT: Final = 20.0
 """Seconds for the site to begin its answer."""
@@ -59,6 +59,7 @@ class Tab:
 
     def __init__(self, devtools: DevTools, target: str, session: str) -> None:
         self.crashed = False
+        self._loaded = asyncio.Event()
         self._devtools = devtools
         self._target = target
         self._session = session
@@ -70,7 +71,12 @@ class Tab:
         target = str((await devtools.call("Target.createTarget", url="about:blank"))["targetId"])
         answer = await devtools.call("Target.attachToTarget", targetId=target, flatten=True)
         tab = cls(devtools, target, str(answer["sessionId"]))
-        await asyncio.gather(*(tab._call(f"{domain}.enable") for domain in ("Inspector", "Page")))
+        try:
+            await tab._call("Inspector.enable")
+            await tab._call("Page.enable")
+        except BaseException:
+            await tab.close()
+            raise
         return tab
 
     async def visit(self, origin: str) -> Visit:
@@ -80,22 +86,22 @@ class Tab:
         :class:`~ptproxy.errors.AuthenticationError` where its certificate is not trusted.
         """
         documents: list[Params] = []
-        loaded = asyncio.Event()
 
         def received(event: Params) -> None:
             if event.get("type") == "Document":
                 documents.append(event["response"])
 
         self._listen("Network.responseReceived", received)
-        self._listen("Page.loadEventFired", lambda _: loaded.set())
+        self._listen("Page.loadEventFired", self._load)
+        self._loaded.clear()
         try:
             await self._call("Network.enable")
             await self._call("Network.setBypassServiceWorker", bypass=True)
-            await self._navigate(f"{origin}/", documents, loaded)
+            await self._navigate(f"{origin}/", documents)
             if documents[-1].get("fromDiskCache"):  # then nothing was seen but a memory
-                loaded.clear()
+                self._loaded.clear()
                 await self._call("Page.reload")
-                await self._settled(documents, loaded)
+                await self._settled(documents)
             answer = await self._call("Network.getCertificate", origin=origin)
         finally:
             self._listen("Network.responseReceived", None)
@@ -129,19 +135,19 @@ class Tab:
                 body=base64.b64encode(page).decode("ascii"),
             )
 
-        loaded = asyncio.Event()
         self._listen("Fetch.requestPaused", paused)
-        self._listen("Page.loadEventFired", lambda _: loaded.set())
+        self._listen("Page.loadEventFired", self._load)
+        self._loaded.clear()
         try:
             await self._call("Fetch.enable", patterns=[{"urlPattern": url}])
             answer = await self._call("Page.navigate", url=url)
             if "errorText" in answer:
-                raise BrowserFailed(f"the browser does not show our page: {answer['errorText']}")
+                raise BrowserError(f"the browser does not show our page: {answer['errorText']}")
             async with asyncio.timeout(LOAD_TIMEOUT):
-                await loaded.wait()
+                await self._loaded.wait()
             await self._call("Fetch.disable")
         except TimeoutError:
-            raise BrowserFailed("the browser does not show our page in time") from None
+            raise BrowserError("the browser does not show our page in time") from None
         finally:
             self._listen("Fetch.requestPaused", None)
             self._listen("Page.loadEventFired", None)
@@ -150,47 +156,54 @@ class Tab:
         """Have the joining page open a local socket at ``url``."""
         answer = await self._call("Runtime.evaluate", expression=f"void join({json.dumps(url)})")
         if "exceptionDetails" in answer:
-            raise BrowserFailed("our page in the browser does not run")
+            raise BrowserError("our page in the browser does not run")
 
     async def close(self) -> None:
         """Close the tab; nothing where it or the browser is gone."""
         self._devtools.forget(self._session)
         try:
             await self._devtools.call("Target.closeTarget", targetId=self._target)
-        except BrowserFailed as error:
+        except BrowserError as error:
             log.debug("a tab was not closed", error=str(error))
 
     # ---- within ------------------------------------------------------------------------------------
 
-    async def _navigate(self, url: str, documents: list[Params], loaded: asyncio.Event) -> None:
+    async def _navigate(self, url: str, documents: list[Params]) -> None:
         answer = await self._call("Page.navigate", within=NAVIGATION_TIMEOUT, url=url)
         failed = str(answer.get("errorText", ""))
         if failed:
             raise _unreached(failed.removeprefix("net::"))
-        await self._settled(documents, loaded)
+        await self._settled(documents)
 
-    async def _settled(self, documents: list[Params], loaded: asyncio.Event) -> None:
+    async def _settled(self, documents: list[Params]) -> None:
         """Until the page is loaded, or long enough was waited for its assets."""
         try:
             async with asyncio.timeout(LOAD_TIMEOUT):
-                await loaded.wait()
+                await self._loaded.wait()
         except TimeoutError:
-            if self.crashed:
-                raise BrowserFailed("the site's page crashed") from None
+            log.debug("the site's page is still loading")
+        if self.crashed:
+            raise PageCrashedError
         if not documents:
-            raise BrowserFailed("the browser shows a page that it never received")
+            raise BrowserError("the browser shows a page that it never received")
 
     async def _call(self, method: str, **params: object) -> Params:
         if self.crashed:
-            raise CommandRefused("the page crashed")
+            raise PageCrashedError
         return await self._devtools.call(method, self._session, **params)  # type: ignore[arg-type]
 
     def _listen(self, method: str, on_event: object) -> None:
         self._devtools.listen(self._session, method, on_event)  # type: ignore[arg-type]
 
+    def _load(self, event: Params) -> None:
+        del event
+        self._loaded.set()
+
     def _crash(self, event: Params) -> None:
         del event
         self.crashed = True
+        self._loaded.set()
+        self._devtools.forget(self._session)
         log.warning("a page of the browser crashed")
 
 
@@ -201,11 +214,11 @@ def _visit(document: Params, answer: Params) -> Visit:
         raise AuthenticationError(f"no TLS 1.3 with the bridge: {protocol or 'no TLS at all'}")
     chain = answer.get("tableNames", [])
     if not chain:
-        raise BrowserFailed("the browser shows no certificate")
+        raise BrowserError("the browser shows no certificate")
     try:
         leaf = base64.b64decode(chain[0], validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise BrowserFailed("the browser shows a certificate that is none") from None
+        raise BrowserError("the browser shows a certificate that is none") from None
     headers = {str(name).lower(): str(value) for name, value in document.get("headers", {}).items()}
     return Visit(leaf, headers.get("date", ""))
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import glob
-import os
+import hashlib
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tunnel_live import Live, make_certificate
 
 from ptproxy.auth.binding import Binding
@@ -41,7 +45,7 @@ http {{
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
-    upstream bridge {{ server unix:{folder}/bridge.sock; keepalive 64; }}
+    upstream bridge {{ server unix:{folder}/bridge.sock; }}
     server {{
         listen 127.0.0.1:{port} ssl {h2};
         server_name {name};
@@ -59,9 +63,14 @@ http {{
 """
 
 
-def free_port() -> int:
-    import socket
+def spki(certificate: Path) -> str:
+    """SHA-256 of a certificate's public key as Chromium writes it."""
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(der).digest()).decode()
 
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -105,7 +114,9 @@ class Site(Live):
         config = self.folder / "nginx.conf"
         config.write_text(CONFIG.format(folder=self.folder, port=self.port, name=NAME, h2=self.h2))
         program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "nginx"
-        self.nginx = subprocess.Popen([program, "-p", str(self.folder), "-c", str(config)])
+        self.nginx = subprocess.Popen(  # noqa: ASYNC220
+            [program, "-p", str(self.folder), "-c", str(config)]
+        )
         async with asyncio.timeout(20):
             while True:
                 with contextlib.suppress(OSError):
@@ -121,12 +132,21 @@ class Site(Live):
         self.nginx.wait()
         await super().stop()
 
-    def chromium(self, folder: str = "chromium", switches: tuple[str, ...] = (), **changes: Any) -> Chromium:
-        """A browser for this site, started with the first carrier."""
+    def chromium(
+        self,
+        *,
+        known: bool = True,
+        program: Path | None = None,
+        switches: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> Chromium:
+        """A browser for this site, started with the first carrier; ``known``: it has seen the pinned leaf."""
         route = self.route("websocket", **{"server_name": NAME, "path": PATH, **changes})
-        browser = Chromium(
-            self.loop, route.line, route.trust, self.folder / folder, switches=("--mute-audio", *switches)
-        )
+        folder = self.folder / "chromium"
+        if known:
+            folder.mkdir(exist_ok=True)
+            (folder / "pinned").write_text(f"{self.digest.hex()} {spki(self.certificate)}\n")
+        browser = Chromium(self.loop, route.line, route.trust, folder, program, switches)
         self.browsers.append(browser)
         return browser
 
@@ -157,34 +177,20 @@ async def site(folder: Path, h2: str = "http2") -> AsyncIterator[Site]:
         await running.stop()
 
 
-def processes(profile: Path) -> list[int]:
-    """The processes of the browser with this profile, its renderers and services included."""
+def processes(folder: Path, kind: str = "") -> list[int]:
+    """Processes of the browser whose profile is below ``folder``, all or of a kind."""
     found = []
     for path in glob.glob("/proc/[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             line = Path(path).read_bytes()
-            if str(profile).encode() in line:
+            if str(folder).encode() not in line or b"chrom" not in line:
+                continue
+            if not kind or (b"--type=" + kind.encode() in line):
                 found.append(int(path.split("/")[2]))
     return found
 
 
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-
-
-def renderers(profile: Path) -> list[int]:
-    found = []
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            line = Path(path).read_bytes()
-            if b"--type=renderer" in line and str(profile).encode() in line:
-                found.append(int(path.split("/")[2]))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+async def until(true: Callable[[], object]) -> None:
+    """Wait for what is bound to come; the test's own limit is the tripwire."""
+    while not true():
+        await asyncio.sleep(0.01)
