@@ -240,8 +240,10 @@ class BridgeConfig(Section):
 class ClientTls(Section):
     """How a client's TLS looks and whom it trusts."""
 
-    fingerprint: Literal["python"] = "python"
-    """Whose ClientHello is sent: Python's own."""
+    fingerprint: Literal["python", "browser"] = "python"
+    """Whose ClientHello is sent: Python's own, or that of an installed browser, which carries everything."""
+    browser: File | None = Field(default=None, examples=["/usr/bin/chromium"])
+    """``fingerprint: browser``: the program; None: the first Chromium, Chrome or Edge that is found."""
     trust: Trust | None = Field(default=None, examples=["pin"])
     """``"pin"``, ``"system"`` or a file of authorities; None: pin where the link has one, else system."""
     client_certificate: File | None = Field(default=None, examples=["client.pem"])

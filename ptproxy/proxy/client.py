@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+from typing import TYPE_CHECKING
 
 from ptproxy.config.keyfile import read_password
 from ptproxy.config.model import ClientConfig
@@ -23,6 +24,9 @@ from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.tls import ClientTrust
 
+if TYPE_CHECKING:
+    from ptproxy.tunnel.chromium import Chromium
+
 log = get_logger(__name__)
 
 
@@ -36,7 +40,10 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(StateFolder(config.state))
         users = make_users(config)
-        dialer = make_dialer(config, loop)
+        browser = make_browser(config, loop)
+        if browser is not None:
+            stack.push_async_callback(browser.stop)
+        dialer = make_dialer(config, loop, browser)
         stack.push_async_callback(dialer.stop)
         limits = LocalLimits(connections=config.limits.connections)
         proxy = LocalProxy(loop, dialer, users=users, limits=limits)
@@ -53,15 +60,33 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
             await within(config.limits.drain, signals.at_once, proxy.stop)
 
 
-def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> TunnelDialer:
-    """The dialer to the configured bridge; raises StartError for unusable files."""
-    trust = ClientTrust(
+def make_browser(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Chromium | None:
+    """The browser that is to carry everything, if one is; StartError where it could not."""
+    if config.tls.fingerprint != "browser":
+        return None
+    from ptproxy.tunnel.chromium import Chromium  # noqa: PLC0415  (only where it is wanted)
+
+    folder = config.state / "chromium"
+    return Chromium(loop, config.bridge, make_trust(config), folder, config.tls.browser)
+
+
+def make_trust(config: ClientConfig) -> ClientTrust:
+    """Which certificates are accepted."""
+    return ClientTrust(
         pin=config.pin,
         authorities=config.authorities,
         certificate=config.tls.client_certificate,
         private_key=config.tls.client_key,
     )
-    route = Route(line=config.bridge, key=load_key(config.key), trust=trust, codecs=config.codecs)
+
+
+def make_dialer(
+    config: ClientConfig, loop: asyncio.AbstractEventLoop, browser: Chromium | None = None
+) -> TunnelDialer:
+    """The dialer to the configured bridge; raises StartError for unusable files."""
+    trust = make_trust(config)
+    codecs = config.codecs if browser is None else browser.codecs(config.codecs)
+    route = Route(config.bridge, load_key(config.key), trust, codecs, browser)
     return TunnelDialer(
         loop,
         route,

@@ -123,11 +123,16 @@ class Chromium:
         async with self._turn:
             await self._end()
 
+    def codecs(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``names`` that a browser speaks; StartError where it speaks none."""
+        spoken = tuple(name for name in names if name in JOINED)
+        if not spoken:
+            raise StartError(f"codec: a browser speaks {' and '.join(JOINED)}, not {', '.join(names)}")
+        return spoken
+
     def codec(self, name: str) -> Any:
-        """What makes the client's end of a codec, as an entry of the codec table does; StartError."""
-        if name not in JOINED:
-            raise StartError(f"codec: a browser does not speak {name}: use {' or '.join(JOINED)}")
-        return JOINED[name]
+        """What makes the client's end of a codec, as an entry of the codec table does."""
+        return JOINED[self.codecs((name,))[0]]
 
     async def connect(self, connection: Connection) -> Shown:
         """Visit the site, then join: ``connection`` is the local socket's from then on.
@@ -338,8 +343,6 @@ def check_line(line: BridgeLine, trust: ClientTrust) -> None:
             "tls: a browser trusts a pin or the system's authorities, and shows no certificate of its own: "
             "leave out tls.trust: FILE and tls.client_certificate, or use another fingerprint"
         )
-    if not set(line.codecs) & set(JOINED):
-        raise StartError("tls.fingerprint: browser speaks websocket and http; the bridge has neither")
 
 
 def check_pin(leaf: bytes, pin: bytes) -> None:

@@ -37,6 +37,18 @@ OLDEST: Final = 124
 VERSION_TIMEOUT: Final = 20.0
 """Seconds for the browser to say its version: it may have to come from a slow disk."""
 
+FEATURES: Final = (
+    "AutofillServerCommunication",
+    "DialMediaRouteProvider",
+    "MediaRouter",
+    "OptimizationHints",
+    # windows of its own that nobody sees, and a process kept ready: 80 MiB
+    "SpareRendererForSitePerProcess",
+    "WebUIOmniboxAimPopup",
+    "WebUIOmniboxFullPopup",
+    "WebUIOmniboxPopup",
+)
+"""Parts that are switched off."""
 SWITCHES: Final = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -55,7 +67,8 @@ SWITCHES: Final = (
     "--disable-extensions",
     "--disable-sync",
     "--metrics-recording-only",
-    "--disable-features=AutofillServerCommunication,DialMediaRouteProvider,MediaRouter,OptimizationHints",
+    f"--disable-features={','.join(FEATURES)}",
+    "--no-startup-window",
     # a page nobody looks at is not slowed down
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",

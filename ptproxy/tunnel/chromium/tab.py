@@ -63,7 +63,8 @@ class Tab:
         self._devtools = devtools
         self._target = target
         self._session = session
-        devtools.listen(session, "Inspector.targetCrashed", self._crash)
+        self._listen("Inspector.targetCrashed", self._crash)
+        self._listen("Page.javascriptDialogOpening", self._answer_dialog)
 
     @classmethod
     async def open(cls, devtools: DevTools) -> Tab:
@@ -95,8 +96,7 @@ class Tab:
         self._listen("Page.loadEventFired", self._load)
         self._loaded.clear()
         try:
-            await self._call("Network.enable")
-            await self._call("Network.setBypassServiceWorker", bypass=True)
+            await self._bypass_service_workers()
             await self._navigate(f"{origin}/", documents)
             if documents[-1].get("fromDiskCache"):  # then nothing was seen but a memory
                 self._loaded.clear()
@@ -139,6 +139,7 @@ class Tab:
         self._listen("Page.loadEventFired", self._load)
         self._loaded.clear()
         try:
+            await self._bypass_service_workers()
             await self._call("Fetch.enable", patterns=[{"urlPattern": url}])
             answer = await self._call("Page.navigate", url=url)
             if "errorText" in answer:
@@ -146,6 +147,7 @@ class Tab:
             async with asyncio.timeout(LOAD_TIMEOUT):
                 await self._loaded.wait()
             await self._call("Fetch.disable")
+            await self._call("Network.disable")
         except TimeoutError:
             raise BrowserError("the browser does not show our page in time") from None
         finally:
@@ -167,6 +169,11 @@ class Tab:
             log.debug("a tab was not closed", error=str(error))
 
     # ---- within ------------------------------------------------------------------------------------
+
+    async def _bypass_service_workers(self) -> None:
+        """Navigations are the network's business, not that of a worker of the site's."""
+        await self._call("Network.enable")
+        await self._call("Network.setBypassServiceWorker", bypass=True)
 
     async def _navigate(self, url: str, documents: list[Params]) -> None:
         answer = await self._call("Page.navigate", within=NAVIGATION_TIMEOUT, url=url)
@@ -194,6 +201,11 @@ class Tab:
 
     def _listen(self, method: str, on_event: object) -> None:
         self._devtools.listen(self._session, method, on_event)  # type: ignore[arg-type]
+
+    def _answer_dialog(self, event: Params) -> None:
+        """Nobody sees what the site's page asks; unanswered it would never be loaded, nor left."""
+        del event
+        self._devtools.send("Page.handleJavaScriptDialog", self._session, accept=True)
 
     def _load(self, event: Params) -> None:
         del event

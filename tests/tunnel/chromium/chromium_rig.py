@@ -39,7 +39,7 @@ daemon off; master_process off; worker_processes 1; error_log {folder}/error.log
 events {{ worker_connections 256; }}
 http {{
     log_format what '$ssl_session_reused $connection $server_protocol $request $status "$http_cookie"'
-                    ' "$http_referer"';
+                    ' "$http_user_agent|$http_sec_ch_ua" "$http_referer"';
     access_log {folder}/access.log what;
     types {{ text/html html; text/css css; text/javascript js; }}
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;

@@ -64,6 +64,7 @@ def test_a_page_first_and_then_a_carrier(browse: Any, tmp_path: Path, codec: str
         assert all(f"{COOKIE}=" in line and "visitor=1" in line for line in ours)
         assert not any(f"{COOKIE}=" in line for line in others)
         assert len({re.search(rf"{COOKIE}=([\w-]+)", line)[1] for line in ours}) == len(ours)  # type: ignore[index]
+        assert all("Mozilla/5.0 (X11; Linux x86_64)" in line and "Headless" not in line for line in seen)
         if codec == "websocket":
             assert len(ours) == 1
             assert ours[0].startswith("r ")  # a resumed TLS session, as a browser's always is
@@ -140,8 +141,9 @@ def test_a_refused_opening_and_a_site_that_is_not_there(browse: Any, tmp_path: P
             with pytest.raises(DialError) as raised:
                 await there.browsing("websocket", browser).start()
             assert raised.value.reason in (Reason.REFUSED, Reason.CONNECTION_LOST)
-            with pytest.raises(StartError, match="does not speak random"):
-                browser.codec("random")
+            assert browser.codecs(("random", "http", "websocket")) == ("http", "websocket")
+            with pytest.raises(StartError, match="not random"):
+                browser.codecs(("random",))
 
     browse(main())
 
@@ -165,6 +167,33 @@ def test_a_clock_that_is_off_is_set_by_the_visit(
             await dialer.start()
             assert 3590 < dialer.tunnel.clock_offset < 3610
             assert len([line for line in there.requests() if PATH in line]) <= 1  # no opening was in vain
+
+    browse(main())
+
+
+WORKER = b"""addEventListener("install", () => skipWaiting());
+addEventListener("activate", event => event.waitUntil(clients.claim()));
+addEventListener("fetch", event => event.respondWith(fetch(event.request)));"""
+
+
+def test_a_site_that_is_hard_to_be_a_guest_of(browse: Any, tmp_path: Path) -> None:
+    """It asks questions, takes over whatever page is its own, and forbids every connection."""
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            (tmp_path / "www" / "worker.js").write_bytes(WORKER)
+            (tmp_path / "www" / "index.html").write_text(
+                """<script>alert("Welcome!"); onbeforeunload = event => event.preventDefault();
+                navigator.serviceWorker.register("/worker.js")</script>"""
+            )
+            browser = there.chromium()
+            for codec in ("http", "websocket", "http"):
+                dialer = there.browsing(codec, browser)
+                await dialer.start()
+                await to_and_fro(dialer, 1 << 20)
+                assert len(dialer.tunnel.carriers) == 1
+            paths = {re.search(r"(?:GET|POST) (\S+) HTTP", line)[1] for line in there.requests()}  # type: ignore[index]
+            assert paths <= {"/", "/worker.js", "/favicon.ico", PATH}
 
     browse(main())
 
@@ -201,6 +230,7 @@ def test_nothing_but_the_site_is_looked_up_or_connected_to(browse: Any, tmp_path
             resolved.add(params["host"])
         elif kind in ("UDP_BYTES_SENT", "HOST_RESOLVER_DNS_TASK", "HOST_RESOLVER_SYSTEM_TASK"):
             datagrams += 1
+    assert {"HOST_RESOLVER_MANAGER_JOB", "UDP_BYTES_SENT", "HOST_RESOLVER_SYSTEM_TASK"} <= set(kinds.values())
     assert f"127.0.0.1:{port}" in connected
     assert {one for one in connected if not one.startswith("127.0.0.1:")} == set()
     assert resolved == set()

@@ -362,7 +362,6 @@ def test_a_usable_line() -> None:
         ({"seal": False}, ClientTrust(), "seal=1"),
         ({"path": "/"}, ClientTrust(), "path of the bridge's own"),
         ({"path": "/a;b"}, ClientTrust(), "path of the bridge's own"),
-        ({"codecs": ("random",)}, ClientTrust(), "speaks websocket and http"),
         ({}, ClientTrust(authorities=Path("ca.pem")), "pin or the system"),
         ({}, ClientTrust(certificate=Path("me.pem")), "pin or the system"),
     ],
