@@ -273,10 +273,13 @@ class BridgeConfig(Section):
 class ClientTls(Section):
     """How a client's TLS looks and whom it trusts."""
 
-    fingerprint: Literal["chrome", "firefox", "python"] = "chrome"
-    """Whose ClientHello is sent, and whose requests; ``python`` is no browser's."""
+    fingerprint: Literal["chrome", "firefox", "python", "browser"] = "chrome"
+    """Whose ClientHello is sent, and whose requests: a browser's, imitated; ``python``: nobody's;
+    ``browser``: an installed browser carries everything."""
     profile: File | None = Field(default=None, examples=["chromium-156.yaml"])
     """What that browser says of itself, as ``scripts/capture`` recorded it; None: what comes with ptproxy."""
+    browser: File | None = Field(default=None, examples=["/usr/bin/chromium"])
+    """``fingerprint: browser``: the program; None: the first Chromium, Chrome or Edge that is found."""
     trust: Trust | None = Field(default=None, examples=["pin"])
     """``"pin"``, ``"system"`` or a file of authorities; None: pin where the link has one, else system."""
     client_certificate: File | None = Field(default=None, examples=["client.pem"])

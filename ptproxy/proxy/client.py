@@ -10,6 +10,7 @@ import contextlib
 import functools
 import ipaddress
 import time
+from typing import TYPE_CHECKING
 
 from ptproxy.codec.page_cache import SiteMemory
 from ptproxy.config.keyfile import read_password
@@ -27,11 +28,14 @@ from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, withi
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.appearance import appearance_of
-from ptproxy.tunnel.client_tls import BrowserLikeTls, PythonTls
+from ptproxy.tunnel.client_tls import BrowserLikeTls, ClientTls, PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.shaped_dial import ShapedDialer
 from ptproxy.tunnel.tls import ClientTrust
+
+if TYPE_CHECKING:
+    from ptproxy.tunnel.chromium import Chromium
 
 log = get_logger(__name__)
 
@@ -46,9 +50,12 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(StateFolder(config.state))
         users = make_users(config)
+        browser = make_browser(config, loop)
+        if browser is not None:
+            stack.push_async_callback(browser.stop)
         site = RememberedSite(state, config.bridge.server_name)
         stack.push_async_callback(site.close)
-        dialer = make_dialer(config, loop, site.memory)
+        dialer = make_dialer(config, loop, site.memory, browser)
         if dialer.visitor is not None:
             dialer.visitor.on_visited = site.save
         stack.push_async_callback(dialer.stop)
@@ -71,24 +78,49 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
             await within(config.limits.drain, signals.at_once, proxy.stop)
 
 
-def make_dialer(config: ClientConfig, loop: asyncio.AbstractEventLoop, memory: SiteMemory) -> TunnelDialer:
-    """The dialer to the configured bridge; raises StartError for unusable files.
+def make_browser(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Chromium | None:
+    """The browser that is to carry everything, if one is; StartError where it could not."""
+    if config.tls.fingerprint != "browser":
+        return None
+    from ptproxy.tunnel.chromium import Chromium  # noqa: PLC0415  (only where it is wanted)
 
-    ``memory``: what the imitated browser remembers of the site.
-    """
-    trust = ClientTrust(
+    folder = config.state / "chromium"
+    return Chromium(loop, config.bridge, make_trust(config), folder, config.tls.browser)
+
+
+def make_trust(config: ClientConfig) -> ClientTrust:
+    """Which certificates are accepted."""
+    return ClientTrust(
         pin=config.pin,
         authorities=config.authorities,
         certificate=config.tls.client_certificate,
         private_key=config.tls.client_key,
     )
-    fingerprint = config.tls.fingerprint
+
+
+def make_tls(config: ClientConfig) -> ClientTls:
+    """How connections greet; a browser that carries everything does so by itself."""
+    fingerprint, trust = config.tls.fingerprint, make_trust(config)
+    return PythonTls(trust) if fingerprint in ("python", "browser") else BrowserLikeTls(fingerprint, trust)
+
+
+def make_dialer(
+    config: ClientConfig,
+    loop: asyncio.AbstractEventLoop,
+    memory: SiteMemory,
+    browser: Chromium | None = None,
+) -> TunnelDialer:
+    """The dialer to the configured bridge; raises StartError for unusable files.
+
+    ``memory``: what the imitated browser remembers of the site.
+    """
     route = Route(
         line=config.bridge,
         key=load_key(config.key),
-        tls=PythonTls(trust) if fingerprint == "python" else BrowserLikeTls(fingerprint, trust),
-        codecs=config.codecs,
-        appearance=appearance_of(fingerprint, memory, config.tls.profile),
+        tls=make_tls(config),
+        codecs=config.codecs if browser is None else browser.codecs(config.codecs),
+        appearance=appearance_of(config.tls.fingerprint, memory, config.tls.profile),
+        browser=browser,
     )
     shape = None if config.shape == "auto" else load_shape(config.shape)
     kind = TunnelDialer if config.shape == "none" else functools.partial(ShapedDialer, shape=shape)

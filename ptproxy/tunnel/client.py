@@ -148,6 +148,11 @@ class ClientTunnel(Tunnel):
         settings = self.route.settings()
         if self._download != "auto":
             settings = replace(settings, options={"download": self._download})
+        if self.route.browser is not None:
+            connection = Connection(_Nobody(), self.loop)
+            shown = await self.route.browser.connect(connection)
+            self._learn_clock(shown.date)
+            return connection, shown.digest, settings
         greeting = greeting_of(codec)
         if self._visitor is not None and greeting == "page":
             connection, digest, visit = await self._visitor.visit()
@@ -192,7 +197,9 @@ class ClientTunnel(Tunnel):
             Hello(self.session_id, number, alive, unix_time, line.token, traffic),
             self._rng,
         )
-        made = codec_table()[codec].client(settings, opening.message1, self._rng)
+        browser = self.route.browser
+        kind = codec_table()[codec] if browser is None else browser.codec(codec)
+        made = kind.client(settings, opening.message1, self._rng)
         carrier = ClientCarrier(made, codec, opening, self.loop, self.route)
         carrier.number = number
         return carrier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.codec.interface import Appearance, CodecSettings, Greeting
@@ -13,6 +13,9 @@ from ptproxy.config.link import Link as BridgeLine
 from ptproxy.errors import DialError, Reason
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.client_tls import ClientTls, speaks_http2
+
+if TYPE_CHECKING:
+    from ptproxy.tunnel.chromium import Chromium
 
 CONNECT_TIMEOUT: Final = 15.0
 """Seconds for TCP and TLS to one address of the bridge."""
@@ -30,6 +33,8 @@ class Route:
     codecs: tuple[str, ...]
     appearance: Appearance | None = None
     """The browser that is imitated; None: none is, and no page is visited."""
+    browser: Chromium | None = None
+    """What carries the connections where they are to be a real browser's."""
 
     def settings(self) -> CodecSettings:
         """What the codecs say of themselves."""
@@ -47,7 +52,7 @@ async def connect_tls(
     """
     line = route.line
     failure: DialError | None = None
-    for host in await _addresses(loop, line.host, line.port):
+    for host in await bridge_addresses(loop, line.host, line.port):
         try:
             digest = await route.tls.connect(
                 loop, connection, (host, line.port), CONNECT_TIMEOUT, greeting, line.server_name
@@ -62,7 +67,7 @@ async def connect_tls(
     raise failure or DialError(Reason.NAME_NOT_FOUND)
 
 
-async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
+async def bridge_addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
     """The addresses of the bridge itself; its name, unlike a target's, is looked up here."""
     if ":" in host or host.replace(".", "").isdigit():
         return [host]
