@@ -60,10 +60,12 @@ class Couple:
 
     def stirred(self, flow: _Flow) -> None:
         """Something was passed on, or came to an end."""
+        up, down = self._flows
         if self.near.failure is not None or self.server.failure is not None:
+            if flow is up and self.near.failure is None:
+                self._hear_out()
             self._failed()
             return
-        up, down = self._flows
         if up.done and down.done:
             self._end(reset=False)
         elif down.done and (self._overdue is None or flow is up):
@@ -77,6 +79,17 @@ class Couple:
         """A web server that has closed answers what it still gets with a reset, which no read tells."""
         if not self.closed and self.server.is_broken():
             self._failed()
+
+    def _hear_out(self) -> None:
+        """A write met a reset of the web server's: what it said before is still there, and the stranger's."""
+        near, server, (_, down) = self.near, self.server, self._flows
+        failure = server.failure
+        while not down.piece and (piece := server.read()):
+            if near.write(piece) < len(piece):
+                break
+        if server.notified:
+            near.notify()
+        server.failure = failure
 
     def _end_late(self) -> None:
         self._end(reset=False)

@@ -50,6 +50,14 @@ SITELESS_TIMEOUT: Final = 60.0
 MOST_STRANGERS: Final = 2048
 """Strangers at once, two descriptors each; one more ends the oldest, as a web server out of workers does."""
 
+LEGACY_VERSION: Final = 0x0303
+"""What a client of TLS 1.3 says beside supported_versions (RFC 8446 section 4.1.2)."""
+SESSION_ID: Final = 32
+"""Bytes of the session id that stands for nothing (RFC 8446 appendix D.4)."""
+SUITES: Final = (0x1301, 0x1302, 0x1303)
+"""TLS 1.3's three suites that every browser offers."""
+X25519: Final = 0x001D
+
 _KERNEL_WAITS = sys.platform == "linux"
 """Whether SO_RCVLOWAT counts for readiness, so that one wake with nothing new means an end."""
 
@@ -70,7 +78,7 @@ class Terms:
 
     def protocol_for(self, hello: ClientHello) -> bytes | None:
         """What to agree on with whom says this (b"": nothing); None: it is the web server's to answer."""
-        if TLS13 not in hello.supported_versions:
+        if not usual(hello):
             return None
         offered = ticket_offered(hello)
         if offered is None:
@@ -83,6 +91,22 @@ class Terms:
         if not ours:
             return None
         return next((protocol for protocol in self.protocols if protocol in hello.alpn), None)
+
+
+def usual(hello: ClientHello) -> bool:
+    """Whether a ClientHello is in every respect as all browsers and we send it.
+
+    Whatever else a library may be asked, each answers in its own way, so that is left to the web server's.
+    """
+    return (
+        TLS13 in hello.supported_versions
+        and hello.legacy_version == LEGACY_VERSION
+        and len(hello.session_id) == SESSION_ID
+        and hello.compression == b"\0"
+        and set(SUITES) <= set(hello.cipher_suites)
+        and X25519 in hello.key_share_groups
+        and not hello.has_early_data
+    )
 
 
 def ticket_offered(hello: ClientHello) -> bytes | None:
@@ -290,13 +314,15 @@ class Visit:
         """The web server's connection has come further, or to its end."""
         site, stage = self._site, self._stage
         if stage is _Stage.STRANGER:
-            if site.lost:
+            if site.lost is not None:
                 self._leave()
                 self._near.reset()
             elif site.up:
                 self._join()
         elif stage is _Stage.HELLO:
-            if site.lost:
+            if isinstance(site.lost, ConnectionResetError):
+                self.drop()
+            elif site.lost is not None:
                 self._timer = self._timer or self._loop.call_later(SITELESS_TIMEOUT, self.drop)
             elif site.spoke:
                 self._splice()

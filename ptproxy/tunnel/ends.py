@@ -89,7 +89,8 @@ class RawEnd:
         except OSError as error:
             self.failure = error
             return b""
-        self.finished = self.ended = not data
+        if not data:
+            self._input_over()
         return data
 
     def write(self, data: Buffer, start: int = 0) -> int:
@@ -111,6 +112,11 @@ class RawEnd:
         if self.failure is None and (number := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
             self.failure = OSError(number, os.strerror(number))
         return self.failure is not None
+
+    def _input_over(self) -> None:
+        """Reading tells of an end: a FIN, unless a reset came upon the last bytes."""
+        self.finished = not self.is_broken()
+        self.ended = True
 
     def finish(self) -> None:
         """Send no more: a FIN."""
@@ -224,14 +230,20 @@ class TlsEnd(RawEnd):
 
     def _stopped(self, result: int) -> None:
         """Note why a read or write did nothing."""
+        number = ctypes.get_errno()
         error = self._error_of(self._pointer, result)
         if error in (ERROR_WANT_READ, ERROR_WANT_WRITE):
             return
         if error == ERROR_ZERO_RETURN and self._pointer in _close_notified:
             _close_notified.discard(self._pointer)
             self.notified = self.ended = True
-        elif error in (ERROR_ZERO_RETURN, ERROR_SYSCALL):
+        elif error == ERROR_ZERO_RETURN:
             self._look_below()
+        elif error == ERROR_SYSCALL:
+            if number:
+                self.failure = OSError(number, os.strerror(number))
+            else:
+                self._input_over()
         else:
             self.failure = ConnectionAbortedError(f"TLS: {self._library.reason()}")
         self._library.ERR_clear_error()
@@ -240,7 +252,7 @@ class TlsEnd(RawEnd):
         """What the socket itself says once TLS has nothing more to."""
         try:
             if not self.sock.recv(RAW_READ):  # after close_notify whatever comes is void
-                self.finished = self.ended = True
+                self._input_over()
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:

@@ -101,11 +101,14 @@ class OpenSSL:
 
     def __init__(self) -> None:
         """Find everything; raises OSError or AttributeError."""
-        library = ctypes.PyDLL(_ssl.__file__)
-        self._functions: dict[str, Callable[..., Any]] = {
-            name: ctypes.PYFUNCTYPE(result, *arguments)((name, library))
-            for name, (result, *arguments) in _FUNCTIONS.items()
-        }
+        library = ctypes.PyDLL(
+            _ssl.__file__, use_errno=True
+        )  # OpenSSL tells of a broken socket by errno alone
+        self._functions: dict[str, Callable[..., Any]] = {}
+        for name, (result, *arguments) in _FUNCTIONS.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+            self._functions[name] = function
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """The function of that name; keep it where it is called often."""

@@ -71,8 +71,8 @@ class SiteConnection:
         """Connected, and through with TLS if that was asked for."""
         self.early = b""
         """What the web server has said by itself."""
-        self.lost = False
-        """It could not be made."""
+        self.lost: OSError | None = None
+        """Why it could not be made, if so."""
         self._task: asyncio.Task[None] | None = server.loop.create_task(self._connect())
         server.tasks.add(self._task)
         self._task.add_done_callback(server.tasks.discard)
@@ -120,7 +120,7 @@ class SiteConnection:
                 sock = await server.connect()
         except OSError as error:  # TimeoutError is one
             server.reached(error)
-            self.lost = True
+            self.lost = error
             self.changed()
             return
         finally:
@@ -151,7 +151,7 @@ class SiteConnection:
                 wanted = end.handshake()
             except OSError as error:
                 self._unwatch()
-                self.lost = True
+                self.lost = error
                 log.debug("TLS with the web site's server fails", why=str(error))
             else:
                 if wanted is Want.WRITE:
