@@ -84,6 +84,15 @@ def differences(context: ssl.SSLContext, manners: Manners, name: str, certificat
     yield from adopt(load(), context, manners, name)
 
 
+def site_of(config: BridgeConfig) -> SiteUrl | None:
+    """The web server that a bridge stands beside, if that is what it does."""
+    site = config.site
+    if not isinstance(site, SiteUrl) or site.scheme != "https" or config.mode != "standalone":
+        return None
+    # Where client certificates are demanded no stranger gets past the handshake anyway.
+    return site if config.tls.client_certificates == "off" else None
+
+
 async def make_doorway(
     config: BridgeConfig,
     loop: asyncio.AbstractEventLoop,
@@ -91,11 +100,9 @@ async def make_doorway(
     arrival: Callable[[], Arrival],
 ) -> Doorway | None:
     """The way in beside a web server with TLS of its own; None where there is none. Raises StartError."""
-    url = config.site
-    if context is None or not isinstance(url, SiteUrl) or url.scheme != "https":
+    url = site_of(config)
+    if context is None or url is None or config.tls.certificate is None:
         return None
-    if config.tls.client_certificates == "required" or config.tls.certificate is None:
-        return None  # no stranger gets past that anyway
     try:
         library = load()
     except StartError as error:
