@@ -15,12 +15,15 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ptproxy.codec.cookie import session_cookie_name
+from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.model import BridgeConfig
 from ptproxy.config.quantities import SiteUrl
 from ptproxy.errors import StartError, why
 from ptproxy.log import get_logger
 from ptproxy.tunnel.doorway import Doorway, Terms
 from ptproxy.tunnel.gate import Arrival
+from ptproxy.tunnel.h2_couple import H2Requests
 from ptproxy.tunnel.openssl import load
 from ptproxy.tunnel.site_connection import SiteServer
 from ptproxy.tunnel.site_manners import Manners, adopt, learn, site_context
@@ -113,9 +116,13 @@ async def make_doorway(
     for difference in differences(context, manners, name, leaf_digest(config.tls.certificate)):
         log.warning("strangers may tell the bridge from its web site", why=difference)
     protocols = tuple(protocol.encode("ascii") for protocol in manners.protocols)
+    requests = None
+    if "http" in config.codecs:
+        settings = CodecSettings.of(name, config.address.port, config.path)
+        requests = H2Requests(config.path, session_cookie_name(settings))
     return Doorway(
         loop,
-        Terms(library, context, name, protocols, library.ticket_key_name(context)),
+        Terms(library, context, name, protocols, library.ticket_key_name(context), requests),
         SiteServer(loop, library, site_context(library), site.connect),
         arrival,
         most_waiting=config.limits.handshakes,

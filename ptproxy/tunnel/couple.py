@@ -28,7 +28,7 @@ as long as the kernel remembers a connection that a web server has closed (tcp_f
 class Couple:
     """A stranger's end and the web server's; owns both. ``on_end`` is called once, when both are closed."""
 
-    __slots__ = ("_flows", "_loop", "_on_end", "_overdue", "closed", "near", "polled", "server")
+    __slots__ = ("_on_end", "_overdue", "closed", "flows", "loop", "near", "polled", "server")
 
     def __init__(
         self,
@@ -41,16 +41,16 @@ class Couple:
         server_early: bytes = b"",
     ) -> None:
         """Begin, with what was read of the stranger and of the web server already."""
-        self._loop = loop
+        self.loop = loop
         self._on_end = on_end
         self._overdue: asyncio.TimerHandle | None = None
         self.near, self.server = near, server
         self.closed = False
         self.polled = polled(loop)
-        up, down = _Flow(self, near, server), _Flow(self, server, near)
-        self._flows = up, down
+        up, down = Flow(self, near, server), Flow(self, server, near)
+        self.flows = up, down
         up.piece, down.piece = early, server_early
-        for flow in self._flows:
+        for flow in self.flows:
             flow.watch()
             loop.call_soon(flow.run)  # TLS may have read what the socket does not tell of
 
@@ -58,9 +58,17 @@ class Couple:
         """Break both off."""
         self._end(reset=True)
 
-    def stirred(self, flow: _Flow) -> None:
+    def fetch(self, flow: Flow) -> bytes:
+        """The next piece for a flow's target."""
+        return flow.source.read()
+
+    def passes_end(self, flow: Flow) -> bool:  # noqa: ARG002  (another kind of pair looks)
+        """Whether what ends or breaks a flow's source is its target's to know."""
+        return True
+
+    def stirred(self, flow: Flow) -> None:
         """Something was passed on, or came to an end."""
-        up, down = self._flows
+        up, down = self.flows
         if self.near.failure is not None or self.server.failure is not None:
             if flow is up and self.near.failure is None:
                 self._hear_out()
@@ -71,9 +79,9 @@ class Couple:
         elif down.done and (self._overdue is None or flow is up):
             if self._overdue is not None:
                 self._overdue.cancel()
-            self._overdue = self._loop.call_later(FINISHED_TIMEOUT, self._end_late)
+            self._overdue = self.loop.call_later(FINISHED_TIMEOUT, self._end_late)
             self._look_for_reset()
-            self._loop.call_later(RESET_DELAY, self._look_for_reset)
+            self.loop.call_later(RESET_DELAY, self._look_for_reset)
 
     def _look_for_reset(self) -> None:
         """A web server that has closed answers what it still gets with a reset, which no read tells."""
@@ -82,7 +90,7 @@ class Couple:
 
     def _hear_out(self) -> None:
         """A write met a reset of the web server's: what it said before is still there, and the stranger's."""
-        near, server, (_, down) = self.near, self.server, self._flows
+        near, server, (_, down) = self.near, self.server, self.flows
         failure = server.failure
         while not down.piece and (piece := server.read()):
             if near.write(piece) < len(piece):
@@ -109,7 +117,7 @@ class Couple:
         self.closed = True
         if self._overdue is not None:
             self._overdue.cancel()
-        for flow in self._flows:
+        for flow in self.flows:
             flow.unwatch()
         for end in (self.near, self.server):
             if reset:
@@ -119,23 +127,25 @@ class Couple:
         self._on_end()
 
 
-class _Flow:
+class Flow:
     """One direction."""
 
     __slots__ = (
-        "_couple", "_reading", "_sent", "_source", "_source_fd", "_target", "_target_fd", "_told", "_writing",
-        "done", "piece",
+        "_couple", "_reading", "_sent", "_source_fd", "_target", "_target_fd", "_told", "_writing",
+        "deaf", "done", "piece", "source",
     )  # fmt: skip
 
     def __init__(self, couple: Couple, source: RawEnd, target: RawEnd) -> None:
         self._couple = couple
-        self._source, self._target = source, target
+        self.source, self._target = source, target
         self._source_fd, self._target_fd = source.sock.fileno(), target.sock.fileno()
         self._reading = self._writing = False
         self._told = False
         self._sent = 0
         self.piece = b""
         """Read, and not yet taken by the target from ``_sent`` on."""
+        self.deaf = False
+        """The source is not listened to any more."""
         self.done = False
         """The source has ended, and its FIN is passed on."""
 
@@ -147,19 +157,23 @@ class _Flow:
             if not self._pass_on():
                 break
         else:
-            self._couple._loop.call_soon(self.run)
+            self._couple.loop.call_soon(self.run)
         if not self._couple.closed:
             self._couple.stirred(self)
 
     def _pass_on(self) -> bool:
         """Write what waits, then read; whether there may be more."""
-        source, target = self._source, self._target
+        source, target = self.source, self._target
         if self.piece:
             self._sent += target.write(self.piece, self._sent)
             if self._sent < len(self.piece):
                 self._wait_for_room()
                 return False
             self.piece, self._sent = b"", 0
+        if not self._couple.passes_end(self):
+            self._go_on()
+            self.piece = self._couple.fetch(self)
+            return bool(self.piece)
         if source.notified and not self._told:
             self._told = target.notify()
             if not self._told:
@@ -175,14 +189,14 @@ class _Flow:
             return False
         self._go_on()
         notified = source.notified
-        self.piece = source.read()
+        self.piece = self._couple.fetch(self)
         return bool(self.piece) or source.finished or source.notified is not notified
 
     # ---- readiness ---------------------------------------------------------------------------------
 
     def watch(self) -> None:
         """Read when there is something."""
-        if not self._reading:
+        if not self._reading and not self.deaf:
             self._reading = True
             self._couple.polled.add_reader(self._source_fd, self.run)
 
@@ -202,7 +216,7 @@ class _Flow:
             self._couple.polled.remove_reader(self._source_fd)
         if not self._writing:
             self._writing = True
-            self._couple._loop.add_writer(self._target_fd, partial(_Flow.run, self))
+            self._couple.loop.add_writer(self._target_fd, partial(Flow.run, self))
 
     def _go_on(self) -> None:
         """The target has room."""
@@ -212,4 +226,4 @@ class _Flow:
     def _stop_writing(self) -> None:
         if self._writing:
             self._writing = False
-            self._couple._loop.remove_writer(self._target_fd)
+            self._couple.loop.remove_writer(self._target_fd)

@@ -33,6 +33,7 @@ from ptproxy.errors import CodecError
 from ptproxy.tunnel.couple import Couple
 from ptproxy.tunnel.ends import RawEnd, TlsEnd
 from ptproxy.tunnel.gate import Arrival
+from ptproxy.tunnel.h2_couple import H2Couple, H2Requests
 from ptproxy.tunnel.openssl import OpenSSL
 from ptproxy.tunnel.polling import polled
 from ptproxy.tunnel.server_transport import ServerTransport
@@ -57,6 +58,7 @@ SESSION_ID: Final = 32
 SUITES: Final = (0x1301, 0x1302, 0x1303)
 """TLS 1.3's three suites that every browser offers."""
 X25519: Final = 0x001D
+H2: Final = "h2"
 
 _KERNEL_WAITS = sys.platform == "linux"
 """Whether SO_RCVLOWAT counts for readiness, so that one wake with nothing new means an end."""
@@ -75,6 +77,9 @@ class Terms:
 
     ticket_name: bytes
     """How our tickets begin; the web server's begin in another way, and only it can take those."""
+
+    requests: H2Requests | None = None
+    """How a client's requests over HTTP/2 look; None: there are none."""
 
     def protocol_for(self, hello: ClientHello) -> bytes | None:
         """What to agree on with whom says this (b"": nothing); None: it is the web server's to answer."""
@@ -140,6 +145,8 @@ class Doorway:
         """Neither a client's nor the web server's yet, oldest first."""
         self.strangers: dict[Visit, None] = {}
         """The web server's, oldest first."""
+        self.clients: set[Visit] = set()
+        """Clients' connections of which some streams are the web server's."""
         self._most_waiting = most_waiting
         self._most_strangers = most_strangers
 
@@ -164,14 +171,20 @@ class Doorway:
             next(iter(self.strangers)).drop()
         self.strangers[visit] = None
 
+    def is_clients(self, visit: Visit) -> None:
+        """What was the web server's is a client's as well."""
+        self.strangers.pop(visit, None)
+        self.clients.add(visit)
+
     def gone(self, visit: Visit) -> None:
-        """A visit is over, or a client's."""
+        """A visit is over, or a client's alone."""
         self.waiting.pop(visit, None)
         self.strangers.pop(visit, None)
+        self.clients.discard(visit)
 
     async def close(self) -> None:
         """End everything that is here."""
-        for visit in [*self.waiting, *self.strangers]:
+        for visit in [*self.waiting, *self.strangers, *self.clients]:
             visit.drop()
         await self.server.wait_closed()
 
@@ -334,10 +347,17 @@ class Visit:
             self._arrival.give_up()
 
     def _join(self) -> None:
-        site = self._site
-        self._couple = Couple(
-            self._loop, self._near, site.release(), self._over, early=self._early, server_early=site.early
-        )
+        site, requests = self._site, self._doorway.terms.requests
+        near, server = self._near, site.release()
+        if requests is not None and isinstance(near, TlsEnd) and near.selected_alpn_protocol() == H2:
+            self._couple = H2Couple(
+                self._loop, near, server, self._over, requests, self._doorway.arrival,
+                lambda: self._doorway.is_clients(self), server_early=site.early,
+            )  # fmt: skip
+        else:
+            self._couple = Couple(
+                self._loop, near, server, self._over, early=self._early, server_early=site.early
+            )
         self._early = site.early = b""
 
     def _over(self) -> None:
@@ -380,7 +400,7 @@ class Visit:
     def _arrive(self, near: TlsEnd) -> None:
         """TLS is up: what is said now tells a client from a stranger."""
         self._stage = _Stage.UNDECIDED
-        if near.selected_alpn_protocol() == "h2":
+        if near.selected_alpn_protocol() == H2:
             self.is_strangers(b"")
             return
         self._arrival = arrival = self._doorway.arrival()
