@@ -28,7 +28,7 @@ from typing import Final
 from ptproxy.buffer import Buffer
 from ptproxy.codec import h2_frames as frames
 from ptproxy.codec.h2_frames import FRAME_HEAD, MAX_FRAME, MAX_WINDOW, PREFACE, ErrorCode, Frame
-from ptproxy.codec.h2_hpack import DEFAULT_TABLE, MAX_BLOCK, Field, HpackDecoder
+from ptproxy.codec.h2_hpack import DEFAULT_TABLE, MAX_BLOCK, MAX_ENCODER_TABLE, Field, HpackDecoder
 from ptproxy.codec.h2_plain import encode_plainly
 from ptproxy.errors import CodecError
 
@@ -465,8 +465,12 @@ class BridgeH2:
 
     def _settings(self, frame: Frame) -> None:
         """What the client says of its streams' windows and of its table."""
-        for name, value in frames.parse_settings(frame):
+        if len(frame.payload) % 6:
+            raise CodecError("HTTP/2: a SETTINGS frame of a wrong size")
+        for name, value in struct.iter_unpack(">HI", frame.payload):
             if name == frames.INITIAL_WINDOW_SIZE:
+                if value > MAX_WINDOW:
+                    raise CodecError("HTTP/2: a window too large")
                 for taken in self._taken.values():
                     taken.window += value - self._stream_window
                 self._stream_window = value
@@ -493,6 +497,10 @@ class BridgeH2:
                 if self.joined and length > self._window:
                     return
                 self._window -= length
+            elif kind == frames.SETTINGS and not flags & frames.ACK:
+                if len(down) < FRAME_HEAD + length:
+                    return
+                self._site_settings(bytes(down[FRAME_HEAD : FRAME_HEAD + length]))
             elif kind in (frames.HEADERS, frames.PUSH_PROMISE, frames.CONTINUATION):
                 self._down_block = not flags & frames.END_HEADERS
             elif kind == frames.GOAWAY and self.joined:
@@ -501,6 +509,13 @@ class BridgeH2:
                 del down[: FRAME_HEAD + length]  # its streams end as they do; ours go on
                 continue
             self._down_left = FRAME_HEAD + length
+
+    def _site_settings(self, payload: bytes) -> None:
+        """Its table's size is how a client may encode."""
+        for at in range(0, len(payload) - 5, 6):
+            name, value = struct.unpack_from(">HI", payload, at)
+            if name == frames.HEADER_TABLE_SIZE:
+                self._decoder.allow_table_size(min(value, MAX_ENCODER_TABLE))
 
     def _pass_down(self, size: int) -> None:
         self._to_client.append(bytes(self._down[:size]))
