@@ -17,9 +17,12 @@ from typing import Any
 
 from tunnel_live import Live
 
+from ptproxy.codec.cookie import session_cookie_name
+from ptproxy.codec.interface import CodecSettings
 from ptproxy.tunnel import openssl
 from ptproxy.tunnel.bridge import Bridge
 from ptproxy.tunnel.doorway import Doorway, Terms
+from ptproxy.tunnel.h2_couple import H2Requests
 from ptproxy.tunnel.listen import listen_tcp
 from ptproxy.tunnel.site_connection import SiteServer
 from ptproxy.tunnel.site_manners import site_context
@@ -133,7 +136,7 @@ class Site:
     def __init__(self, live: Live, pool: ThreadPoolExecutor) -> None:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.sock.settimeout(PATIENCE)
-        self.context = bridge_context(live.certificate, live.private_key)
+        self.context = bridge_context(live.certificate, live.private_key, alpn=live.alpn)
         self._pool = pool
 
     def serve(self, what: Callable[[Peer], Any], *, tls: bool = False) -> Future[Any]:
@@ -153,8 +156,9 @@ class Site:
 class Beside(Live):
     """A bridge whose connections all come through a doorway."""
 
-    def __init__(self, folder: Path, **limits: Any) -> None:
+    def __init__(self, folder: Path, http2: bool, **limits: Any) -> None:
         super().__init__(folder)
+        self.alpn = ("h2", "http/1.1") if http2 else ("http/1.1",)
         self.limits = {"most_waiting": 100} | limits
         self.pool = ThreadPoolExecutor(16)
         self.far = Site(self, self.pool)
@@ -171,10 +175,14 @@ class Beside(Live):
 
     async def start(self, **settings: Any) -> None:
         library = openssl.load()
-        context = bridge_context(self.certificate, self.private_key)
+        context = bridge_context(self.certificate, self.private_key, alpn=self.alpn)
         library.ignore_unexpected_eof(context)
         library.set_read_ahead(context)
-        terms = Terms(library, context, NAME, (b"http/1.1",), library.ticket_key_name(context))
+        cookie = session_cookie_name(CodecSettings("localhost", "/live"))
+        terms = Terms(
+            library, context, NAME, tuple(name.encode() for name in self.alpn),
+            library.ticket_key_name(context), H2Requests("/live", cookie),
+        )  # fmt: skip
         server = SiteServer(self.loop, library, site_context(library), self.connect)
         self.doorway = Doorway(self.loop, terms, server, lambda: self.bridge.arrival(), **self.limits)
         self.server = await listen_tcp(self.loop, list, "127.0.0.1", self.port, doorway=self.doorway)
@@ -212,9 +220,9 @@ def stranger_context(
 
 
 @contextlib.asynccontextmanager
-async def beside(folder: Path, **limits: Any) -> Any:
+async def beside(folder: Path, *, http2: bool = False, **limits: Any) -> Any:
     """A bridge beside a site, for the time of a test; nothing may be left of either."""
-    running = Beside(folder, **limits)
+    running = Beside(folder, http2, **limits)
     await running.start()
     try:
         yield running
@@ -224,3 +232,4 @@ async def beside(folder: Path, **limits: Any) -> Any:
         await running.stop()
         assert not running.doorway.waiting
         assert not running.doorway.strangers
+        assert not running.doorway.clients
