@@ -18,6 +18,8 @@ from ptproxy.tunnel.polling import polled
 
 ROUNDS: Final = 16
 """Pieces passed on in one turn of the loop, after which others get theirs."""
+BURST: Final = 64 * 1024
+"""Bytes passed up in one go."""
 RESET_DELAY: Final = 0.02
 """Seconds after which a reset is looked for that answers something said too late."""
 FINISHED_TIMEOUT: Final = 60.0
@@ -59,8 +61,14 @@ class Couple:
         self._end(reset=True)
 
     def fetch(self, flow: Flow) -> bytes:
-        """The next piece for a flow's target."""
-        return flow.source.read()
+        """The next piece for a flow's target.
+
+        Downward one record at a time, which keeps their sizes; upward all that is there, so that it
+        reaches the web server at once as it reached us: what it has not got when it closes is a reset.
+        """
+        if flow is self.flows[1]:
+            return flow.source.read()
+        return read_on(flow.source)
 
     def passes_end(self, flow: Flow) -> bool:  # noqa: ARG002  (another kind of pair looks)
         """Whether what ends or breaks a flow's source is its target's to know."""
@@ -125,6 +133,15 @@ class Couple:
             else:
                 end.close()
         self._on_end()
+
+
+def read_on(source: RawEnd) -> bytes:
+    """All that is there, up to :data:`BURST`."""
+    pieces, size = [], 0
+    while size < BURST and (piece := source.read()):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
 
 
 class Flow:

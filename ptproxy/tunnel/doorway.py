@@ -336,15 +336,22 @@ class Visit:
             if isinstance(site.lost, ConnectionResetError):
                 self.drop()
             elif site.lost is not None:
-                self._timer = self._timer or self._loop.call_later(SITELESS_TIMEOUT, self.drop)
+                self._bound()
             elif site.spoke:
                 self._splice()
+        elif site.lost is not None:
+            self._bound()
         elif site.over and stage is _Stage.TLS:
             self._leave()
             self._near.close()  # what a web server that gives a handshake up says is nothing
         elif site.spoke and stage is _Stage.UNDECIDED:
             assert self._arrival is not None
             self._arrival.give_up()
+
+    def _bound(self) -> None:
+        """No web server ends this, so time does."""
+        if self._timer is None and self._site.lost is not None:
+            self._timer = self._loop.call_later(SITELESS_TIMEOUT, self.drop)
 
     def _join(self) -> None:
         site, requests = self._site, self._doorway.terms.requests
@@ -375,6 +382,7 @@ class Visit:
         self._site.speak_tls(name, protocol)
         self._near = TlsEnd.server(terms.library, terms.context, self._near.sock)
         self._watch()
+        self._bound()
         self._shake_hands()
 
     def _shake_hands(self) -> None:
@@ -407,6 +415,8 @@ class Visit:
         arrival.visit = self
         self._transport = ServerTransport(self._loop, polled(self._loop), near, arrival)
         self._transport.start()
+        if self._stage is _Stage.UNDECIDED:
+            self._bound()
         if self._stage is _Stage.UNDECIDED and self._site.spoke:
             arrival.give_up()
 

@@ -46,6 +46,7 @@ RECORD: Final = 16 * 1024
 MOST_AT_ONCE: Final = 64 * 1024
 """Bytes written by one call, four records: as long as not all of them have left, none counts as written."""
 
+_TCP_CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)
 _LINGER_NOT = b"\x01\0\0\0\0\0\0\0"
 
 _close_notified: set[int] = set()
@@ -114,9 +115,8 @@ class RawEnd:
         return self.failure is not None
 
     def _input_over(self) -> None:
-        """Reading tells of an end: a FIN, unless a reset came upon the last bytes."""
-        self.finished = not self.is_broken()
-        self.ended = True
+        """A FIN; a reset that may have come behind it is still to be met."""
+        self.finished = self.ended = True
 
     def finish(self) -> None:
         """Send no more: a FIN."""
@@ -137,10 +137,12 @@ class RawEnd:
 class TlsEnd(RawEnd):
     """OpenSSL on a connected, non-blocking socket; also what a transport drives (``TlsStream``)."""
 
-    __slots__ = ("_error_of", "_library", "_pointer", "_read", "_write")
+    __slots__ = ("_error_of", "_library", "_pointer", "_read", "_write", "corks")
 
     def __init__(self, library: OpenSSL, context: ssl.SSLContext, sock: socket.socket) -> None:
         super().__init__(sock)
+        self.corks = False
+        """Whether what is written at once leaves at once, though it is several records."""
         self._library = library
         self._pointer = library.new(context)
         self._read = library.SSL_read
@@ -167,6 +169,7 @@ class TlsEnd(RawEnd):
         """The side that asks for ``name``, offering those protocols."""
         end = cls(library, context, sock)
         library.SSL_set_connect_state(end._pointer)
+        end.corks = True
         if name is not None:
             library.set_server_name(end._pointer, name)
         if alpn:
@@ -204,6 +207,9 @@ class TlsEnd(RawEnd):
     def write(self, data: Buffer, start: int = 0) -> int:
         """As of a socket; what was not taken must be given again, at least as much of it, unchanged."""
         address, size = address_of(data) + start, len(data) - start
+        corked = self.corks and size > RECORD
+        if corked:
+            self._cork(1)
         write, pointer = self._write, self._pointer
         total = 0
         while total < size:
@@ -212,7 +218,15 @@ class TlsEnd(RawEnd):
                 self._stopped(count)
                 break
             total += count
+        if corked:
+            self._cork(0)
         return total
+
+    def _cork(self, on: int) -> None:
+        """Let several records leave together."""
+        if _TCP_CORK is not None:
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, on)
 
     def notify(self) -> bool:
         """Send close_notify; what the peer still says can be read."""

@@ -18,7 +18,7 @@ from ptproxy.codec.h2_hpack import Field
 from ptproxy.codec.head import HttpHead, ResponseReader
 from ptproxy.codec.http_body import BodyReader, response_body
 from ptproxy.errors import CodecError, LocalProtocolError
-from ptproxy.tunnel.couple import Couple, Flow
+from ptproxy.tunnel.couple import Couple, Flow, read_on
 from ptproxy.tunnel.ends import RawEnd
 from ptproxy.tunnel.gate import Arrival
 
@@ -80,7 +80,7 @@ class H2Couple(Couple):
 
     def _fetch_up(self, flow: Flow) -> bytes:
         for _ in range(ROUNDS):
-            data = flow.source.read()
+            data = read_on(flow.source)
             if not data:
                 break
             self._happened(self._h2.receive_from_client(data))

@@ -48,6 +48,8 @@ MOST_SESSION_ID_CONTEXT: Final = 32
 
 IGNORE_UNEXPECTED_EOF: Final = 1 << 7
 """``SSL_OP_IGNORE_UNEXPECTED_EOF`` of OpenSSL 3; 1.1.1 behaves so by itself."""
+PRIORITIZE_CHACHA: Final = 1 << 21
+"""``SSL_OP_PRIORITIZE_CHACHA``."""
 ALERT_READ: Final = 0x4004
 """``SSL_CB_READ_ALERT``: what the information callback is told of an alert that came; the value's low byte
 says which."""
@@ -68,6 +70,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "ERR_reason_error_string": (_S, ctypes.c_ulong),
     "SSL_CIPHER_get_bits": (_I, _P, _P),
     "SSL_CIPHER_get_name": (_S, _P),
+    "SSL_CTX_clear_options": (ctypes.c_uint64, _P, ctypes.c_uint64),
     "SSL_CTX_callback_ctrl": (_L, _P, _I, _NAME_CALLBACK),
     "SSL_CTX_ctrl": (_L, _P, _I, _L, _P),
     "SSL_CTX_get_options": (ctypes.c_uint64, _P),
@@ -149,6 +152,11 @@ class OpenSSL:
     def ignore_unexpected_eof(self, context: ssl.SSLContext) -> None:
         """Send no alert when a peer leaves without close_notify, as web servers do not."""
         self.SSL_CTX_set_options(context_pointer(context), IGNORE_UNEXPECTED_EOF)
+
+    def yield_to_chacha(self, context: ssl.SSLContext, *, yields: bool) -> None:
+        """Whether a server with an order of its own takes ChaCha20 where a client has it first."""
+        change = self.SSL_CTX_set_options if yields else self.SSL_CTX_clear_options
+        change(context_pointer(context), PRIORITIZE_CHACHA)
 
     def set_ticket_lifetime(self, context: ssl.SSLContext, seconds: int) -> None:
         """What new tickets say of how long they serve, and how long they do."""

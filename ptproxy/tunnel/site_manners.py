@@ -43,7 +43,9 @@ class Manners:
     suites: tuple[str, ...]
     """Those of :data:`SUITES` that it takes, its favourite first if it has one."""
     chooses_suite: bool
-    """Whether its order counts, or the client's."""
+    """Whether its order counts, or the client's ..."""
+    yields_to_chacha: bool
+    """... but for ChaCha20, if that comes first: what a client without AES in hardware says."""
     tickets: int
     """After a full handshake."""
     ticket_lifetime: int
@@ -81,6 +83,9 @@ def learn(library: OpenSSL, address: tuple[str, int], name: str) -> Manners:
     taken = [suite for suite in SUITES if _takes(library, address, name, suite)]
     order: list[str] = []
     chooses = _chosen(library, address, name, taken) == _chosen(library, address, name, taken[::-1])
+    chacha = SUITES[1]
+    chacha_first = sorted(taken, key=lambda suite: suite != chacha)
+    yields = chooses and chacha in taken and _chosen(library, address, name, chacha_first) == chacha
     while taken:
         favourite = _chosen(library, address, name, taken) if chooses else taken[0]
         taken.remove(favourite)
@@ -90,6 +95,7 @@ def learn(library: OpenSSL, address: tuple[str, int], name: str) -> Manners:
         protocols=tuple(protocols),
         suites=tuple(order),
         chooses_suite=chooses and len(order) > 1,
+        yields_to_chacha=yields and order[0] != chacha,
         tickets=len(told[-1].tickets),
         ticket_lifetime=told[-1].lifetime,
         flight=told[-1].flight,
@@ -105,6 +111,7 @@ def adopt(library: OpenSSL, context: ssl.SSLContext, manners: Manners, name: str
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    library.yield_to_chacha(context, yields=manners.yields_to_chacha)
     library.set_cipher_suites(context, ":".join(manners.suites))
     library.set_read_ahead(context)
     context.num_tickets = manners.tickets
