@@ -110,6 +110,7 @@ def usual(hello: ClientHello) -> bool:
         and hello.compression == b"\0"
         and set(SUITES) <= set(hello.cipher_suites)
         and X25519 in hello.key_share_groups
+        and X25519 in hello.groups
         and not hello.has_early_data
     )
 
@@ -282,7 +283,7 @@ class Visit:
             if protocol is None:
                 self._splice()
             else:
-                self._terminate(protocol, hello.server_name)
+                self._terminate(protocol)
         elif len(data) >= PEEK:
             self._splice()
         else:
@@ -373,13 +374,17 @@ class Visit:
 
     # ---- TLS that ends here ------------------------------------------------------------------------
 
-    def _terminate(self, protocol: bytes, name: str | None) -> None:
-        """Answer the ClientHello ourselves, and ask the web server for the same name and protocol."""
+    def _terminate(self, protocol: bytes) -> None:
+        """Answer the ClientHello ourselves, and ask the web server for the same protocol.
+
+        Under the usual name, also where a ticket came under another: a server takes its tickets under
+        any, and goes by the Host field then.
+        """
         self._stop()
         self._set_low_water(1)
         terms = self._doorway.terms
         self._stage = _Stage.TLS
-        self._site.speak_tls(name, protocol)
+        self._site.speak_tls(terms.server_name, protocol)
         self._near = TlsEnd.server(terms.library, terms.context, self._near.sock)
         self._watch()
         self._bound()

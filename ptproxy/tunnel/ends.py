@@ -163,15 +163,14 @@ class TlsEnd(RawEnd):
         library: OpenSSL,
         context: ssl.SSLContext,
         sock: socket.socket,
-        name: str | None,
+        name: str,
         alpn: tuple[bytes, ...],
     ) -> TlsEnd:
         """The side that asks for ``name``, offering those protocols."""
         end = cls(library, context, sock)
         library.SSL_set_connect_state(end._pointer)
         end.corks = True
-        if name is not None:
-            library.set_server_name(end._pointer, name)
+        library.set_server_name(end._pointer, name)
         if alpn:
             offer = b"".join(bytes((len(protocol),)) + protocol for protocol in alpn)
             library.SSL_set_alpn_protos(end._pointer, offer, len(offer))

@@ -62,7 +62,7 @@ class SiteConnection:
 
     def __init__(self, server: SiteServer, changed: Callable[[], None]) -> None:
         self._server = server
-        self._name: str | None = None
+        self._name = ""
         self._protocol: bytes | None = None
         self._watched = self._watches_room = self._released = False
         self.changed = changed
@@ -87,7 +87,7 @@ class SiteConnection:
         """Whether it has done that, or said something."""
         return bool(self.early) or self.over
 
-    def speak_tls(self, name: str | None, protocol: bytes) -> None:
+    def speak_tls(self, name: str, protocol: bytes) -> None:
         """Ask for TLS with this name and one protocol (b"": without ALPN) instead of a raw connection."""
         self._name, self._protocol = name, protocol
         self.up = False
