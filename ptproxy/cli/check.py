@@ -126,4 +126,26 @@ def check(path: Path) -> None:
     else:
         link = config.bridge
         what = f"a client of the bridge at {link.host}:{link.port}, listening on {listening}"
+    if isinstance(config, BridgeConfig) and (seen := list(_site(config))):
+        for problem in seen:
+            click.echo(f"{path}: {problem}", err=True)
+        raise SystemExit(1)
     click.echo(f"{path} is fine: {what}; codecs {', '.join(config.codecs)}")
+
+
+def _site(config: BridgeConfig) -> Iterator[str]:
+    """What strangers could tell a bridge from the web server beside it by, asking that server."""
+    from ptproxy.proxy.site_beside import SiteBeside, differences, site_of
+    from ptproxy.tunnel.tls import bridge_context, leaf_digest
+
+    tls, url = config.tls, site_of(config)
+    if url is None or tls.certificate is None or tls.private_key is None:
+        return
+    try:
+        manners = SiteBeside(url, config.server_name).learn()
+    except StartError as error:
+        yield str(error)
+        return
+    context = bridge_context(tls.certificate, tls.private_key)
+    for difference in differences(context, manners, config.server_name, leaf_digest(tls.certificate)):
+        yield f"site: {difference}"

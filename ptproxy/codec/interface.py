@@ -162,6 +162,8 @@ class Link(Protocol):
 
     Where a carrier has several connections, a bridge's link also has ``joined``: whether what
     came belongs to a carrier that was opened on another connection, so that this one is decided.
+    A bridge's link whose opening may take several records has ``expecting``: whether what came can
+    only be the beginning of one.
     """
 
     closing: bool

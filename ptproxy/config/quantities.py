@@ -181,8 +181,8 @@ class SiteUrl:
 
 
 def parse_site(value: object) -> str | SiteUrl:
-    """``builtin`` or the origin of a web site, as in ``http://127.0.0.1:8080``."""
-    advice = "write builtin, or where your web site listens, as in http://127.0.0.1:8080"
+    """``builtin`` or the origin of a web site, as in ``https://127.0.0.1:8443``."""
+    advice = "write builtin, or where your web site listens, as in https://127.0.0.1:8443"
     if value == "builtin":
         return "builtin"
     if not isinstance(value, str):

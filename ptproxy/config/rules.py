@@ -51,7 +51,7 @@ def _standalone(config: BridgeConfig) -> Iterator[Conflict]:
     if config.site is None:
         yield Conflict(
             "site",
-            "mode: standalone must show strangers a web site: site: http://127.0.0.1:8080, "
+            "mode: standalone must show strangers a web site: site: https://127.0.0.1:8443, "
             "or site: builtin for trials",
             mode,
         )

@@ -36,10 +36,12 @@ from ptproxy.proxy.shape_files import built_in, load_shape
 from ptproxy.proxy.shape_push import DOCUMENT as SHAPE
 from ptproxy.proxy.shape_push import ShapePush
 from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
+from ptproxy.proxy.site_beside import make_doorway
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits, RetentionBudget
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
+from ptproxy.tunnel.doorway import Doorway
 from ptproxy.tunnel.listen import Listener, listen_tcp, listen_unix
 from ptproxy.tunnel.recognise import SHAPE_SERVICE
 from ptproxy.tunnel.stream import Exit, Site
@@ -81,7 +83,10 @@ async def run_bridge(
         listeners: list[Listener] = []
         stack.push_async_callback(end_listeners, listeners)
         stack.push_async_callback(bridge.stop, 0.0)
-        listening = await listen(config, loop, bridge, context, listeners)
+        doorway = await make_doorway(config, loop, context, bridge.arrival)
+        if doorway is not None:
+            stack.push_async_callback(doorway.close)
+        listening = await listen(config, loop, bridge, context, listeners, doorway)
         accounts.watch(loop, bridge.access_changed)
         with Signals(loop, lambda: reload(config, context, accounts, bridge, push)) as signals:
             for address in listening:
@@ -232,6 +237,7 @@ async def listen(
     bridge: Bridge,
     context: ssl.SSLContext | None,
     listeners: list[Listener],
+    doorway: Doorway | None,
 ) -> list[str]:
     """Listen everywhere, adding to ``listeners``; returns the addresses. Raises StartError."""
     listening = []
@@ -246,6 +252,7 @@ async def listen(
                 listener = await listen_tcp(
                     loop, bridge.arrival, host, endpoint.port, tls=context,
                     handshake_timeout=config.limits.opening_timeout, most_handshakes=config.limits.handshakes,
+                    doorway=doorway,
                 )  # fmt: skip
                 shown = str(Endpoint(host, listener.sockets[0].getsockname()[1]))
         except OSError as error:

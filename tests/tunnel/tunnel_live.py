@@ -241,20 +241,24 @@ class Live:
         self.port = self.server.sockets[0].getsockname()[1]
         self.bridge = Bridge(
             self.loop,
-            BridgeSettings(
-                key=self.key,
-                codecs=("websocket", "http", "random"),
-                codec_settings=CodecSettings(f"localhost:{self.port}", "/live"),
-                bindings=[Binding.certificate(self.digest)],
-                seal=self.seal,
-                access=self.access,
-                retention=self.retention,
-                **settings,
-            ),
+            self.settings(**settings),
             self.exit,
             self.site,
         )
         arrivals.append(self.bridge.arrival)
+
+    def settings(self, **settings: Any) -> BridgeSettings:
+        """The bridge's, with these changed."""
+        return BridgeSettings(
+            key=self.key,
+            codecs=("websocket", "http", "random"),
+            codec_settings=CodecSettings(f"localhost:{self.port}", "/live"),
+            bindings=[Binding.certificate(self.digest)],
+            seal=self.seal,
+            access=self.access,
+            retention=self.retention,
+            **settings,
+        )
 
     async def stop(self) -> None:
         """Stop the bridge at once."""
