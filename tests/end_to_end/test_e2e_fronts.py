@@ -83,7 +83,7 @@ def test_a_replayed_opening_is_answered_as_any_visitor(fronted, codec):
 
 
 def test_the_upgrades_answer_has_what_the_sites_have(fronted):
-    """One Server header and one Date, those of the site."""
+    """One Server header and one Date, those of the site, and what the operator adds to every answer."""
 
     def headers(answer):
         lines = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
@@ -96,7 +96,11 @@ def test_the_upgrades_answer_has_what_the_sites_have(fronted):
         names, ours = headers(exchange(fronted.port, fronted.opening(codec)))
         assert ours == server
         assert names.count(b"date") == 1
-        switched = [b"connection", b"date", b"sec-websocket-accept", b"server", b"upgrade"]
+        assert names.count(b"strict-transport-security") == 1
+        switched = [
+            b"connection", b"date", b"sec-websocket-accept", b"server", b"strict-transport-security",
+            b"upgrade",
+        ]  # fmt: skip
         assert codec != "websocket" or names == switched
 
 
