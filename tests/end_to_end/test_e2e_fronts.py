@@ -144,20 +144,6 @@ def test_http2_is_offered_and_openings_pass_it(fronted):
     assert answers[1].startswith(b"HTTP/2 404")
 
 
-def test_the_refused_leave_nothing_behind_for_clients(fronted, origin, tmp_path):
-    """Connections that the web server keeps are not spoilt by what a stranger said on them."""
-    get, post = stale(fronted)
-    exchange(fronted.port, *(get, post) * 8)
-    clients = Clients(tmp_path, fronted.bridge.link)
-    try:
-        for codec in CODECS:
-            proxy = ("--socks5-hostname", f"{HOST}:{clients[codec].port}")
-            assert curl("--fail", *proxy, f"{origin.url}/small/7").returncode == 0
-            assert "no carrier" not in clients[codec].program.logged()
-    finally:
-        clients.stop()
-
-
 def test_a_bridge_that_is_down_is_not_there(fronted, clients, origin):
     """Its path is an unknown one like any other; clients come back when it does."""
     proxy = ("--socks5-hostname", f"{HOST}:{clients['websocket'].port}")
