@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 from fronts import SERVERS, Fronted, exchange, masked
-from live import HOST, MIB, Clients, Origin, curl, until
+from live import HOST, MIB, PATIENCE, Clients, Origin, curl, until
 
 pytestmark = [pytest.mark.program(name) for name in ("nginx", "curl", "openssl")]
 
@@ -122,6 +127,39 @@ def test_what_is_no_opening_is_the_sites(fronted):
         answer = masked(exchange(fronted.port, request))
         assert answer == masked(exchange(fronted.reference.port, request)), request
         assert answer == masked(exchange(fronted.port, elsewhere(fronted, request))), request
+
+
+def test_an_opening_passes_http2_as_browsers_send_it(fronted):
+    """With each cookie in a field of its own (RFC 9113 section 8.2.3)."""
+    cookies = re.search(rb"Cookie: ([^\r]*)", fronted.opening("http"))[1].split(b"; ")
+    assert len(cookies) == 2
+    for expected in (b"200", b"404"):
+        assert http2_status(fronted.port, fronted.path, cookies) == expected
+
+
+def http2_status(port, path, cookies):
+    """The status of a GET with these cookies over HTTP/2."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+    with (
+        socket.create_connection((HOST, port), timeout=PATIENCE) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as sock,
+    ):
+        assert sock.selected_alpn_protocol() == "h2"
+        connection.initiate_connection()
+        head = {":method": "GET", ":scheme": "https", ":authority": f"localhost:{port}", ":path": path}
+        connection.send_headers(
+            1, [*head.items(), *((b"cookie", cookie) for cookie in cookies)], end_stream=True
+        )
+        while True:
+            sock.sendall(connection.data_to_send())
+            data = sock.recv(65536)
+            assert data
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.ResponseReceived):
+                    return dict(event.headers)[b":status"]
 
 
 def test_http2_is_offered_and_openings_pass_it(fronted):
