@@ -3,9 +3,11 @@
 The upgrade (``ws_upgrade.py``) is a browser's, answered by a web server's 101;
 the opening rides in its session cookie.
 Then both ways frames as in ``ws_frames.py``: each ``send_data`` is one binary
-message, or several above 128 KiB. Message boundaries mean nothing. Pings are
-answered; a client never sends one, as no browser does, a bridge only where
-something in front cuts silent connections. Either side closes with a close frame; it is echoed; the
+message, or several above 128 KiB. Message boundaries mean nothing; a shape with
+``record`` has a little payload (up to 16 times its most) go in messages of sizes
+drawn between its two figures, each a TLS record of its own. Pings are answered;
+a client never sends one, as no browser does, a bridge only where something in
+front cuts silent connections. Either side closes with a close frame; it is echoed; the
 bridge closes the connection first (RFC 6455 section 7.1.1), a client waits for that.
 
 Before an opening the bridge judges a GET only once its head is complete,
@@ -41,6 +43,7 @@ from ptproxy.codec.interface import (
     OpeningReceived,
 )
 from ptproxy.codec.randomness import RandomPool
+from ptproxy.codec.shape import ClassShape
 from ptproxy.codec.ws_connection import JOIN, SERVER_FIRST, WebSocket
 from ptproxy.codec.ws_frames import (
     BINARY,
@@ -69,7 +72,7 @@ class ClientWebSocket(WebSocket):
     _side = "bridge"
 
     def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
-        super().__init__(UnmaskedFrameReader())
+        super().__init__(UnmaskedFrameReader(), rng, settings.shape.up.record if settings.shape else ())
         self._pool = RandomPool(rng)
         self._key = base64.b64encode(rng.randbytes(16)).decode("ascii")
         self._response: ResponseReader | None = ResponseReader()
@@ -162,7 +165,7 @@ class BridgeWebSocket(WebSocket):
     _side = "client"
 
     def __init__(self, settings: CodecSettings, cookie: str, keepalive: Keepalive, rng: Random) -> None:
-        super().__init__(MaskedFrameReader())
+        super().__init__(MaskedFrameReader(), rng)
         self._settings = settings
         self._cookie = cookie
         self._rng = rng
@@ -248,6 +251,10 @@ class BridgeWebSocket(WebSocket):
         self._request = None
         return [OpeningReceived(opening, self._accept, self._refuse)]
 
+    def follow(self, shape: ClassShape) -> None:
+        """Send messages of this shape's sizes."""
+        self._record = shape.down.record
+
     def _accept(self, token_key: bytes, now: float) -> CarrierCodec:
         if self._accepted or self._early is None:
             raise LocalProtocolError("an opening is accepted or refused, once")
@@ -306,7 +313,7 @@ class WebSocketCodec:
         return ClientWebSocket(settings, opening, rng)
 
     def reception(self, settings: CodecSettings, rng: Random) -> WebSocketReception:
-        """A bridge's end; ``rng`` draws its pings, if it sends any."""
+        """A bridge's end; ``rng`` draws its pings and the sizes of messages."""
         return WebSocketReception(settings, rng)
 
 

@@ -182,6 +182,12 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
     for name, other in (("client_certificate", "client_key"), ("client_key", "client_certificate")):
         if getattr(tls, name) is None and getattr(tls, other) is not None:
             yield Conflict(f"tls.{name}", f"{other} needs {name} beside it", (f"tls.{other}",))
+    if tls.client_certificate is not None and tls.fingerprint != "python":
+        yield Conflict(
+            "tls.client_certificate",
+            "browsers seldom have one: only with tls.fingerprint: python",
+            ("tls.fingerprint",),
+        )
     for name, other in (("user", "password_file"), ("password_file", "user")):
         if getattr(front, name) is None and getattr(front, other) is not None:
             yield Conflict(f"front.{name}", f"{other} needs {name} beside it", (f"front.{other}",))
