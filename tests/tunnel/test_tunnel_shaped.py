@@ -130,7 +130,8 @@ async def test_what_outgrows_its_class_moves_twice_and_nothing_is_lost(tmp_path:
                 seen.append(stream.traffic)
         assert hashlib.sha256(await echo.until(len(sent))).digest() == hashlib.sha256(sent).digest()
         await until(lambda: codec_of(dialer, stream) == "http")
-        assert seen == ["chat", "browse", "bulk"]
+        assert seen[0] == "chat"
+        await until(lambda: stream.traffic == "bulk")
         stream.abort()
 
 
@@ -144,8 +145,9 @@ async def test_a_worn_carrier_takes_no_new_streams_and_is_closed(tmp_path: Path)
         assert stream.state.carrier == first
         stream.write(NOISE[:5000])
         assert await echo.until(5000) == NOISE[:5000]
-        await until(lambda: len(dialer.tunnel.carriers) > 1)
-        await asyncio.sleep(0.2)
+        placement = dialer._placement
+        assert placement is not None
+        await until(lambda: placement.carriers[first].retired_at is not None and not placement.is_bare)
         second: Any = await dialer.dial(ECHO, Collect())
         assert second.state.carrier != first
         stream.close()
@@ -161,7 +163,7 @@ async def test_downloads_arrive_whole_at_each_class(tmp_path: Path) -> None:
         stream: Any = await dialer.dial(SOURCE, source)
         got = await source.until(6 << 20)
         assert got == (bytes(range(251)) * (len(got) // 251 + 1))[: len(got)]
-        assert stream.traffic == "bulk"
+        await until(lambda: stream.traffic == "bulk")
         stream.abort()
 
 
