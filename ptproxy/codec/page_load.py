@@ -110,7 +110,7 @@ class PageLoad:
         "_asking", "_begun", "_browser", "_bytes", "_clock", "_decoders", "_due", "_fetches", "_fonts",
         "_for_layout", "_held", "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done",
         "_page_hints", "_planner", "_redirects", "_requests", "_rng", "_scanner", "_unplanned", "asked",
-        "failed", "finished",
+        "failed", "finished", "page_alone",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +151,8 @@ class PageLoad:
         """Requests sent."""
         self.failed = False
         """The page itself was not to be had."""
+        self.page_alone = False
+        """What the page names is not asked for."""
         self.finished = False
         """Nothing more will be asked for."""
         self._page = path
@@ -341,6 +343,8 @@ class PageLoad:
 
     def _plan(self, hint: Hint, referrer: str) -> None:
         """Hold a request for a hint unless a fresh answer is remembered."""
+        if self.page_alone:
+            return
         asset = self._planner.asset(hint, self._url(referrer), self._url(referrer))
         if asset is None:
             return

@@ -22,6 +22,7 @@ from ptproxy.codec import codec_table
 from ptproxy.codec.h2_client import H2Client
 from ptproxy.codec.interface import CodecSettings, Event
 from ptproxy.codec.shape import ClassShape
+from ptproxy.codec.shape_parts import Opening
 from ptproxy.errors import (
     CodecError,
     DialError,
@@ -41,6 +42,8 @@ from ptproxy.tunnel.visit import Visitor
 
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
+OPENING: Final = Opening("real", "all")
+"""What comes first where no shape says it."""
 CLOCK_TOLERANCE: Final = 20.0
 """Seconds our clock may differ from the site's without a correction: a third of what a bridge accepts."""
 
@@ -116,7 +119,7 @@ class ClientTunnel(Tunnel):
             self.clock_offset = offset
 
     async def _connect(self, codec: str, shape: ClassShape | None) -> ClientCarrier:
-        connection, digest, settings = await self._first_connection(codec)
+        connection, digest, settings = await self._first_connection(codec, shape)
         settings = replace(settings, shape=shape)
         try:
             carrier = self._make_carrier(codec, settings, digest)
@@ -139,11 +142,14 @@ class ClientTunnel(Tunnel):
             raise
         return carrier
 
-    async def _first_connection(self, codec: str) -> tuple[Connection, bytes, CodecSettings]:
+    async def _first_connection(
+        self, codec: str, shape: ClassShape | None
+    ) -> tuple[Connection, bytes, CodecSettings]:
         """A carrier's first connection, its certificate's digest, and what the codec is to know of both.
 
-        The page comes first: on this connection where the codec goes on with
-        HTTP/2, otherwise on one whose ticket this one resumes.
+        The page comes first, unless a shape says that none does: on this
+        connection where the codec goes on with HTTP/2, otherwise on one whose
+        ticket this one resumes.
         """
         settings = self.route.settings()
         if self._download != "auto":
@@ -154,13 +160,15 @@ class ClientTunnel(Tunnel):
             self._learn_clock(shown.date)
             return connection, shown.digest, settings
         greeting = greeting_of(codec)
-        if self._visitor is not None and greeting == "page":
-            connection, digest, visit = await self._visitor.visit()
+        first = OPENING if shape is None else shape.open
+        visitor = self._visitor if first.page == "real" else None
+        if visitor is not None and greeting == "page" and first.then == "same_connection":
+            connection, digest, visit = await visitor.visit(first.assets)
             if visit.http2 is not None and visit.usable and not connection.ended:
                 return connection, digest, _going_on(settings, visit.http2)
-            self._visitor.keep(connection)
-        elif self._visitor is not None:
-            await self._visitor.prepare()
+            visitor.keep(connection)
+        elif visitor is not None:
+            await visitor.prepare(first.assets)
         connection = Connection(_Nobody(), self.loop)
         digest = await connect_tls(self.loop, connection, self.route, greeting)
         look = settings.appearance

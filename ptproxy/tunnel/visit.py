@@ -46,8 +46,10 @@ class Visitor:
         self.on_visited: Callable[[], None] | None = None
         """Told when the memory of the site has changed."""
 
-    async def visit(self) -> tuple[Connection, bytes, Visit]:
+    async def visit(self, assets: str = "all") -> tuple[Connection, bytes, Visit]:
         """Connect and load the page: the connection (the caller's now), its certificate's SHA-256, the visit.
+
+        ``assets``: ``all`` of the page's, or ``none``.
 
         Raises what :func:`~ptproxy.tunnel.connect.connect_tls` raises. A page
         that does not come is none of these: see :attr:`Visit.usable`.
@@ -60,6 +62,7 @@ class Visitor:
         host = self._route.settings().host
         page = self._rng.choice(self._route.line.pages)
         visit = Visit(client, look.browser, host, page, look.memory, self._rng, now, time.time())
+        visit.load.page_alone = assets == "none"
         try:
             await visiting.finish(connection, visit)
         except BaseException:
@@ -71,7 +74,7 @@ class Visitor:
             self.on_visited()
         return connection, digest, visit
 
-    async def prepare(self) -> None:
+    async def prepare(self, assets: str = "all") -> None:
         """See that the next connection can resume one on which the page was loaded.
 
         Raises as :meth:`visit`.
@@ -81,7 +84,7 @@ class Visitor:
             now = self._loop.time()
             if last is not None and (self._route.tls.resumable or now < last + VISIT_EVERY):
                 return
-            connection, _, _ = await self.visit()
+            connection, _, _ = await self.visit(assets)
             self._last = self._loop.time()
             self.keep(connection)
 

@@ -275,3 +275,9 @@ def test_style_sheets_alone_hold_nothing_back():
     rig = Rig({"/": (200, [], page + held + pictures), "/h.js": (200, [], b"1")}, rtt=0.2).run()
     times = {dict(fields)[":path"]: when for when, fields in rig.requests}
     assert times["/5.png"] - times["/h.js"] >= 0.2
+
+
+def test_a_page_alone():
+    rig = Rig(SITE)
+    rig.load.page_alone = True
+    assert rig.run().paths == ["/"]
