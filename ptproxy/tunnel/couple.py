@@ -18,7 +18,7 @@ from ptproxy.tunnel.polling import polled
 
 ROUNDS: Final = 16
 """Pieces passed on in one turn of the loop, after which others get theirs."""
-BURST: Final = 64 * 1024
+BURST: Final = 128 * 1024
 """Bytes passed up in one go."""
 RESET_DELAY: Final = 0.02
 """Seconds after which a reset is looked for that answers something said too late."""

@@ -413,6 +413,7 @@ class Visit:
     def _arrive(self, near: TlsEnd) -> None:
         """TLS is up: what is said now tells a client from a stranger."""
         self._stage = _Stage.UNDECIDED
+        self._site.complete()
         if near.selected_alpn_protocol() == H2:
             self.is_strangers(b"")
             return

@@ -208,7 +208,7 @@ class TlsEnd(RawEnd):
         address, size = address_of(data) + start, len(data) - start
         corked = self.corks and size > RECORD
         if corked:
-            self._cork(1)
+            self.cork(on=True)
         write, pointer = self._write, self._pointer
         total = 0
         while total < size:
@@ -218,11 +218,11 @@ class TlsEnd(RawEnd):
                 break
             total += count
         if corked:
-            self._cork(0)
+            self.cork(on=False)
         return total
 
-    def _cork(self, on: int) -> None:
-        """Let several records leave together."""
+    def cork(self, *, on: bool) -> None:
+        """Let several records leave together, at the latest after 0.2 s."""
         if _TCP_CORK is not None:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, on)

@@ -177,7 +177,7 @@ class Beside(Live):
         library = openssl.load()
         context = bridge_context(self.certificate, self.private_key, alpn=self.alpn)
         library.ignore_unexpected_eof(context)
-        library.set_read_ahead(context)
+        library.set_read_ahead(context, ahead=True)
         cookie = session_cookie_name(CodecSettings("localhost", "/live"))
         terms = Terms(
             library, context, NAME, tuple(name.encode() for name in self.alpn),
