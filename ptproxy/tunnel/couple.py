@@ -105,6 +105,8 @@ class Couple:
                 break
         if server.notified:
             near.notify()
+        if isinstance(failure, BrokenPipeError):  # what Linux says of a reset behind a FIN
+            near.finish()
         server.failure = failure
 
     def _end_late(self) -> None:
