@@ -20,6 +20,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,11 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=FOLDER_MODE)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and all that is in it, as far as that is possible."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def open_log(path: Path) -> TextIO:

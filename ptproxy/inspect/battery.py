@@ -90,10 +90,10 @@ def _tickets(name: str) -> list[Probe]:
     """Whole handshakes by OpenSSL: what is agreed on, and what tickets are worth."""
     ask = Send(get(name.encode("ascii", "replace"), more=CLOSE))
     probes = []
-    for version, old in (("1.3", False), ("1.2", True)):
-        first = Visit((ask,), Tls(tls12=old))
-        again = Visit((ask,), Tls(tls12=old, ticket=Ticket.RESUME))
-        named = Visit((ask,), Tls(tls12=old, ticket=Ticket.RESUME, name="www.example.org"))
+    for version in ("1.3", "1.2"):
+        first = Visit((ask,), Tls(highest=version))
+        again = Visit((ask,), Tls(highest=version, ticket=Ticket.RESUME))
+        named = Visit((ask,), Tls(highest=version, ticket=Ticket.RESUME, name="www.example.org"))
         probes += [
             Probe(f"TLS: {version}, GET", "tls", (first,)),
             Probe(f"TLS: {version}, resumed", "tls", (first, again)),
@@ -105,7 +105,7 @@ def _tickets(name: str) -> list[Probe]:
         ("for another name", Tls(name="www.example.org")),
         ("without ALPN", Tls(alpn=())),
         ("with unknown ALPN", Tls(alpn=("foo/1",))),
-        ("1.2 with RSA and CBC", Tls(tls12=True, ciphers="AES128-SHA:ECDHE-RSA-AES128-SHA:@SECLEVEL=0")),
+        ("1.2 with RSA and CBC", Tls(highest="1.2", ciphers="AES128-SHA:ECDHE-RSA-AES128-SHA:@SECLEVEL=0")),
     )
     probes += [Probe(f"TLS: GET {what}", "tls", (Visit((ask,), tls),)) for what, tls in whole]
     return probes

@@ -62,8 +62,11 @@ def request(
 
 def _requests(host: bytes) -> dict[str, bytes]:
     """What is sent in one piece, by what is odd about it."""
-    length, chunked = b"Content-Length: ", b"Transfer-Encoding: chunked\r\n"
-    many = b"".join(b"X-%d: b\r\n" % number for number in range(300))
+    return {**_targets(host), **_versions(host), **_bodies(host), **_methods(host), **_headers(host)}
+
+
+def _targets(host: bytes) -> dict[str, bytes]:
+    """GETs of one thing or another."""
     return {
         "GET": get(host, more=CLOSE),
         "GET, kept alive": get(host),
@@ -81,11 +84,17 @@ def _requests(host: bytes) -> dict[str, bytes]:
         "GET without a host": b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n",
         "GET for two hosts": get(host, more=b"Host: www.example.org\r\n" + CLOSE),
         "GET for a bad host": get(b"a b", more=CLOSE),
-        "GET of a range": get(host, more=b"Range: bytes=0-3\r\n" + CLOSE),
-        "GET if changed": get(host, more=b"If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT\r\n" + CLOSE),
-        "GET, compressed": get(host, more=b"Accept-Encoding: gzip, deflate, br, zstd\r\n" + CLOSE),
-        "GET expecting 100": get(host, more=b"Expect: 100-continue\r\n" + CLOSE),
-        "GET expecting more": get(host, more=b"Expect: wonders\r\n" + CLOSE),
+        "two requests at once": get(host) + get(host, b"/no/such/page", CLOSE),
+        "a request and random bytes": get(host) + b"\x93\x11\xf5\r\n\r\n",
+        "an empty line": b"\r\n\r\n",
+        "a TLS record in TLS": b"\x16\3\1\0\x05\1\0\0\1\3",
+        "a password and an address": b"a" * 56 + b"\r\n\1\3\x0fwww.example.org\0P\r\n",
+    }
+
+
+def _versions(host: bytes) -> dict[str, bytes]:
+    """Old, coming and impossible versions; lines that end oddly."""
+    return {
         "GET of HTTP/1.0": get(host, version=b"HTTP/1.0"),
         "GET of HTTP/1.0 without a host": b"GET / HTTP/1.0\r\n\r\n",
         "GET of HTTP/0.9": b"GET /\r\n",
@@ -96,7 +105,14 @@ def _requests(host: bytes) -> dict[str, bytes]:
         "GET with bare line feeds": b"GET / HTTP/1.1\nHost: " + host + b"\nConnection: close\n\n",
         "GET with bare carriage returns": b"GET / HTTP/1.1\rHost: " + host + b"\r\r",
         "GET after empty lines": b"\r\n\r\n" + get(host, more=CLOSE),
-        "HEAD": request(host, b"HEAD"),
+    }
+
+
+def _bodies(host: bytes) -> dict[str, bytes]:
+    """Requests with a body, and ways to say how long it is."""
+    length, chunked = b"Content-Length: ", b"Transfer-Encoding: chunked\r\n"
+    both = length + b"4\r\n" + chunked + CLOSE
+    return {
         "POST": request(host, b"POST", length + b"5\r\n" + CLOSE, b"hello"),
         "POST without a length": request(host, b"POST"),
         "POST of a bad length": request(host, b"POST", length + b"x\r\n" + CLOSE),
@@ -104,33 +120,44 @@ def _requests(host: bytes) -> dict[str, bytes]:
         "POST of a huge length": request(host, b"POST", length + b"9999999999\r\n" + CLOSE),
         "POST in chunks": request(host, b"POST", chunked + CLOSE, b"5\r\nhello\r\n0\r\n\r\n"),
         "POST in bad chunks": request(host, b"POST", chunked, b"zz\r\n"),
-        "POST in chunks and of a length": request(
-            host, b"POST", length + b"4\r\n" + chunked + CLOSE, b"0\r\n\r\n"
-        ),
+        "POST in chunks and of a length": request(host, b"POST", both, b"0\r\n\r\n"),
         "POST in an unknown coding": request(host, b"POST", b"Transfer-Encoding: wonder\r\n" + CLOSE),
         "PUT": request(host, b"PUT", length + b"5\r\n" + CLOSE, b"hello"),
-        "DELETE": request(host, b"DELETE"),
-        "OPTIONS": request(host, b"OPTIONS"),
+    }
+
+
+def _methods(host: bytes) -> dict[str, bytes]:
+    """Every method that means something, and some that do not."""
+    asked = {
+        name: request(host, name.encode()) for name in ("HEAD", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+    }
+    return asked | {
         "OPTIONS of all": request(host, b"OPTIONS", target=b"*"),
-        "TRACE": request(host, b"TRACE"),
-        "PROPFIND": request(host, b"PROPFIND"),
         "an unknown method": request(host, b"FOO"),
         "a method in small letters": request(host, b"get"),
         "a method with a bad letter": request(host, b"G@T"),
         "CONNECT": b"CONNECT www.example.org:443 HTTP/1.1\r\nHost: www.example.org:443\r\n\r\n",
-        "a long header": get(host, more=b"X-A: " + _LONG_VALUE + b"\r\n" + CLOSE),
-        "many headers": get(host, more=many + CLOSE),
-        "a header without a colon": get(host, more=b"wonder\r\n" + CLOSE),
-        "a header with a space in its name": get(host, more=b"X A: b\r\n" + CLOSE),
-        "a header with a bad byte": get(host, more=b"X-A: a\0b\r\n" + CLOSE),
-        "a folded header": get(host, more=b"X-A: a\r\n b\r\n" + CLOSE),
-        "a header without a name": get(host, more=b": b\r\n" + CLOSE),
-        "two requests at once": get(host) + get(host, b"/no/such/page", CLOSE),
-        "a request and random bytes": get(host) + b"\x93\x11\xf5\r\n\r\n",
-        "an empty line": b"\r\n\r\n",
-        "a TLS record in TLS": b"\x16\3\1\0\x05\1\0\0\1\3",
-        "a password and an address": b"a" * 56 + b"\r\n\1\3\x0fwww.example.org\0P\r\n",
     }
+
+
+def _headers(host: bytes) -> dict[str, bytes]:
+    """Headers that change the answer, and headers that are none."""
+    many = b"".join(b"X-%d: b\r\n" % number for number in range(300))
+    lines = {
+        "GET of a range": b"Range: bytes=0-3\r\n",
+        "GET if changed": b"If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT\r\n",
+        "GET, compressed": b"Accept-Encoding: gzip, deflate, br, zstd\r\n",
+        "GET expecting 100": b"Expect: 100-continue\r\n",
+        "GET expecting more": b"Expect: wonders\r\n",
+        "a long header": b"X-A: " + _LONG_VALUE + b"\r\n",
+        "many headers": many,
+        "a header without a colon": b"wonder\r\n",
+        "a header with a space in its name": b"X A: b\r\n",
+        "a header with a bad byte": b"X-A: a\0b\r\n",
+        "a folded header": b"X-A: a\r\n b\r\n",
+        "a header without a name": b": b\r\n",
+    }
+    return {what: get(host, more=line + CLOSE) for what, line in lines.items()}
 
 
 def _habits(name: str) -> list[Probe]:
@@ -161,8 +188,7 @@ def _habits(name: str) -> list[Probe]:
 def http2_probes(name: str, rng: Random) -> list[Probe]:
     """HTTP/2 in order and out of order (RFC 9113)."""
     start = PREFACE + settings_frame([])
-    ask = frame_head(HEADERS, END_STREAM | END_HEADERS, 1, 0)
-    block = b"\x82\x84\x87\x41" + bytes([len(name)]) + name.encode("ascii", "replace")
+    block = b"\x82\x84\x87\x41" + _text(name.encode("ascii", "replace"))
     ask = frame_head(HEADERS, END_STREAM | END_HEADERS, 1, len(block)) + block
     nothing = b"\x82\x44\x0e/no/such/pages\x87" + block[3:]
     asked = {
@@ -195,6 +221,12 @@ def http2_probes(name: str, rng: Random) -> list[Probe]:
         Probe("HTTP/2: a request, then silence", "silence", (idle,)),
         Probe("HTTP/2: silence after the handshake", "silence", (silent,)),
     ]
+
+
+def _text(value: bytes) -> bytes:
+    """A string of HPACK, without Huffman code (RFC 7541 section 5.2)."""
+    size = len(value)
+    return (bytes([size]) if size < 127 else bytes([127, size - 127 | 0x80, size - 127 >> 7])) + value
 
 
 def websocket_probes(name: str, path: str | None) -> list[Probe]:

@@ -2,13 +2,11 @@
 
 Kinds of observables, by how sure a difference is:
 
-- *fixed* ones (handshake, certificate, clear records, alerts, answer) are equal
-  or not; a server that gives two answers to the same probe is told by asking
-  the reference twice.
+- *fixed* ones (handshake, certificate, clear records, alerts, tickets, answer)
+  are what a server says to a question: one that gives two answers is unsteady.
 - *loose* ones (record sizes, how and when the connection ends) hang on what the
-  machine and the network did just then: they count when they differ in both of
-  two runs. Times are compared as a person with a clock would: at once, or after
-  about so many seconds.
+  machine and the network did just then, too. Times are compared as a person
+  with a clock would: at once, or after about so many seconds.
 """
 
 from __future__ import annotations
@@ -102,7 +100,7 @@ _LOOSE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "ended": same_time,
 }
 LOOSE: Final = frozenset(_LOOSE)
-"""Observables that count when they differ twice."""
+"""Observables in which a server may differ from itself."""
 
 
 def differences(reference: Observation, bridge: Observation) -> list[Difference]:

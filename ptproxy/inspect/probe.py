@@ -71,8 +71,8 @@ class Tls:
 
     alpn: tuple[str, ...] = ("http/1.1",)
     name: str | None = SERVER_NAME
-    tls12: bool = False
-    """Whether nothing above TLS 1.2 is offered."""
+    highest: str = "1.3"
+    """The highest version that is offered: 1.3 or 1.2."""
     ciphers: str = ""
     """Cipher suites of TLS 1.2, as OpenSSL writes them."""
     ticket: Ticket = Ticket.NONE

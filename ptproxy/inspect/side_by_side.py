@@ -1,8 +1,9 @@
 """Asks two servers the same questions at the same time and tells in what their answers differ.
 
-What differs is asked once more. An observable in which the reference differs
-from itself is not compared (it is told as unsteady); one that hangs on the
-moment counts when it differs both times (:mod:`ptproxy.inspect.observation`).
+What differs is asked once more, and counts when it differs twice. A fixed
+observable (:mod:`ptproxy.inspect.observation`) that differed in one of two runs
+is asked a third time. One in which the reference differs from itself is not
+compared, and told as unsteady.
 
 The load on each server is bounded: :data:`PARALLEL` connections at a time,
 beside at most a dozen idle ones that wait for time-outs.
@@ -11,6 +12,7 @@ beside at most a dozen idle ones that wait for time-outs.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -22,6 +24,8 @@ from ptproxy.inspect.visit import Server, run_probe
 
 PARALLEL: Final = 8
 """Connections to each server at a time: no more than a browser or two make."""
+MOST_RUNS: Final = 3
+"""Times that a probe is asked."""
 PACE: Final = 0.02
 """Seconds between the starts of two probes."""
 FULL: Final = {Watch.SHORT: 2.0, Watch.LONG: 85.0}
@@ -72,6 +76,15 @@ class Report:
         """The probes that tell the two apart."""
         return tuple(one for one in self.compared if one.differences)
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "same_certificate": self.certificates_equal,
+            "probes": len(self.compared),
+            "differing": len(self.differing),
+            "results": [one.as_dict() for one in self.compared],
+        }
+
 
 Pair = tuple[Observation, Observation]
 """What the reference showed, and the bridge."""
@@ -97,18 +110,22 @@ async def compare_servers(
             raise StartError(f"{host}:{port} cannot be reached: {first[0][place].reached}")
     usual = tuple(_usual_certificate([pair[place] for pair in first]) for place in (0, 1))
     equal = usual[0] == usual[1]
-    first = [_relative(pair, usual) for pair in first]
-    again = [at for at, pair in enumerate(first) if _differ(pair, equal)]
-    total = len(probes) + len(again)
-    second = await _asked(
-        reference,
-        bridge,
-        [probes[at] for at in again],
-        seconds,
-        lambda done, _: progress(len(probes) + done, total),
-    )
-    repeated = dict(zip(again, (_relative(pair, usual) for pair in second), strict=True))
-    compared = [_judged(probe, first[at], repeated.get(at), equal) for at, probe in enumerate(probes)]
+    runs = [[_relative(pair, usual)] for pair in first]
+    done = len(probes)
+    for _ in range(MOST_RUNS - 1):
+        again = [at for at, seen in enumerate(runs) if _undecided(seen, equal)]
+        before, total = done, done + len(again)
+        pairs = await _asked(
+            reference,
+            bridge,
+            [probes[at] for at in again],
+            seconds,
+            lambda count, _: progress(before + count, total),  # noqa: B023  (called before they change)
+        )
+        for at, pair in zip(again, pairs, strict=True):
+            runs[at].append(_relative(pair, usual))
+        done = total
+    compared = [_judged(probe, seen, equal) for probe, seen in zip(probes, runs, strict=True)]
     return Report(tuple(compared), equal)
 
 
@@ -166,17 +183,27 @@ def _differ(pair: Pair, certificates_equal: bool) -> list[Difference]:
     return [one for one in differences(*pair) if certificates_equal or one.observable != "flight_sizes"]
 
 
-def _judged(probe: Probe, first: Pair, second: Pair | None, certificates_equal: bool) -> Compared:
-    """What two runs say together."""
-    if second is None:
-        return Compared(probe, *first, (), ())
-    unsteady = {one.observable for one in differences(first[0], second[0])}
-    runs = [{one.observable: one for one in _differ(pair, certificates_equal)} for pair in (first, second)]
-    counted = []
-    for name in dict.fromkeys([*runs[0], *runs[1]]):
-        twice = name in runs[0] and name in runs[1]
-        if twice if name in LOOSE else name not in unsteady:
-            counted.append(runs[1].get(name) or runs[0][name])
-    names = {one.observable for one in counted}
-    left = tuple(sorted(name for name in unsteady - names if name in {*runs[0], *runs[1]}))
-    return Compared(probe, *first, tuple(counted), left)
+def _unsteady(runs: Sequence[Pair]) -> set[str]:
+    """Fixed observables in which the reference differs from itself."""
+    first = runs[0][0]
+    return {one.observable for run in runs[1:] for one in differences(first, run[0])} - LOOSE
+
+
+def _undecided(runs: Sequence[Pair], certificates_equal: bool) -> bool:
+    """Whether the probe is to be asked once more."""
+    if len(runs) == 1:
+        return bool(_differ(runs[0], certificates_equal))
+    shown = Counter(one.observable for run in runs for one in _differ(run, certificates_equal))
+    unsteady = _unsteady(runs)
+    return any(count == 1 for name, count in shown.items() if name not in unsteady and name not in LOOSE)
+
+
+def _judged(probe: Probe, runs: Sequence[Pair], certificates_equal: bool) -> Compared:
+    """What all runs of a probe say together."""
+    shown: dict[str, list[Difference]] = {}
+    for run in runs:
+        for one in _differ(run, certificates_equal):
+            shown.setdefault(one.observable, []).append(one)
+    unsteady = _unsteady(runs)
+    counted = tuple(found[-1] for name, found in shown.items() if len(found) > 1 and name not in unsteady)
+    return Compared(probe, *runs[0], counted, tuple(sorted(unsteady & shown.keys())))

@@ -34,9 +34,13 @@ from ptproxy.inspect.server_flight import (
     split_records,
 )
 from ptproxy.inspect.wire import Wire
+from ptproxy.tunnel.tcp import reason_of
 
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds for a TLS handshake."""
+_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+RECORD_OVERHEAD: Final = 17
+"""Bytes of a TLS 1.3 record beside what it carries: content type and tag (RFC 8446 section 5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ async def run_probe(server: Server, probe: Probe, seconds: Mapping[Watch, float]
         try:
             wire = await Wire.open(server.address)
         except OSError as error:
-            return Observation(reached=type(error).__name__)
+            return Observation(reached=reason_of(error).name.lower().replace("_", " "))
         with contextlib.closing(wire):
             seen = await _Conversation(wire, visit, server, memory).watched(seconds[visit.watch])
         memory.sent = bytes(wire.sent)
@@ -170,7 +174,7 @@ class _Conversation:
         except ssl.SSLZeroReturnError:
             self._said_goodbye = True
         except ssl.SSLError as error:
-            self._seen.alerts = ((error.reason or "an error").lower().replace("_", " "),)
+            self._seen.alerts = ((error.reason or "broken off").lower().replace("_", " "),)
             self._broken = True
         return len(self._application) > before
 
@@ -192,6 +196,8 @@ class _Conversation:
         seen.flight_sizes = tuple(len(record.content) for record in before)
         seen.sizes = tuple(len(record.content) for record in after)
         http2 = self._tls.connection.selected_alpn_protocol() == "h2"
+        if http2:  # which frames share a record is chance
+            seen.sizes = (sum(seen.sizes) - RECORD_OVERHEAD * len(seen.sizes),)
         seen.answer = (http2_text if http2 else answer_text)(bytes(self._application))
         self._memory.session = self._tls.session()
         seen.tickets = self._tls.ticket()
@@ -231,7 +237,7 @@ class _TlsLayer:
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLError as error:
-            return (error.reason or "an error").lower().replace("_", " ")
+            return (error.reason or "broken off").lower().replace("_", " ")
         return ""
 
     def agreed(self) -> str:
@@ -271,6 +277,5 @@ def _context(plan: Tls) -> ssl.SSLContext:
     context.set_ciphers(plan.ciphers or "DEFAULT:@SECLEVEL=0")
     if plan.alpn:
         context.set_alpn_protocols(list(plan.alpn))
-    if plan.tls12:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = _VERSIONS[plan.highest]
     return context

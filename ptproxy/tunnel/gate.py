@@ -19,7 +19,7 @@ from ptproxy.auth.access import Admission
 from ptproxy.auth.opening import Answer, BridgeOpening, PeerHello
 from ptproxy.auth.seal import Opener, Sealer
 from ptproxy.buffer import Buffer
-from ptproxy.codec.interface import Event, Link, NotMine, OpeningReceived, Reception
+from ptproxy.codec.interface import Event, Link, LinkMoved, NotMine, OpeningReceived, Reception
 from ptproxy.errors import AuthenticationError, CodecError
 from ptproxy.log import get_logger
 from ptproxy.tunnel.carrier import Carrier, Connection
@@ -360,7 +360,7 @@ class Gate:
             if isinstance(event, OpeningReceived):
                 if self._answer(connection, event):
                     self.happened(connection, self._more(connection))
-            elif not isinstance(event, NotMine | OpeningReceived):
+            elif not isinstance(event, NotMine | OpeningReceived | LinkMoved):
                 carrier = self.carriers.get(event.carrier)
                 if carrier is not None:
                     carrier.codec_event(event)

@@ -5,13 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from ptproxy.codec import client_hello
-from ptproxy.codec.client_hello import ClientHello, ClientHelloReader, is_grease
-from ptproxy.errors import CodecError
-from tests.codec.hello_bytes import (
+from hello_bytes import (
     BODIES,
     GREASE,
     NAME,
@@ -27,6 +21,12 @@ from tests.codec.hello_bytes import (
     vector,
     versions,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptproxy.codec import client_hello
+from ptproxy.codec.client_hello import ClientHello, ClientHelloReader, is_grease
+from ptproxy.errors import CodecError
 
 SIZES = st.lists(st.integers(1, 600), min_size=1, max_size=30)
 

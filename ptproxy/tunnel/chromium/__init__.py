@@ -1,0 +1,15 @@
+"""A real browser as the carrier: an installed Chromium whose page joins the bridge with this process.
+
+    browser   Chromium: starts and replaces the browser, opens carriers through it. Read it first
+    program   the installed browser: where, which version, its command line
+    process   one run of it: pipes, environment, its end;  devtools  what is said over the pipes
+    tab       the visit of the site's page; the page that joins (page.html, page.js)
+    door      the loopback port where that page meets the client
+
+On the wire is what the browser sends by itself. What is said between page and
+client is in ``codec.join``, ``codec.join_websocket`` and ``codec.join_http``.
+"""
+
+from ptproxy.tunnel.chromium.browser import Chromium, Shown
+
+__all__ = ["Chromium", "Shown"]

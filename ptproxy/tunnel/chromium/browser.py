@@ -1,0 +1,351 @@
+"""The browser of one client: started when a carrier is wanted, replaced when it fails, ended with the client.
+
+A carrier, in order: a new tab visits the site's page (the certificate is
+looked at, the clock compared), the joining page is there or that tab becomes
+it, the joining page opens a local socket, and what the socket carries is a
+codec of :data:`JOINED`. All carriers share one joining page, so that their
+cookies do not get in each other's way, and all are the same browser's: one
+cache, one pool of connections, tickets resumed.
+
+Where the page or the browser dies its local sockets die, the carriers with
+them, and the session binds its streams anew: the next carrier starts what is
+missing. Where the browser was updated the next carrier starts the new one.
+
+The certificate is that of the visit. Chromium tells of no WebSocket which
+certificate it saw, and of later connections only afterwards, so a bridge line
+for a browser must be sealed: then whoever holds some valid certificate and
+lets the visit pass still reads nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ptproxy.codec.interface import CodecSettings
+from ptproxy.codec.join import page_origin
+from ptproxy.codec.join_http import JOINED_HTTP
+from ptproxy.codec.join_websocket import JOINED_WEBSOCKET
+from ptproxy.config.link import Link as BridgeLine
+from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
+from ptproxy.log import get_logger
+from ptproxy.state import make_folder, remove_folder, write_file
+from ptproxy.tunnel.carrier import Connection
+from ptproxy.tunnel.chromium.devtools import BrowserError, PageCrashedError
+from ptproxy.tunnel.chromium.door import Door
+from ptproxy.tunnel.chromium.process import Process
+from ptproxy.tunnel.chromium.program import Program, runs_as_root
+from ptproxy.tunnel.chromium.tab import Tab, Visit
+from ptproxy.tunnel.connect import bridge_addresses
+from ptproxy.tunnel.tls import ClientTrust
+
+MAX_JOINS: Final = 64
+"""Carriers at once: as many as a client may be configured for, half of what one page holds sockets for."""
+TRIES: Final = 3
+"""Pages and browsers that may fail under one new carrier."""
+STARTS: Final = 4
+"""Times that a browser is started until it stays. One that was left over holds the profile for 2 s; before
+the last time the profile is thrown away: an older version cannot always read a newer one's."""
+START_PAUSE: Final = 0.7
+"""Seconds between them, times their number."""
+START_TIMEOUT: Final = 20.0
+"""Seconds for a browser to answer for the first time."""
+
+JOINED: Final[Mapping[str, Any]] = {"websocket": JOINED_WEBSOCKET, "http": JOINED_HTTP}
+"""The codecs that a browser speaks, by name: their client ends."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the bridge's site showed before a carrier was opened."""
+
+    digest: bytes
+    """SHA-256 of the leaf certificate."""
+    date: str
+    """The site's Date header, "" without one."""
+
+
+class Chromium:
+    """Carries one client's connections to one bridge."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        line: BridgeLine,
+        trust: ClientTrust,
+        folder: Path,
+        program: Path | None = None,
+        switches: Sequence[str] = (),
+    ) -> None:
+        """``folder`` is where the browser's profile lives; ``switches`` are added to its command line.
+
+        Raises :class:`~ptproxy.errors.StartError` for a bridge line that a browser cannot serve.
+        """
+        check_line(line, trust)
+        self._loop = loop
+        self._line = line
+        self._trust = trust
+        self._folder = folder
+        self._configured = program
+        self._switches = tuple(switches)
+        self._origin = page_origin(CodecSettings.of(line.server_name, line.port, line.path))
+        self._program: Program | None = None
+        self._run: Run | None = None
+        self._addresses: list[str] = []
+        self._turn = asyncio.Lock()
+        self._joins: list[Connection] = []
+
+    @property
+    def process_id(self) -> int | None:
+        """The running browser's, None without one."""
+        return self._run.process.pid if self._run is not None else None
+
+    async def start(self) -> None:
+        """Find the browser; it is started with the first carrier. Raises StartError without one."""
+        self._program = await self._loop.run_in_executor(None, Program.find, self._configured)
+        if runs_as_root():
+            log.warning("as root the browser runs without its own sandbox; run the client as a user")
+
+    async def stop(self) -> None:
+        """End the browser, and every carrier with it."""
+        async with self._turn:
+            await self._end()
+
+    def codecs(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``names`` that a browser speaks; StartError where it speaks none."""
+        spoken = tuple(name for name in names if name in JOINED)
+        if not spoken:
+            raise StartError(f"codec: a browser speaks {' and '.join(JOINED)}, not {', '.join(names)}")
+        return spoken
+
+    def codec(self, name: str) -> Any:
+        """What makes the client's end of a codec, as an entry of the codec table does."""
+        return JOINED[self.codecs((name,))[0]]
+
+    async def connect(self, connection: Connection) -> Shown:
+        """Visit the site, then join: ``connection`` is the local socket's from then on.
+
+        Raises :class:`~ptproxy.errors.DialError` where site or browser cannot
+        be had, :class:`~ptproxy.errors.AuthenticationError` where the site is
+        not the one that the bridge line means, StartError without a browser.
+        """
+        async with self._turn:
+            self._joins = [known for known in self._joins if not known.ended]
+            if len(self._joins) >= MAX_JOINS:
+                raise DialError(Reason.LIMIT, f"a browser carries at most {MAX_JOINS} connections")
+            for left in reversed(range(TRIES)):
+                run = await self._running()
+                try:
+                    shown = await self._connect(run, connection)
+                except BrowserError as error:
+                    if not isinstance(error, PageCrashedError):
+                        await self._end()
+                    if not left:
+                        raise
+                    log.warning("the browser failed; once more", error=str(error))
+                else:
+                    self._joins.append(connection)
+                    return shown
+            raise AssertionError
+
+    # ---- within ------------------------------------------------------------------------------------
+
+    async def _connect(self, run: Run, connection: Connection) -> Shown:
+        try:
+            visit = await run.join(connection, self._trust.pin)
+        except BrowserError:
+            raise
+        except DialError:
+            if len(self._addresses) > 1:  # the next one from then on
+                self._addresses.append(self._addresses.pop(0))
+                await self._end()
+            raise
+        if connection.ended:
+            raise DialError(Reason.TUNNEL_DOWN, "the browser left at once")
+        return Shown(hashlib.sha256(visit.leaf).digest(), visit.date)
+
+    async def _running(self) -> Run:
+        """The browser, started where there is none that will do."""
+        run = self._run
+        if run is not None and run.process.running and self._program is not None:
+            if not self._program.changed():
+                return run
+            log.info("the browser was updated; starting the new one")
+        await self._end()
+        if self._program is None or self._program.changed():
+            await self.start()
+        if not self._addresses:
+            self._addresses = await bridge_addresses(self._loop, self._line.host, self._line.port)
+        spki = self._pinned_key()
+        self._run = run = await self._start(spki)
+        if self._trust.pin is not None and not spki:
+            try:
+                spki = await self._look(run, self._trust.pin)
+            finally:
+                await self._end()
+            self._run = run = await self._start(spki)
+        return run
+
+    async def _start(self, spki: str) -> Run:
+        """Start the browser, again where one before it still holds the profile."""
+        program, profile = self._program, self._folder / "profile"
+        assert program is not None
+        command = program.command(profile, self._line.server_name, self._addresses[0], spki)
+        command += self._switches
+        for attempt in range(1, STARTS + 1):
+            make_folder(profile)
+            try:
+                run = await Run.start(self._loop, command, self._origin)
+            except BrowserError as error:
+                if attempt == STARTS:
+                    raise
+                log.debug("the browser did not start", error=str(error))
+                await asyncio.sleep(attempt * START_PAUSE)
+                if attempt == STARTS - 1:
+                    await self._loop.run_in_executor(None, remove_folder, profile)
+                continue
+            log.info("browser started", browser=program.name, version=program.major)
+            return run
+        raise AssertionError
+
+    async def _look(self, run: Run, pin: bytes) -> str:
+        """The pinned leaf's key, as the browser is told to trust it; seen once, kept for later starts.
+
+        A browser that trusts anybody visits the site's page, as any visitor
+        might who shrugs at the warning, and carries nothing. Only where the
+        leaf it was shown is the pinned one is its key trusted by the next.
+        """
+        visit = await run.look()
+        check_pin(visit.leaf, pin)
+        key = x509.load_der_x509_certificate(visit.leaf).public_key()
+        der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        spki = base64.b64encode(hashlib.sha256(der).digest()).decode("ascii")
+        write_file(self._folder / "pinned", f"{pin.hex()} {spki}\n")
+        return spki
+
+    def _pinned_key(self) -> str:
+        """The key of the pinned leaf if it was seen before, else ""."""
+        if self._trust.pin is None:
+            return ""
+        try:
+            pin, _, spki = (self._folder / "pinned").read_text("ascii").strip().partition(" ")
+            return spki if pin == self._trust.pin.hex() and len(base64.b64decode(spki)) == 32 else ""
+        except (OSError, ValueError):
+            return ""
+
+    async def _end(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            await run.end()
+
+
+class Run:
+    """One run of the browser: its process, its door, its joining page."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, process: Process, door: Door, origin: str) -> None:
+        self.process = process
+        self._loop = loop
+        self._door = door
+        self._origin = origin
+        self._page: Tab | None = None
+
+    @classmethod
+    async def start(cls, loop: asyncio.AbstractEventLoop, command: Sequence[str], origin: str) -> Run:
+        """Start the browser; BrowserError where it does not stay."""
+        door = Door(loop, origin)
+        await door.open()
+        run = None
+        try:
+            run = cls(loop, await Process.start(loop, command), door, origin)
+            await run.process.devtools.call("Browser.getVersion", within=START_TIMEOUT)
+            await run._permit()
+        except BaseException as error:
+            door.close()
+            if run is not None:
+                words = run.process.last_words()
+                await run.end()
+                if isinstance(error, BrowserError) and words:
+                    raise BrowserError(f"the browser ended at once: {words}") from None
+            raise
+        return run
+
+    async def end(self) -> None:
+        """End the browser."""
+        self._door.close()
+        await self.process.end()
+
+    async def join(self, connection: Connection, pin: bytes | None) -> Visit:
+        """Visit the site, check the leaf it shows, then have the joining page join."""
+        devtools = self.process.devtools
+        tab: Tab | None = await Tab.open(devtools)
+        assert tab is not None
+        try:
+            visit = await tab.visit(self._origin)
+            if pin is not None:
+                check_pin(visit.leaf, pin)
+            page = self._page
+            if page is None or page.crashed:
+                await tab.host(self._origin)
+                crashed, self._page = page, tab
+                page, tab = tab, crashed  # the visitor stays, what crashed is closed
+            expected = self._door.expect(connection)
+            await page.join(self._door.url(expected))
+            await self._door.wait(expected)
+        finally:
+            if tab is not None:
+                await tab.close()
+        return visit
+
+    async def look(self) -> Visit:
+        """Visit the site whatever its certificate."""
+        tab = await Tab.open(self.process.devtools)
+        await tab.trust_anybody()
+        return await tab.visit(self._origin)
+
+    async def _permit(self) -> None:
+        """Let the site's origin, which is our page's, reach the door; older versions know fewer names."""
+        for name in ("local-network-access", "loopback-network", "local-network"):
+            with contextlib.suppress(BrowserError):
+                await self.process.devtools.call(
+                    "Browser.setPermission",
+                    permission={"name": name},
+                    setting="granted",
+                    origin=self._origin,
+                )
+
+
+def check_line(line: BridgeLine, trust: ClientTrust) -> None:
+    """Whether a browser can carry this; StartError says why not."""
+    if not line.seal:
+        raise StartError(
+            "tls.fingerprint: browser needs a sealed bridge line (seal=1; seal: true at the bridge): "
+            "a browser does not tell which certificate its connections saw"
+        )
+    if line.path == "/" or ";" in line.path:
+        raise StartError(
+            "tls.fingerprint: browser needs a path of the bridge's own (path: /assets/live): cookies for "
+            f"{line.path} would go out with the site's pages as well"
+        )
+    if trust.authorities is not None or trust.certificate is not None:
+        raise StartError(
+            "tls: a browser trusts a pin or the system's authorities, and shows no certificate of its own: "
+            "leave out tls.trust: FILE and tls.client_certificate, or use another fingerprint"
+        )
+
+
+def check_pin(leaf: bytes, pin: bytes) -> None:
+    """Raise AuthenticationError where ``leaf`` (DER) is not the pinned certificate."""
+    if not hmac.compare_digest(hashlib.sha256(leaf).digest(), pin):
+        raise AuthenticationError("the certificate is not the one that the bridge line pins")

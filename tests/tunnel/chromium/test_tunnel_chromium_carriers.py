@@ -1,0 +1,237 @@
+"""Carriers that are a real Chromium's, to a bridge behind a real nginx."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium_rig import NAME, PATH, processes, site, until
+from tunnel_live import ECHO, Collect, digest
+
+from ptproxy.codec.cookie import session_cookie_name
+from ptproxy.codec.interface import CodecSettings
+from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
+from ptproxy.tunnel.client import OpeningRefused
+
+pytestmark = pytest.mark.program("chromium", "nginx")
+
+COOKIE = session_cookie_name(CodecSettings(NAME, PATH))
+
+
+async def to_and_fro(dialer: Any, size: int) -> None:
+    """Small messages, then ``size`` bytes both ways at once, through an echo."""
+    program = Collect()
+    stream = await dialer.dial(ECHO, program)
+    for turn in range(5):
+        stream.write(b"message %d" % turn)
+        assert (await program.until(9))[:9] == b"message %d" % turn
+        program.data.clear()
+    data = random.Random(size).randbytes(size)
+    for start in range(0, size, 1 << 16):
+        await program.writable.wait()
+        stream.write(data[start : start + (1 << 16)])
+        await asyncio.sleep(0)
+    assert digest(await program.until(size)) == digest(data)
+    stream.close()
+    await program.lost
+
+
+@pytest.mark.parametrize("codec", ["websocket", "http"])
+@pytest.mark.parametrize("h2", ["http2", ""], ids=["HTTP/2", "HTTP/1.1"])
+def test_a_page_first_and_then_a_carrier(browse: Any, tmp_path: Path, codec: str, h2: str) -> None:
+    async def main() -> None:
+        async with site(tmp_path, h2) as there:
+            browser = there.chromium()
+            dialer = there.browsing(codec, browser)
+            await dialer.start()
+            await to_and_fro(dialer, 4 << 20)
+            await dialer.stop()
+            await browser.stop()
+            await until(lambda: not processes(tmp_path))
+            await asyncio.sleep(0.1)
+            seen = there.requests()
+        paths = [re.search(r"(?:GET|POST) (\S+) HTTP", line)[1] for line in seen]  # type: ignore[index]
+        assert paths[0] == "/"
+        assert set(paths[1 : paths.index(PATH)]) >= {"/style.css", "/site.js"}
+        assert set(paths) <= {"/", "/style.css", "/site.js", "/favicon.ico", PATH}
+        ours = [line for line in seen if f" {PATH} " in line]
+        others = [line for line in seen if f" {PATH} " not in line]
+        assert all(f"{COOKIE}=" in line and "visitor=1" in line for line in ours)
+        assert not any(f"{COOKIE}=" in line for line in others)
+        assert len({re.search(rf"{COOKIE}=([\w-]+)", line)[1] for line in ours}) == len(ours)  # type: ignore[index]
+        assert all("Mozilla/5.0 (X11; Linux x86_64)" in line and "Headless" not in line for line in seen)
+        if codec == "websocket":
+            assert len(ours) == 1
+            assert ours[0].startswith("r ")  # a resumed TLS session, as a browser's always is
+            assert " 101 " in ours[0]
+        else:
+            assert all(f'"https://{NAME}:' in line and line.endswith('/"') for line in ours)
+            assert all(" 200 " in line for line in ours)
+            if h2:
+                assert len({line.split()[1] for line in seen}) == 1  # all on the page's own connection
+
+    browse(main())
+
+
+def test_several_carriers_share_a_browser(browse: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            codecs = ("http", "websocket", "http", "http")
+            dialers = [there.browsing(codec, browser) for codec in codecs]
+            await dialers[0].start()
+            await asyncio.gather(*(dialer.start() for dialer in dialers[1:]))
+            await asyncio.gather(*(to_and_fro(dialer, 1 << 20) for dialer in dialers))
+            targets = (await browser._run.process.devtools.call("Target.getTargets"))["targetInfos"]
+            assert sum(target["type"] == "page" for target in targets) <= 2  # the joining page, an empty one
+            assert all(len(dialer.tunnel.carriers) == 1 for dialer in dialers)
+
+    browse(main())
+
+
+def test_the_pinned_leaf_is_learnt_once(browse: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            for visits in (2, 3):
+                browser = there.chromium(known=False)
+                dialer = there.browsing("websocket", browser)
+                await dialer.start()
+                await dialer.stop()
+                await browser.stop()
+                assert sum(" / HTTP" in line for line in there.requests()) == visits
+            folder = tmp_path / "chromium"
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert (folder / "profile").stat().st_mode & 0o777 == 0o700
+
+    browse(main())
+
+
+@pytest.mark.parametrize(("known", "pin"), [(True, b"x" * 32), (False, b"x" * 32), (True, None)])
+def test_another_certificate_gets_nothing(
+    browse: Any, tmp_path: Path, known: bool, pin: bytes | None
+) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium(known=known, pin=pin)
+            if known and pin is not None:  # even where the browser itself would be content
+                pinned = tmp_path / "chromium" / "pinned"
+                pinned.write_text(f"{pin.hex()} {pinned.read_text().split()[1]}\n")
+            with pytest.raises(AuthenticationError):
+                await there.browsing("http", browser, pin=pin).start()
+            assert not any(PATH in line for line in there.requests())
+            assert not (tmp_path / "chromium" / "pinned").exists() or known
+
+    browse(main())
+
+
+def test_a_refused_opening_and_a_site_that_is_not_there(browse: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            for codec in ("websocket", "http"):
+                with pytest.raises(OpeningRefused, match="stranger"):
+                    await there.browsing(codec, browser, key=bytes(31) + b"\x09").start()
+            there.nginx.terminate()
+            there.nginx.wait()
+            with pytest.raises(DialError) as raised:
+                await there.browsing("websocket", browser).start()
+            assert raised.value.reason in (Reason.REFUSED, Reason.CONNECTION_LOST)
+            assert browser.codecs(("random", "http", "websocket")) == ("http", "websocket")
+            with pytest.raises(StartError, match="not random"):
+                browser.codecs(("random",))
+
+    browse(main())
+
+
+def test_a_clock_that_is_off_is_set_by_the_visit(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    from ptproxy.tunnel import client
+
+    class Late:
+        @staticmethod
+        def time() -> float:
+            return time.time() - 3600
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            monkeypatch.setattr(client, "time", Late)
+            dialer = there.browsing("websocket", there.chromium())
+            await dialer.start()
+            assert 3590 < dialer.tunnel.clock_offset < 3610
+            assert len([line for line in there.requests() if PATH in line]) <= 1  # no opening was in vain
+
+    browse(main())
+
+
+WORKER = b"""addEventListener("install", () => skipWaiting());
+addEventListener("activate", event => event.waitUntil(clients.claim()));
+addEventListener("fetch", event => event.respondWith(fetch(event.request)));"""
+
+
+def test_a_site_that_is_hard_to_be_a_guest_of(browse: Any, tmp_path: Path) -> None:
+    """It asks questions, takes over whatever page is its own, and forbids every connection."""
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            (tmp_path / "www" / "worker.js").write_bytes(WORKER)
+            (tmp_path / "www" / "index.html").write_text(
+                """<script>alert("Welcome!"); onbeforeunload = event => event.preventDefault();
+                navigator.serviceWorker.register("/worker.js")</script>"""
+            )
+            browser = there.chromium()
+            for codec in ("http", "websocket", "http"):
+                dialer = there.browsing(codec, browser)
+                await dialer.start()
+                await to_and_fro(dialer, 1 << 20)
+                assert len(dialer.tunnel.carriers) == 1
+            paths = {re.search(r"(?:GET|POST) (\S+) HTTP", line)[1] for line in there.requests()}  # type: ignore[index]
+            assert paths <= {"/", "/worker.js", "/favicon.ico", PATH}
+
+    browse(main())
+
+
+def test_nothing_but_the_site_is_looked_up_or_connected_to(browse: Any, tmp_path: Path) -> None:
+    """By the browser's own record of all that its network stack did."""
+    record = tmp_path / "net.json"
+
+    async def main() -> int:
+        async with site(tmp_path) as there:
+            (tmp_path / "www" / "index.html").write_text(
+                '<img src="https://elsewhere.example/pixel"><script src="https://cdn.example/a.js"></script>'
+            )
+            browser = there.chromium(
+                switches=(f"--log-net-log={record}", "--net-log-capture-mode=Everything")
+            )
+            dialer = there.browsing("http", browser)
+            await dialer.start()
+            await to_and_fro(dialer, 1 << 16)
+            await asyncio.sleep(2)  # what a browser does by itself it does soon after its start
+            await dialer.stop()
+            await browser.stop()
+            return there.port
+
+    port = browse(main())
+    log = json.loads(record.read_text())
+    kinds = {number: name for name, number in log["constants"]["logEventTypes"].items()}
+    connected, resolved, datagrams = set(), set(), 0
+    for event in log["events"]:
+        kind, params = kinds[event["type"]], event.get("params", {})
+        if kind == "TCP_CONNECT_ATTEMPT" and "address" in params:
+            connected.add(params["address"])
+        elif kind == "HOST_RESOLVER_MANAGER_JOB" and "host" in params:
+            resolved.add(params["host"])
+        elif kind in ("UDP_BYTES_SENT", "HOST_RESOLVER_DNS_TASK", "HOST_RESOLVER_SYSTEM_TASK"):
+            datagrams += 1
+    assert {"HOST_RESOLVER_MANAGER_JOB", "UDP_BYTES_SENT", "HOST_RESOLVER_SYSTEM_TASK"} <= set(kinds.values())
+    assert f"127.0.0.1:{port}" in connected
+    assert {one for one in connected if not one.startswith("127.0.0.1:")} == set()
+    assert resolved == set()
+    assert datagrams == 0
