@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import ssl
@@ -214,7 +215,7 @@ class TlsEnd(RawEnd):
         while total < size:
             count: int = write(pointer, address + total, min(size - total, MOST_AT_ONCE))
             if count <= 0:
-                self._stopped(count)
+                self._written_not(count)
                 break
             total += count
         if corked:
@@ -242,7 +243,7 @@ class TlsEnd(RawEnd):
         self.sock.close()
 
     def _stopped(self, result: int) -> None:
-        """Note why a read or write did nothing."""
+        """Note why a read did nothing."""
         number = ctypes.get_errno()
         error = self._error_of(self._pointer, result)
         if error in (ERROR_WANT_READ, ERROR_WANT_WRITE):
@@ -259,6 +260,19 @@ class TlsEnd(RawEnd):
                 self._input_over()
         else:
             self.failure = ConnectionAbortedError(f"TLS: {self._library.reason()}")
+        self._library.ERR_clear_error()
+
+    def _written_not(self, result: int) -> None:
+        """Note why a write did nothing; a broken socket shows as a farewell here, if one has come."""
+        number = ctypes.get_errno()
+        error = self._error_of(self._pointer, result)
+        if error not in (ERROR_WANT_READ, ERROR_WANT_WRITE):
+            broken = error in (ERROR_SYSCALL, ERROR_ZERO_RETURN)
+            self.failure = (
+                OSError(number or errno.EPIPE, os.strerror(number or errno.EPIPE))
+                if broken
+                else ConnectionAbortedError(f"TLS: {self._library.reason()}")
+            )
         self._library.ERR_clear_error()
 
     def _look_below(self) -> None:
