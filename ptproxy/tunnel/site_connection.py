@@ -189,9 +189,7 @@ class SiteConnection:
             if self._held:
                 self._hold()
             else:
-                end.cork(on=True)  # what is said at once leaves with the handshake's last message
                 self._step(end)
-                self._server.loop.call_soon(self._server.loop.call_soon, _uncork, end)
             return
         if isinstance(end, TlsEnd):
             data = end.read()
@@ -247,7 +245,3 @@ class SiteConnection:
         if self._watched and self.end is not None:
             self._watched = False
             polled(self._server.loop).remove_reader(self.end.sock.fileno())
-
-
-def _uncork(end: TlsEnd) -> None:
-    end.cork(on=False)

@@ -28,8 +28,8 @@ PROTOCOLS: Final = ("h2", "http/1.1")
 SUITES: Final = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
 """TLS 1.3's suites that browsers offer."""
 
-NONSENSE: Final = b"\xff" * 200
-"""No record of TLS."""
+NONSENSE: Final = b"\xff" * 1400
+"""No record of TLS; more than a reader takes who only means to finish one."""
 
 _RECORD_HEAD = 5
 _APPLICATION_DATA = 23
