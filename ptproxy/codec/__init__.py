@@ -14,6 +14,8 @@ Where things are:
 - ``shape``: which sizes, pauses and volumes traffic of a class takes, as data; its parts in
   ``shape_parts`` and ``shape_reading``, the built-in ones in ``shapes/``; ``shape_drawing``
   draws figures from recorded cover.
+- ``h2_bridge``: a bridge in the middle of a web server's HTTP/2 connection, some of whose
+  streams are its own (``h2_own``, ``h2_plain``).
 - shared: ``head`` (HTTP/1.1 message heads), ``cookie`` (the opening in a session
   cookie), ``profile`` (a browser's constants where none is imitated), ``randomness``.
 - ``client_hello``: a TLS client's first message, for whoever looks at it before TLS does.

@@ -20,31 +20,19 @@ cannot be followed is passed on unread from there on.
 from __future__ import annotations
 
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 from ptproxy.buffer import Buffer
 from ptproxy.codec import h2_frames as frames
 from ptproxy.codec.h2_frames import FRAME_HEAD, MAX_FRAME, MAX_WINDOW, PREFACE, ErrorCode, Frame
 from ptproxy.codec.h2_hpack import DEFAULT_TABLE, MAX_BLOCK, MAX_ENCODER_TABLE, Field, HpackDecoder
+from ptproxy.codec.h2_own import H2BridgeEvent, OwnStreams
 from ptproxy.codec.h2_plain import encode_plainly
 from ptproxy.errors import CodecError
 
-FIRST_WINDOW: Final = 65535
-"""Bytes of a flow-control window before anybody has said otherwise (RFC 9113 section 6.9.2)."""
-MOST_TAKEN: Final = 256
-"""Streams taken at once; nginx allows 128."""
-REMEMBERED: Final = 1024
-"""Taken streams that are over and still known, for frames on their way."""
 MOST_HELD: Final = 1 << 20
 """Bytes of the web server's kept while the client has no window for them, because we used it."""
-PIECE: Final = 64 * 1024
-"""Bytes of our own answers given in one go, four frames of the size that every client takes."""
-CREDIT: Final = 32 * 1024
-"""Bytes received on taken streams after which they are given back."""
-
 _HEAD = struct.Struct(">HBBBI")
 _READ_WHOLE: Final = frozenset(
     (frames.HEADERS, frames.CONTINUATION, frames.SETTINGS, frames.WINDOW_UPDATE, frames.PING)
@@ -52,54 +40,8 @@ _READ_WHOLE: Final = frozenset(
 """Types of a client's frames that are read before they are passed on."""
 
 
-@dataclass(slots=True)
-class BodyReceived:
-    """Bytes of a taken request's body."""
-
-    stream: int
-    data: bytes
-
-
-@dataclass(slots=True)
-class RequestEnded:
-    """A taken request is complete."""
-
-    stream: int
-
-
-@dataclass(slots=True)
-class StreamGone:
-    """A taken stream was reset by the client."""
-
-    stream: int
-
-
-@dataclass(slots=True)
-class RoomMade:
-    """Bytes of an answer that waited have left."""
-
-    stream: int
-
-
-H2BridgeEvent = BodyReceived | RequestEnded | StreamGone | RoomMade
-
 Judge = Callable[[int, list[Field], bool], bool]
 """Whether a request (stream, fields, without a body) is taken; asked only where it could be."""
-
-
-class _Taken:
-    """A stream that is ours."""
-
-    __slots__ = ("answered", "complete", "ends", "queue", "queued", "taken_in", "window")
-
-    def __init__(self, window: int, *, complete: bool) -> None:
-        self.window = window
-        self.complete = complete  # nothing more comes
-        self.queue: deque[Buffer] = deque()
-        self.queued = 0
-        self.ends = False  # ... after the queue
-        self.answered = False  # END_STREAM was sent
-        self.taken_in = 0  # received, and not given back
 
 
 class BridgeH2:
@@ -125,14 +67,8 @@ class BridgeH2:
         self._down_left = 0
         self._down_block = False  # between a HEADERS frame and its last CONTINUATION
         self._to_client: list[bytes] = []
-        self._own: list[bytes] = []  # frames of ours, for the next gap between the web server's
-        self._window = FIRST_WINDOW  # the connection's, towards the client
-        self._debt = 0  # what of it we used and the client has not given back
-        self._stream_window = FIRST_WINDOW
-        self._taken_in = 0  # on all taken streams, and not given back
-        self._taken: dict[int, _Taken] = {}
-        self._over: dict[int, None] = {}
-        self._highest = 0
+        self.own = OwnStreams()
+        """The taken ones; what they send leaves with :meth:`data_to_client`."""
 
     # ---- what arrives ------------------------------------------------------------------------------
 
@@ -182,110 +118,12 @@ class BridgeH2:
         if self._follows_site:
             self._read_site()
         if self._follows_site and not self._down_left and not self._down_block:
-            self._to_client += self._own
-            self._own.clear()
-            self._write_bodies(events)
+            self._to_client += self.own.frames
+            self.own.frames.clear()
+            self.own.write_bodies(self._to_client, events)
         data = b"".join(self._to_client)
         self._to_client.clear()
         return data, events
-
-    @property
-    def idle(self) -> bool:
-        """Whether no taken stream is open and nothing waits."""
-        return not self._taken and not self._own
-
-    # ---- answers to taken requests -------------------------------------------------------------------
-
-    def send_head(self, stream: int, fields: Iterable[Field], *, ends: bool) -> None:
-        """The head of an answer."""
-        taken = self._taken.get(stream)
-        if taken is not None:
-            self._own.append(frames.headers_frames(stream, encode_plainly(fields), ends, None))
-            if ends:
-                self._answered(stream, taken)
-
-    def send_body(self, stream: int, data: Buffer) -> None:
-        """Some of its body (immutable)."""
-        taken = self._taken.get(stream)
-        if taken is not None and len(data):
-            taken.queue.append(data)
-            taken.queued += len(data)
-
-    def end_body(self, stream: int) -> None:
-        """All of it was given."""
-        taken = self._taken.get(stream)
-        if taken is not None:
-            taken.ends = True
-            if not taken.queue:
-                self._own.append(frames.frame_head(frames.DATA, frames.END_STREAM, stream, 0))
-                self._answered(stream, taken)
-
-    def reset(self, stream: int) -> None:
-        """Break an answer off."""
-        if stream in self._taken:
-            self._own.append(frames.reset_frame(stream, ErrorCode.INTERNAL_ERROR))
-            self._forget(stream)
-
-    def queued(self, stream: int) -> int:
-        """Bytes of an answer's body that wait for a window or for room."""
-        taken = self._taken.get(stream)
-        return taken.queued if taken is not None else 0
-
-    def is_complete(self, stream: int) -> bool:
-        """Whether a taken request's body has wholly come."""
-        taken = self._taken.get(stream)
-        return taken is None or taken.complete
-
-    def goodbye(self) -> None:
-        """Say that no request is answered any more."""
-        self._own.append(frames.goaway_frame(self._highest, ErrorCode.NO_ERROR))
-
-    def _write_bodies(self, events: list[H2BridgeEvent]) -> None:
-        """As much as windows allow, each stream in turn."""
-        room = PIECE
-        while room > 0 and self._window > 0:
-            before = room
-            for stream, taken in list(self._taken.items()):
-                if taken.queue and taken.window > 0 and self._window > 0 and room > 0:
-                    room -= self._write_piece(stream, taken)
-                    events.append(RoomMade(stream))
-            if room == before:
-                return
-
-    def _write_piece(self, stream: int, taken: _Taken) -> int:
-        """One DATA frame; the bytes of its body."""
-        most = min(MAX_FRAME, taken.window, self._window)
-        parts: list[Buffer] = []
-        size = 0
-        while taken.queue and size < most:
-            part = taken.queue.popleft()
-            if len(part) > most - size:
-                view = memoryview(part)
-                taken.queue.appendleft(view[most - size :])
-                part = view[: most - size]
-            parts.append(part)
-            size += len(part)
-        taken.queued -= size
-        taken.window -= size
-        self._window -= size
-        self._debt += size
-        last = taken.ends and not taken.queue
-        head = frames.frame_head(frames.DATA, frames.END_STREAM if last else 0, stream, size)
-        self._to_client.append(b"".join((head, *parts)))
-        if last:
-            self._answered(stream, taken)
-        return size
-
-    def _answered(self, stream: int, taken: _Taken) -> None:
-        taken.answered = True
-        if taken.complete:
-            self._forget(stream)
-
-    def _forget(self, stream: int) -> None:
-        del self._taken[stream]
-        self._over[stream] = None
-        if len(self._over) > REMEMBERED:
-            del self._over[next(iter(self._over))]
 
     # ---- the client's frames -------------------------------------------------------------------------
 
@@ -307,7 +145,7 @@ class BridgeH2:
                 return
             high, low, kind, flags, stream = _HEAD.unpack_from(up)
             length, stream = high << 8 | low, stream & 0x7FFFFFFF
-            ours = stream in self._taken or stream in self._over
+            ours = self.own.knows(stream)
             if kind not in _READ_WHOLE and not ours:
                 self._up_left = FRAME_HEAD + length
                 continue
@@ -330,13 +168,12 @@ class BridgeH2:
             self._read_headers(frame, end, events)
         elif ours:
             del self._up[:end]
-            if frame.stream in self._taken:
-                self._read_taken(frame, self._taken[frame.stream], events)
+            self.own.receive_frame(frame, events)
         elif frame.type == frames.WINDOW_UPDATE and not frame.stream:
             self._credit(frame, end)
         else:
             if frame.type == frames.PING and self.site_gone and not frame.flags & frames.ACK:
-                self._own.append(frames.ping_frame(frame.payload[:8], frames.ACK))
+                self.own.frames.append(frames.ping_frame(frame.payload[:8], frames.ACK))
             if frame.type == frames.SETTINGS and not frame.flags & frames.ACK:
                 self._settings(frame)
             self._pass_up(end)
@@ -352,10 +189,9 @@ class BridgeH2:
             return
         fields = self._decoder.decode(bytes(fragment))
         ends = bool(frame.flags & frames.END_STREAM)
-        if frame.stream in self._taken or frame.stream in self._over:  # trailers
+        if self.own.knows(frame.stream):  # trailers
             del self._up[:end]
-            if frame.stream in self._taken:
-                self._complete(frame.stream, self._taken[frame.stream], events)
+            self.own.complete(frame.stream, events)
         elif self._could_be_ours(frame.stream, fields) and self._take(frame.stream, fields, ends):
             del self._up[:end]
         else:
@@ -389,13 +225,13 @@ class BridgeH2:
             return
         del self._up[:end]
         if self.site_gone:
-            self._own.append(frames.reset_frame(stream, ErrorCode.REFUSED_STREAM))
+            self.own.frames.append(frames.reset_frame(stream, ErrorCode.REFUSED_STREAM))
         else:
             self._to_site.append(frames.headers_frames(stream, encode_plainly(fields), ends, None))
 
     def _could_be_ours(self, stream: int, fields: list[Field]) -> bool:
         """Whether a request is worth the judge's look."""
-        if not self._follows_site or stream % 2 == 0 or len(self._taken) >= MOST_TAKEN:
+        if not self._follows_site or stream % 2 == 0 or self.own.full:
             return False
         path = next((value for name, value in fields if name == ":path"), "")
         return path.partition("?")[0] == self._path and any(
@@ -404,64 +240,25 @@ class BridgeH2:
 
     def _take(self, stream: int, fields: list[Field], ends: bool) -> bool:
         """Ask the judge, who may answer at once."""
-        self._taken[stream] = _Taken(self._stream_window, complete=ends)
+        self.own.take(stream, complete=ends)
         if not self._judge(stream, fields, ends):
-            self._taken.pop(stream, None)
+            self.own.give_back(stream)
             return False
         self.joined = True
-        self._highest = max(self._highest, stream)
         return True
-
-    def _read_taken(self, frame: Frame, taken: _Taken, events: list[H2BridgeEvent]) -> None:
-        """A frame on a stream of ours."""
-        if frame.type == frames.DATA:
-            data = bytes(frames.without_padding(frame))
-            self._take_in(frame.stream, taken, len(frame.payload))
-            if data and not taken.complete:
-                events.append(BodyReceived(frame.stream, data))
-            if frame.flags & frames.END_STREAM:
-                self._complete(frame.stream, taken, events)
-        elif frame.type == frames.RST_STREAM:
-            self._forget(frame.stream)
-            events.append(StreamGone(frame.stream))
-        elif frame.type == frames.WINDOW_UPDATE and len(frame.payload) == 4:
-            taken.window += frames.parse_u31(frame)
-            if taken.window > MAX_WINDOW:
-                raise CodecError("HTTP/2: a stream's window overflows")
-
-    def _complete(self, stream: int, taken: _Taken, events: list[H2BridgeEvent]) -> None:
-        """The client has said all on a stream."""
-        if not taken.complete:
-            taken.complete = True
-            events.append(RequestEnded(stream))
-            if taken.answered:
-                self._forget(stream)
-
-    def _take_in(self, stream: int, taken: _Taken, size: int) -> None:
-        """Give back windows that the client used on our streams, now and then."""
-        self._taken_in += size
-        taken.taken_in += size
-        if self._taken_in >= CREDIT:
-            self._own.append(frames.window_update_frame(0, self._taken_in))
-            self._taken_in = 0
-        if taken.taken_in >= CREDIT and not taken.complete:
-            self._own.append(frames.window_update_frame(stream, taken.taken_in))
-            taken.taken_in = 0
 
     def _credit(self, frame: Frame, end: int) -> None:
         """WINDOW_UPDATE for the connection: what we used is paid off first."""
         if len(frame.payload) != 4:
             raise CodecError("HTTP/2: a WINDOW_UPDATE of a wrong size")
         increment = frames.parse_u31(frame)
-        ours = min(increment, self._debt)
-        self._window += increment
-        self._debt -= ours
-        if not ours:
+        rest = self.own.credit(increment)
+        if rest == increment:
             self._pass_up(end)
             return
         del self._up[:end]
-        if increment > ours:
-            self._to_site.append(frames.window_update_frame(0, increment - ours))
+        if rest:
+            self._to_site.append(frames.window_update_frame(0, rest))
 
     def _settings(self, frame: Frame) -> None:
         """What the client says of its streams' windows and of its table."""
@@ -471,9 +268,7 @@ class BridgeH2:
             if name == frames.INITIAL_WINDOW_SIZE:
                 if value > MAX_WINDOW:
                     raise CodecError("HTTP/2: a window too large")
-                for taken in self._taken.values():
-                    taken.window += value - self._stream_window
-                self._stream_window = value
+                self.own.set_stream_window(value)
             elif name == frames.HEADER_TABLE_SIZE and value < DEFAULT_TABLE:
                 # Our answers' blocks would have to announce a table that the web server's announce.
                 raise CodecError("HTTP/2: a smaller table than any browser's")
@@ -494,9 +289,9 @@ class BridgeH2:
             high, low, kind, flags, _ = _HEAD.unpack_from(down)
             length = high << 8 | low
             if kind == frames.DATA:
-                if self.joined and length > self._window:
+                if self.joined and length > self.own.window:
                     return
-                self._window -= length
+                self.own.window -= length
             elif kind == frames.SETTINGS and not flags & frames.ACK:
                 if len(down) < FRAME_HEAD + length:
                     return

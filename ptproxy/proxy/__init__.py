@@ -19,6 +19,7 @@ On a bridge:
   permitted) and ``egress_udp`` (associations)
 - ``site``              what strangers see: a real web server, or the pages of ``web_pages``,
   whose requests ``web_request`` reads as a common web server does
+- ``site_beside``       ... or a real web server's TLS port, which strangers get as it is
 - ``shape_push``        tells clients what to look like, over a service
 - ``accounts``, ``openings``  the access list and the replay filter on disk
 

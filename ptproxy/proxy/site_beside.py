@@ -14,19 +14,21 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.model import BridgeConfig
-from ptproxy.config.quantities import SiteUrl
+from ptproxy.config.quantities import SiteUrl, is_ip
 from ptproxy.errors import StartError, why
 from ptproxy.log import get_logger
-from ptproxy.tunnel.doorway import Doorway, Terms
+from ptproxy.tunnel.doorway import Doorway
 from ptproxy.tunnel.gate import Arrival
 from ptproxy.tunnel.h2_couple import H2Requests
 from ptproxy.tunnel.openssl import load
 from ptproxy.tunnel.site_connection import SiteServer
 from ptproxy.tunnel.site_manners import Manners, adopt, learn, site_context
+from ptproxy.tunnel.terms import Terms
 from ptproxy.tunnel.tls import leaf_digest
 
 log = get_logger(__name__)
@@ -44,9 +46,8 @@ class SiteBeside:
         """A connection to it; raises OSError."""
         loop = asyncio.get_running_loop()
         failure: OSError = OSError("no address")
-        found = await loop.getaddrinfo(self.url.host, self.url.port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
+        for family, address in await self._addresses(loop):
+            sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -60,6 +61,14 @@ class SiteBeside:
             else:
                 return sock
         raise failure
+
+    async def _addresses(self, loop: asyncio.AbstractEventLoop) -> list[tuple[int, Any]]:
+        """Family and address of each place it may be at; one given as an address is not looked up."""
+        host, port = self.url.host, self.url.port
+        if is_ip(host):
+            return [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))]
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [(family, address) for family, _, _, _, address in found]
 
     def learn(self) -> Manners:
         """How it does TLS; blocks for a second. Raises StartError."""

@@ -14,6 +14,9 @@
     curl_tls     the fall-back from it
     bridge       the bridge's sessions, continuous verification
     gate         whose is this connection: a client's or the web site's
+    doorway      the way in beside a web server's TLS port: terms (what is answered here), site_connection,
+                 couple and h2_couple (a stranger's connection and the server's as one), ends (what
+                 each end says of how it ends), server_transport, openssl, site_manners (TLS as it does it)
     tunnel       one session driven by the loop: events out, frames in, timers
     carrier      one carrier over its connections: codec, sealing, back pressure
     tls          contexts, pins, binding;   tcp  transports;   listen  connections accepted

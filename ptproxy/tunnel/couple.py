@@ -18,7 +18,7 @@ from ptproxy.tunnel.polling import polled
 
 ROUNDS: Final = 16
 """Pieces passed on in one turn of the loop, after which others get theirs."""
-BURST: Final = 64 * 1024
+BURST: Final = 128 * 1024
 """Bytes passed up in one go."""
 RESET_DELAY: Final = 0.02
 """Seconds after which a reset is looked for that answers something said too late."""
@@ -105,6 +105,8 @@ class Couple:
                 break
         if server.notified:
             near.notify()
+        if isinstance(failure, BrokenPipeError):  # what Linux says of a reset behind a FIN
+            near.finish()
         server.failure = failure
 
     def _end_late(self) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import ssl
@@ -208,21 +209,21 @@ class TlsEnd(RawEnd):
         address, size = address_of(data) + start, len(data) - start
         corked = self.corks and size > RECORD
         if corked:
-            self._cork(1)
+            self.cork(on=True)
         write, pointer = self._write, self._pointer
         total = 0
         while total < size:
             count: int = write(pointer, address + total, min(size - total, MOST_AT_ONCE))
             if count <= 0:
-                self._stopped(count)
+                self._written_not(count)
                 break
             total += count
         if corked:
-            self._cork(0)
+            self.cork(on=False)
         return total
 
-    def _cork(self, on: int) -> None:
-        """Let several records leave together."""
+    def cork(self, *, on: bool) -> None:
+        """Let several records leave together, at the latest after 0.2 s."""
         if _TCP_CORK is not None:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, on)
@@ -242,7 +243,7 @@ class TlsEnd(RawEnd):
         self.sock.close()
 
     def _stopped(self, result: int) -> None:
-        """Note why a read or write did nothing."""
+        """Note why a read did nothing."""
         number = ctypes.get_errno()
         error = self._error_of(self._pointer, result)
         if error in (ERROR_WANT_READ, ERROR_WANT_WRITE):
@@ -259,6 +260,19 @@ class TlsEnd(RawEnd):
                 self._input_over()
         else:
             self.failure = ConnectionAbortedError(f"TLS: {self._library.reason()}")
+        self._library.ERR_clear_error()
+
+    def _written_not(self, result: int) -> None:
+        """Note why a write did nothing; a broken socket shows as a farewell here, if one has come."""
+        number = ctypes.get_errno()
+        error = self._error_of(self._pointer, result)
+        if error not in (ERROR_WANT_READ, ERROR_WANT_WRITE):
+            broken = error in (ERROR_SYSCALL, ERROR_ZERO_RETURN)
+            self.failure = (
+                OSError(number or errno.EPIPE, os.strerror(number or errno.EPIPE))
+                if broken
+                else ConnectionAbortedError(f"TLS: {self._library.reason()}")
+            )
         self._library.ERR_clear_error()
 
     def _look_below(self) -> None:

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ptproxy.buffer import Buffer
-from ptproxy.codec.h2_bridge import BodyReceived, BridgeH2, H2BridgeEvent, RequestEnded, RoomMade, StreamGone
+from ptproxy.codec.h2_bridge import BridgeH2
 from ptproxy.codec.h2_hpack import Field
+from ptproxy.codec.h2_own import (
+    BodyReceived,
+    H2BridgeEvent,
+    OwnStreams,
+    RequestEnded,
+    RoomMade,
+    StreamGone,
+)
 from ptproxy.codec.head import HttpHead, ResponseReader
 from ptproxy.codec.http_body import BodyReader, response_body
 from ptproxy.errors import CodecError, LocalProtocolError
@@ -123,8 +131,8 @@ class H2Couple(Couple):
             up.piece = b""
             down.deaf = True
             down.unwatch()
-        if self._h2.site_gone and self._h2.idle and not down.piece and not self.closed:
-            self._h2.goodbye()
+        if self._h2.site_gone and self._h2.own.idle and not down.piece and not self.closed:
+            self._h2.own.goodbye()
             near.write(self._h2.data_to_client()[0])
             self._end(reset=False)
 
@@ -151,7 +159,7 @@ class H2Couple(Couple):
         head = _head(fields, ends)
         if head is None:
             return False
-        transport = StreamTransport(self, self._h2, stream, self._arrival())
+        transport = StreamTransport(self, self._h2.own, stream, self._arrival())
         self._streams[stream] = transport
         if not transport.begin(head):
             del self._streams[stream]
@@ -184,10 +192,10 @@ class H2Couple(Couple):
 class StreamTransport(asyncio.Transport):
     """One request of a client's as a connection of HTTP/1.1: what a web server in front would make of it."""
 
-    def __init__(self, couple: H2Couple, h2: BridgeH2, stream: int, arrival: Arrival) -> None:
+    def __init__(self, couple: H2Couple, own: OwnStreams, stream: int, arrival: Arrival) -> None:
         super().__init__()
         self._couple = couple
-        self._h2 = h2
+        self._own = own
         self._stream = stream
         self._arrival = arrival
         self._low, self._high = HIGH_WATER // 4, HIGH_WATER
@@ -263,7 +271,7 @@ class StreamTransport(asyncio.Transport):
             self.write(data)
 
     def _answer(self, data: memoryview) -> None:
-        h2, stream = self._h2, self._stream
+        own, stream = self._own, self._stream
         if self._body is None:
             head = self._reader.receive_data(data)
             if head is None:
@@ -271,7 +279,7 @@ class StreamTransport(asyncio.Transport):
             data = memoryview(self._reader.rest)
             self._body = response_body(head)
             fields = [(name.lower(), value) for name, value in head.headers if name.lower() not in _HOP]
-            h2.send_head(stream, [(":status", str(head.status)), *fields], ends=self._body.done)
+            own.send_head(stream, [(":status", str(head.status)), *fields], ends=self._body.done)
             if self._body.done:
                 self._over()
                 return
@@ -279,9 +287,9 @@ class StreamTransport(asyncio.Transport):
         while data and not self._body.done:
             data = data[self._body.receive_data(data, parts) :]
         for part in parts:
-            h2.send_body(stream, bytes(part))
+            own.send_body(stream, bytes(part))
         if self._body.done:
-            h2.end_body(stream)
+            own.end_body(stream)
             self._over()
 
     def _over(self) -> None:
@@ -290,7 +298,7 @@ class StreamTransport(asyncio.Transport):
 
     def _rest(self) -> None:
         """Answered, and the request is whole: there will be no other on this stream."""
-        if self._answered and (self._asked or self._h2.is_complete(self._stream)):
+        if self._answered and (self._asked or self._own.is_complete(self._stream)):
             self.lost(None)
 
     def has_room(self) -> None:
@@ -308,7 +316,7 @@ class StreamTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes of the answer that wait."""
-        return self._h2.queued(self._stream)
+        return self._own.queued(self._stream)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Ask the protocol to pause above ``high`` bytes, and to go on at ``low``."""
@@ -341,7 +349,7 @@ class StreamTransport(asyncio.Transport):
         """The answer's end, or the stream's if it is not whole."""
         if not self._gone:
             if not self._answered:
-                self._h2.reset(self._stream)
+                self._own.reset(self._stream)
             self.lost(None)
 
     def abort(self) -> None:

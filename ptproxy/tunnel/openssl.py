@@ -141,13 +141,12 @@ class OpenSSL:
 
     # ---- what ssl.SSLContext cannot set ------------------------------------------------------------
 
-    def set_read_ahead(self, context: ssl.SSLContext) -> None:
-        """Read as much of the connection as there is, not record by record, as nginx does.
+    def set_read_ahead(self, context: ssl.SSLContext, *, ahead: bool) -> None:
+        """Read as much of the connection as there is, as nginx does, or record by record.
 
-        Besides costing fewer calls this decides whether unread bytes make a
-        close a reset.
+        This decides, too, whether unread bytes make a close a reset.
         """
-        self.SSL_CTX_ctrl(context_pointer(context), _SET_READ_AHEAD, 1, None)
+        self.SSL_CTX_ctrl(context_pointer(context), _SET_READ_AHEAD, int(ahead), None)
 
     def ignore_unexpected_eof(self, context: ssl.SSLContext) -> None:
         """Send no alert when a peer leaves without close_notify, as web servers do not."""

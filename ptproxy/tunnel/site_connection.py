@@ -1,8 +1,14 @@
-"""The connection to the web server that stands beside every accepted one, until somebody needs it or not."""
+"""The connection to the web server that stands beside every accepted one, until somebody needs it or not.
+
+Where it speaks TLS, its handshake stops before the last step until the stranger's
+own is through, so that a web server meets both at once as it would have alone:
+time-outs run from there, and what the stranger says first comes together with it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -18,8 +24,14 @@ from ptproxy.tunnel.tls_connection import Want
 CONNECT_TIMEOUT: Final = 20.0
 """Seconds for the web server to take a connection."""
 
+HELD_LOOK: Final = 0.25
+"""Seconds between looks whether the web server has given up a handshake that waits for a stranger's."""
 MOST_EARLY: Final = 64 * 1024
 """Bytes that the web server may say by itself before it is read no more (HTTP/2: a SETTINGS frame)."""
+
+_ENDED: Final = getattr(select, "POLLRDHUP", 0)
+_POLLS_ENDS: Final = bool(_ENDED)
+"""Whether the end of a connection shows behind what is still to be read."""
 
 log = get_logger(__name__)
 
@@ -56,8 +68,8 @@ class SiteConnection:
     """One of them; ``changed`` is called whenever one of the attributes below has changed."""
 
     __slots__ = (
-        "_name", "_protocol", "_released", "_server", "_task", "_watched", "_watches_room", "changed",
-        "early", "end", "lost", "up",
+        "_held", "_look", "_name", "_protocol", "_released", "_server", "_task", "_watched",
+        "_watches_room", "changed", "early", "end", "lost", "up",
     )  # fmt: skip
 
     def __init__(self, server: SiteServer, changed: Callable[[], None]) -> None:
@@ -65,6 +77,8 @@ class SiteConnection:
         self._name = ""
         self._protocol: bytes | None = None
         self._watched = self._watches_room = self._released = False
+        self._held = True
+        self._look: asyncio.TimerHandle | None = None
         self.changed = changed
         self.end: RawEnd | None = None
         self.up = False
@@ -95,6 +109,15 @@ class SiteConnection:
             self._unwatch()
             self._begin_tls(self.end)
 
+    def complete(self) -> None:
+        """The stranger's handshake is through: so may be this one."""
+        self._held = False
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+            self._watch()
+            self._ready()
+
     def release(self) -> RawEnd:
         """Whoever asks owns the end from now on."""
         assert self.end is not None
@@ -110,6 +133,8 @@ class SiteConnection:
         if self._task is not None:
             self._task.cancel()
         self._unwatch()
+        if self._look is not None:
+            self._look.cancel()
         if self.end is not None:
             self.end.close()
 
@@ -138,8 +163,22 @@ class SiteConnection:
         server = self._server
         alpn = (self._protocol,) if self._protocol else ()
         self.end = TlsEnd.client(server.library, server.context, raw.sock, self._name, alpn)
+        self._held = _POLLS_ENDS and self._held
         self._watch()
-        self._ready()
+        self._step(self.end)
+
+    def _hold(self) -> None:
+        """The web server has answered the ClientHello: go on when told, but notice if it gives up."""
+        self._unwatch()
+        assert self.end is not None
+        poll = select.poll()
+        poll.register(self.end.sock.fileno(), _ENDED)
+        if poll.poll(0):
+            self._held, self._look = False, None
+            self.end.ended = True
+            self.changed()
+        else:
+            self._look = self._server.loop.call_later(HELD_LOOK, self._hold)
 
     def _ready(self) -> None:
         """The socket has something: TLS goes on, or the web server speaks before it was asked."""
@@ -147,19 +186,12 @@ class SiteConnection:
         if self._released or end is None:
             return
         if isinstance(end, TlsEnd) and not self.up:
-            try:
-                wanted = end.handshake()
-            except OSError as error:
-                self._unwatch()
-                self.lost = error
-                log.debug("TLS with the web site's server fails", why=str(error))
+            if self._held:
+                self._hold()
             else:
-                if wanted is Want.WRITE:
-                    self._watch_room()
-                if wanted is not Want.NOTHING:
-                    return
-                self.up = True
-        elif isinstance(end, TlsEnd):
+                self._step(end)
+            return
+        if isinstance(end, TlsEnd):
             data = end.read()
             self.early += data
             if end.ended or end.failure is not None or len(self.early) > MOST_EARLY:
@@ -169,6 +201,22 @@ class SiteConnection:
         else:
             self._unwatch()
             self.early = end.read()
+        self.changed()
+
+    def _step(self, end: TlsEnd) -> None:
+        """Go on with the handshake."""
+        try:
+            wanted = end.handshake()
+        except OSError as error:
+            self._unwatch()
+            self.lost = error
+            log.debug("TLS with the web site's server fails", why=str(error))
+        else:
+            if wanted is Want.WRITE:
+                self._watch_room()
+            if wanted is not Want.NOTHING:
+                return
+            self.up = True
         self.changed()
 
     # ---- readiness ---------------------------------------------------------------------------------

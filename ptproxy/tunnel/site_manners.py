@@ -28,6 +28,9 @@ PROTOCOLS: Final = ("h2", "http/1.1")
 SUITES: Final = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
 """TLS 1.3's suites that browsers offer."""
 
+NONSENSE: Final = b"\xff" * 1400
+"""No record of TLS; more than a reader takes who only means to finish one."""
+
 _RECORD_HEAD = 5
 _APPLICATION_DATA = 23
 
@@ -50,6 +53,8 @@ class Manners:
     """After a full handshake."""
     ticket_lifetime: int
     """Seconds, as its tickets say."""
+    reads_ahead: bool
+    """Whether it reads more than it understands: what is unread makes a close a reset."""
     flight: tuple[int, ...]
     """Bytes of each encrypted record of the first flight, over the last of :attr:`protocols`."""
     ticket_records: tuple[int, ...]
@@ -98,6 +103,7 @@ def learn(library: OpenSSL, address: tuple[str, int], name: str) -> Manners:
         yields_to_chacha=yields and order[0] != chacha,
         tickets=len(told[-1].tickets),
         ticket_lifetime=told[-1].lifetime,
+        reads_ahead=_reads_ahead(address, name),
         flight=told[-1].flight,
         ticket_records=tuple(next(iter(answer.tickets), 0) for answer in told),
     )
@@ -113,7 +119,7 @@ def adopt(library: OpenSSL, context: ssl.SSLContext, manners: Manners, name: str
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     library.yield_to_chacha(context, yields=manners.yields_to_chacha)
     library.set_cipher_suites(context, ":".join(manners.suites))
-    library.set_read_ahead(context)
+    library.set_read_ahead(context, ahead=manners.reads_ahead)
     context.num_tickets = manners.tickets
     if manners.tickets:
         library.set_ticket_lifetime(context, manners.ticket_lifetime)
@@ -259,6 +265,27 @@ def _ask(
             tuple(records if protocols == ("http/1.1",) else records[:-1]),
             session.ticket_lifetime_hint if session is not None else 0,
         )
+
+
+def _reads_ahead(address: tuple[str, int], name: str) -> bool:
+    """Whether a ClientHello with nonsense behind it is answered by an alert and FIN, not a reset."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = _client_context().wrap_bio(incoming, outgoing, server_hostname=name)
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    with socket.create_connection(address, ANSWER_TIMEOUT) as sock:
+        sock.sendall(outgoing.read() + NONSENSE)
+        until = time.monotonic() + ANSWER_TIMEOUT
+        try:
+            while sock.recv(65536):
+                sock.settimeout(max(until - time.monotonic(), 0.01))
+        except ConnectionResetError:
+            return False
+        except OSError:  # it does not mind
+            pass
+    return True
 
 
 def _receive(sock: socket.socket, until: float) -> bytes:

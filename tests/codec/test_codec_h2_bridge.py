@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptproxy.codec import h2_bridge
-from ptproxy.codec.h2_bridge import BodyReceived, BridgeH2, RequestEnded, StreamGone
+from ptproxy.codec.h2_bridge import BridgeH2
 from ptproxy.codec.h2_frames import FRAME_HEAD, MAX_FRAME, PREFACE, SETTINGS_ACK, frame_head, settings_frame
+from ptproxy.codec.h2_own import FIRST_WINDOW, BodyReceived, RequestEnded, StreamGone
 from ptproxy.codec.h2_plain import encode_plainly
 from ptproxy.errors import CodecError
 
@@ -264,11 +265,11 @@ def test_streams_of_ours_and_of_the_web_server_side_by_side(seed, window):
         assert rig.bodies.get(stream, b"") == (body or b"")
         assert body is None or stream in rig.complete
         answers[stream] = pattern(rig.random.choice((0, 3, size)))
-        rig.bridge.send_head(stream, [(":status", "200"), ("x-ours", "yes")], ends=not answers[stream])
+        rig.bridge.own.send_head(stream, [(":status", "200"), ("x-ours", "yes")], ends=not answers[stream])
         for at in range(0, len(answers[stream]), 50000):
-            rig.bridge.send_body(stream, answers[stream][at : at + 50000])
+            rig.bridge.own.send_body(stream, answers[stream][at : at + 50000])
         if answers[stream]:
-            rig.bridge.end_body(stream)
+            rig.bridge.own.end_body(stream)
     rig.run()
     for stream, answer in answers.items():
         assert rig.heads[stream] == {":status": "200", "x-ours": "yes"}
@@ -279,7 +280,7 @@ def test_streams_of_ours_and_of_the_web_server_side_by_side(seed, window):
         assert rig.heads[stream]["x-site"] == "yes"
         assert rig.got.get(stream, b"") == pattern(wanted)
     assert rig.ended == {*ours, *theirs}
-    assert rig.bridge.idle
+    assert rig.bridge.own.idle
     assert set(rig.site_requests) == set(theirs)
     # Neither side was given more of the connection's window than there is: h2 would have raised.
     last = rig.request("/last?=300000", cookie="a=b")
@@ -295,12 +296,12 @@ def test_the_web_servers_view_of_the_window_never_grows_by_ours():
     for _ in range(40):
         stream = rig.request(PATH)
         rig.run()
-        rig.bridge.send_head(stream, [(":status", "200")], ends=False)
-        rig.bridge.send_body(stream, bytes(200000))
-        rig.bridge.end_body(stream)
+        rig.bridge.own.send_head(stream, [(":status", "200")], ends=False)
+        rig.bridge.own.send_body(stream, bytes(200000))
+        rig.bridge.own.end_body(stream)
         rig.run()
         seen.append(rig.site.outbound_flow_control_window)
-    assert max(seen) <= h2_bridge.FIRST_WINDOW
+    assert max(seen) <= FIRST_WINDOW
 
 
 def test_both_tables_stay_in_step():
@@ -310,7 +311,7 @@ def test_both_tables_stay_in_step():
         stream = rig.request(path)
         rig.run()
         if path == PATH:
-            rig.bridge.send_head(
+            rig.bridge.own.send_head(
                 stream, [(":status", "404"), ("x-site", "no"), ("x-long", "y" * 300)], ends=True
             )
             rig.run()
@@ -331,14 +332,14 @@ def test_a_client_goes_on_when_the_web_server_has_closed():
     rig.client.ping(b"12345678")
     rig.run()
     assert rig.resets == {refused: 7}
-    rig.bridge.send_head(kept, [(":status", "200")], ends=False)
-    rig.bridge.send_body(kept, b"on")
-    assert not rig.bridge.idle
-    rig.bridge.end_body(kept)
+    rig.bridge.own.send_head(kept, [(":status", "200")], ends=False)
+    rig.bridge.own.send_body(kept, b"on")
+    assert not rig.bridge.own.idle
+    rig.bridge.own.end_body(kept)
     rig.run()
     assert rig.got[kept] == b"on"
     assert kept in rig.ended
-    assert rig.bridge.idle
+    assert rig.bridge.own.idle
 
 
 def test_resets_of_both_sides_and_what_comes_after():
@@ -346,15 +347,15 @@ def test_resets_of_both_sides_and_what_comes_after():
     first, second = rig.request(PATH, b"x" * 10), rig.request(PATH)
     rig.run()
     rig.client.reset_stream(first)
-    rig.bridge.reset(second)
+    rig.bridge.own.reset(second)
     rig.run()
     assert rig.gone == {first}
     assert rig.resets == {second: 2}
-    rig.bridge.send_head(first, [(":status", "200")], ends=False)  # too late, and no fault
-    rig.bridge.send_body(first, b"x")
-    rig.bridge.end_body(first)
+    rig.bridge.own.send_head(first, [(":status", "200")], ends=False)  # too late, and no fault
+    rig.bridge.own.send_body(first, b"x")
+    rig.bridge.own.end_body(first)
     rig.run()
-    assert rig.bridge.idle
+    assert rig.bridge.own.idle
     assert not rig.site_requests
 
 
@@ -379,8 +380,8 @@ def test_what_nobody_has_a_window_for_is_bounded():
     rig = Rig()
     stream = rig.request(PATH)
     rig.run()
-    rig.bridge.send_head(stream, [(":status", "200")], ends=False)
-    rig.bridge.send_body(stream, bytes(1 << 20))
+    rig.bridge.own.send_head(stream, [(":status", "200")], ends=False)
+    rig.bridge.own.send_body(stream, bytes(1 << 20))
     rig.bridge.data_to_client()  # the client's window is ours now
     frame = frame_head(0, 0, 1, 16384) + bytes(16384)
     for _ in range(h2_bridge.MOST_HELD // len(frame)):

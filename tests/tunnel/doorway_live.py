@@ -21,11 +21,12 @@ from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.tunnel import openssl
 from ptproxy.tunnel.bridge import Bridge
-from ptproxy.tunnel.doorway import Doorway, Terms
+from ptproxy.tunnel.doorway import Doorway
 from ptproxy.tunnel.h2_couple import H2Requests
 from ptproxy.tunnel.listen import listen_tcp
 from ptproxy.tunnel.site_connection import SiteServer
 from ptproxy.tunnel.site_manners import site_context
+from ptproxy.tunnel.terms import Terms
 from ptproxy.tunnel.tls import bridge_context
 
 PATIENCE = 10.0
@@ -177,7 +178,7 @@ class Beside(Live):
         library = openssl.load()
         context = bridge_context(self.certificate, self.private_key, alpn=self.alpn)
         library.ignore_unexpected_eof(context)
-        library.set_read_ahead(context)
+        library.set_read_ahead(context, ahead=True)
         cookie = session_cookie_name(CodecSettings("localhost", "/live"))
         terms = Terms(
             library, context, NAME, tuple(name.encode() for name in self.alpn),
