@@ -7,6 +7,8 @@ Where things are:
   an open WebSocket in ``ws_connection``.
 - ``http``: requests and responses that pass any reverse proxy; its parts in ``http_*``.
 - ``random``: length, padding, data, nothing that recurs; its records in ``random_records``.
+- ``join``, ``join_websocket``, ``join_http``: the client's end of the first two where a browser
+  is the carrier: what is said on the local socket between its page and the client.
 - shared: ``head`` (HTTP/1.1 message heads), ``cookie`` (the opening in a session
   cookie), ``profile`` (what the imitated browser says of itself), ``randomness``.
 - ``table``: :func:`codec_table`, the codecs by name, those of other packages too.

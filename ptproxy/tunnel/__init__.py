@@ -5,6 +5,7 @@
     dial         TunnelDialer: keeps carriers open, places streams on them;  direct  a dialer without a tunnel
     client       the client's session;  client_carrier  a carrier of it: the opening, its connections
     connect      the way to a bridge: addresses, TCP, TLS, the certificate checked
+    chromium     an installed browser as the carrier: its page joins the bridge with this process
     bridge       the bridge's sessions, continuous verification
     gate         whose is this connection: a client's or the web site's
     tunnel       one session driven by the loop: events out, frames in, timers

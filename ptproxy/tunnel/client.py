@@ -105,7 +105,7 @@ class ClientTunnel(Tunnel):
 
     async def _connect(self, codec: str) -> ClientCarrier:
         connection = Connection(_Nobody(), self.loop)
-        digest = await self._reach(connection)
+        digest = await self._reach(connection, codec)
         try:
             carrier = self._make_carrier(codec, digest)
         except BaseException:
@@ -127,12 +127,12 @@ class ClientTunnel(Tunnel):
             raise
         return carrier
 
-    async def _reach(self, connection: Connection) -> bytes:
+    async def _reach(self, connection: Connection, codec: str) -> bytes:
         """Connect to the bridge, or have a browser do it; the SHA-256 of the leaf that was shown."""
         browser = self.route.browser
         if browser is None:
             return await connect_tls(self.loop, connection, self.route, self.tls)
-        shown = await browser.connect(connection)
+        shown = await browser.connect(connection, codec)
         self._learn_clock(shown.date)
         return shown.digest
 

@@ -16,6 +16,7 @@ from tunnel_live import ECHO, Collect, digest
 from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
+from ptproxy.tunnel.chromium.browser import BrowserFull
 from ptproxy.tunnel.client import OpeningRefused
 
 pytestmark = pytest.mark.program("chromium", "nginx")
@@ -73,7 +74,9 @@ def test_a_page_first_and_then_a_carrier(browse: Any, tmp_path: Path, codec: str
             assert all(f'"https://{NAME}:' in line and line.endswith('/"') for line in ours)
             assert all(" 200 " in line for line in ours)
             if h2:
-                assert len({line.split()[1] for line in seen}) == 1  # all on the page's own connection
+                assert {line.split()[1] for line in ours} <= {
+                    line.split()[1] for line in others
+                }
 
     browse(main())
 
@@ -90,6 +93,53 @@ def test_several_carriers_share_a_browser(browse: Any, tmp_path: Path) -> None:
             targets = (await browser._run.process.devtools.call("Target.getTargets"))["targetInfos"]
             assert sum(target["type"] == "page" for target in targets) <= 2  # the joining page, an empty one
             assert all(len(dialer.tunnel.carriers) == 1 for dialer in dialers)
+
+    browse(main())
+
+
+def test_over_http1_a_browser_has_room_for_one_http_carrier(browse: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path, "") as there:
+            browser = there.chromium()
+            first, second, other = (there.browsing(codec, browser) for codec in ("http", "http", "websocket"))
+            await first.start()
+            with pytest.raises(BrowserFull):
+                await second.start()
+            await other.start()
+            await asyncio.gather(*(to_and_fro(dialer, 1 << 20) for dialer in (first, other)))
+            await first.stop()
+            await second.start()
+
+    browse(main())
+
+
+@pytest.mark.parametrize("h2", ["http2", ""], ids=["HTTP/2", "HTTP/1.1"])
+def test_polls_where_the_front_buffers(browse: Any, tmp_path: Path, h2: str) -> None:
+    async def main() -> None:
+        async with site(tmp_path, h2, "proxy_ignore_headers X-Accel-Buffering;") as there:
+            dialer = there.browsing("http", there.chromium())
+            dialer.tunnel._download = "poll"  # as once found out
+            await dialer.start()
+            await to_and_fro(dialer, 2 << 20)
+            assert len(dialer.tunnel.carriers) == 1
+
+    browse(main())
+
+
+def test_another_address_where_the_first_is_in_vain(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def found(loop: Any, host: str, port: int) -> list[str]:
+        return ["127.0.0.9", "127.0.0.1"]
+
+    async def main() -> None:
+        monkeypatch.setattr("ptproxy.tunnel.chromium.browser.bridge_addresses", found)
+        async with site(tmp_path) as there:
+            dialer = there.browsing("websocket", there.chromium())
+            with pytest.raises(DialError):
+                await dialer.start()
+            await dialer.start()
+            await to_and_fro(dialer, 1 << 10)
 
     browse(main())
 

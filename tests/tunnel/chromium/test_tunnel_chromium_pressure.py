@@ -118,7 +118,7 @@ async def joined(there: Site, codec: str, ends: list[Sender]) -> Local:
     there.server = await listen_unix(there.loop, lambda: Sender(ends), str(there.folder / "bridge.sock"))
     browser = there.chromium()
     local = Local(there.loop)
-    await browser.connect(local)
+    await browser.connect(local, codec)
     settings = CodecSettings(f"{NAME}:{there.port}", "/assets/live")
     import random
 
