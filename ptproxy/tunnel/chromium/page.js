@@ -60,12 +60,15 @@ function close(local, closeCode) {
 // ---- websocket ------------------------------------------------------------------------------
 
 async function carryWebSocket(task, local, readable, writable) {
+  const end = new AbortController(), over = () => end.abort();
+  local.closed.then(over, over);  // a site that never answers keeps the turn no longer than the client waits
   let remote;
   try {
     remote = await inTurn(async () => {
+      end.signal.throwIfAborted();
       setCookies(task.cookie, task.path, "");
       try {
-        return await new WebSocketStream(task.url).opened;
+        return await new WebSocketStream(task.url, { signal: end.signal }).opened;
       } finally {
         dropCookies(task.cookie, task.path);
       }
@@ -92,8 +95,9 @@ async function carryHttp(task, local, readable, writable) {
       const message = new Uint8Array(value.buffer ?? value, value.byteOffset ?? 0, value.byteLength);
       const view = new DataView(message.buffer, message.byteOffset);
       const body = 7 + view.getUint16(5);
+      const content = view.getUint8(0) ? message.subarray(body) : null;
       cookie = decoder.decode(message.subarray(7, body));
-      request(task, view.getUint8(0) ? message.subarray(body) : null, view.getUint32(1), cookie, writer, end.signal);
+      request(task, content, view.getUint32(1), cookie, writer, end.signal);
     }
   } finally {
     end.abort();
@@ -111,15 +115,14 @@ async function request(task, body, id, cookie, writer, signal) {
     await writer.ready;
     writer.write(record).catch(() => {});
   };
-  const options = body === null
-    ? { cache: "no-store", redirect: "error", signal }
-    : { method: "POST", body, headers: { "Content-Type": "application/octet-stream" }, redirect: "error", signal };
+  const headers = { "Content-Type": "application/octet-stream" };
+  const kind = body === null ? { cache: "no-store" } : { method: "POST", body, headers };
   const nothing = new Uint8Array(0);
   try {
     let answer;
     await inTurn(async () => {
       setCookies(cookie, task.path, "");
-      answer = fetch(task.url, options);
+      answer = fetch(task.url, { ...kind, redirect: "error", signal });
       answer.catch(() => {});
       await settled();
     });

@@ -74,9 +74,7 @@ def test_a_page_first_and_then_a_carrier(browse: Any, tmp_path: Path, codec: str
             assert all(f'"https://{NAME}:' in line and line.endswith('/"') for line in ours)
             assert all(" 200 " in line for line in ours)
             if h2:
-                assert {line.split()[1] for line in ours} <= {
-                    line.split()[1] for line in others
-                }
+                assert {line.split()[1] for line in ours} <= {line.split()[1] for line in others}
 
     browse(main())
 
