@@ -188,8 +188,8 @@ def test_only_who_is_expected_comes_in_and_only_once() -> None:
         assert not expected.joined.done()
         answer = await knock(door, token=good)
         assert answer.startswith(b"HTTP/1.1 101 ")
-        await door.wait(expected)
         assert await knock(door, token=good) == b""
+        await door.wait(expected)
         assert not door.visitors
         door.close()
         await asyncio.sleep(0.01)
