@@ -11,14 +11,30 @@ const REFUSED = 4001, LOST = 4002;              // codes of closing a local sock
 const HEAD = 0, BODY = 1, END = 2, FAILED = 3;  // kinds of records to the client
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 
-let turn = Promise.resolve();
-
 // Cookies are the whole document's, a request's cookie is its own: whoever sets them waits for
-// its turn and keeps it until its request has left with them.
+// its turn, and until the request before has left with its own.
+let turn = Promise.resolve();
+let last = null;  // the latest request, while it is not known to have left
+
 function inTurn(work) {
-  const mine = turn.then(work);
+  const mine = turn.then(async () => {
+    if (last !== null) await left();
+    last = null;
+    return work();
+  });
   turn = mine.catch(() => {});
   return mine;
+}
+
+// A request has left once it is answered, or else once another one that was made after it has
+// read its cookies: one that only the cache may answer goes the same way in the same order,
+// finds nothing there, and goes no further.
+const left = () => fetch(NOWHERE, { cache: "only-if-cached", mode: "same-origin" }).catch(() => {});
+
+function leaving(answer) {
+  last = answer;
+  answer.then(() => { if (last === answer) last = null; }, () => {});
+  return { answer };
 }
 
 function setCookies(cookie, path, more) {
@@ -28,10 +44,6 @@ function setCookies(cookie, path, more) {
 }
 
 const dropCookies = (cookie, path) => setCookies(cookie, path, "; Max-Age=0");
-
-// Done once every request made before has read its cookies: one that may be answered from the
-// cache only goes the same way in the same order, finds nothing there, and never leaves.
-const settled = () => fetch(NOWHERE, { cache: "only-if-cached", mode: "same-origin" }).catch(() => {});
 
 async function join(url) {
   const local = new WebSocketStream(url);
@@ -119,12 +131,9 @@ async function request(task, body, id, cookie, writer, signal) {
   const kind = body === null ? { cache: "no-store" } : { method: "POST", body, headers };
   const nothing = new Uint8Array(0);
   try {
-    let answer;
-    await inTurn(async () => {
+    const { answer } = await inTurn(() => {
       setCookies(cookie, task.path, "");
-      answer = fetch(task.url, { ...kind, redirect: "error", signal });
-      answer.catch(() => {});
-      await settled();
+      return leaving(fetch(task.url, { ...kind, redirect: "error", signal }));
     });
     const response = await answer;
     const head = encoder.encode("  " + (response.headers.get("date") ?? "").slice(0, 64));
