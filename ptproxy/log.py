@@ -64,7 +64,9 @@ def set_up(config: LogConfig, stream: TextIO | None = None) -> None:
     out = file or stream or sys.stderr
     chain = processors(config.format, config.addresses, colors=_colors(out))
     _configure(chain, config.level, out, cache=True)
-    logging.basicConfig(handlers=[_FromStandardLibrary()], level=_level(config.level), force=True)
+    # Not below info: hpack's debug lines hold header fields, and so cookies.
+    libraries = max(_level(config.level), logging.INFO)
+    logging.basicConfig(handlers=[_FromStandardLibrary()], level=libraries, force=True)
     while _files:
         _files.pop().close()
     if file is not None:

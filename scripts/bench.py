@@ -326,7 +326,9 @@ def median(figure: str, rounds: list[dict[str, float]]) -> float | None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
-        "--codecs", default="websocket,random,http", help="which, in this order (default: all three)"
+        "--codecs",
+        default="websocket,random,http",
+        help="which, in this order (default: all three); websocket:python sets tls.fingerprint",
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="time for each figure (default: 3)")
     parser.add_argument("--rounds", type=int, default=1, help="rounds; medians are shown (default: 1)")
@@ -353,7 +355,9 @@ def main() -> int:
                     bench = Bench(0, port, arguments.seconds)
                     client = None
                     if name != "direct":
-                        client, socks = start_client(Path(folder) / f"{name}-{round_}", link, name)
+                        codec, _, fingerprint = name.partition(":")
+                        own = Path(folder) / f"{codec}-{fingerprint}-{round_}"
+                        client, socks = start_client(own, link, codec, fingerprint=fingerprint or "chrome")
                         bench.socks, bench.pids = socks, [client.pid, bridge.pid]
                         run(Bench(socks, port, 0.2).first_byte(5))
                     results[name].append(run(measure(bench, arguments.idle)))

@@ -67,8 +67,8 @@ FIREFOX_PREFERENCES = {
 }
 
 
-def certificates(folder: Path) -> tuple[Path, Path, Path, str]:
-    """A throw-away authority and a certificate for :data:`HOST`: chain, key, authority, SPKI hash."""
+def certificates(folder: Path, *more: str) -> tuple[Path, Path, Path, str]:
+    """A throw-away authority and a certificate for HOST and ``more``: chain, key, authority, SPKI hash."""
     now = datetime.datetime.now(datetime.UTC)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "throw-away authority")])
@@ -83,7 +83,9 @@ def certificates(folder: Path) -> tuple[Path, Path, Path, str]:
     authority = build(issuer, authority_key.public_key())
     authority = authority.add_extension(x509.BasicConstraints(True, 0), critical=True)
     leaf = build(subject, key.public_key())
-    leaf = leaf.add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+    leaf = leaf.add_extension(
+        x509.SubjectAlternativeName([x509.DNSName(name) for name in (HOST, *more)]), critical=False
+    )
     leaf = leaf.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     pem = serialization.Encoding.PEM
     root = authority.sign(authority_key, hashes.SHA256()).public_bytes(pem)

@@ -221,13 +221,16 @@ def start_bridge(folder: Path, port: int) -> tuple[subprocess.Popen[bytes], str]
     return process, link
 
 
-def start_client(folder: Path, link: str, codec: str) -> tuple[subprocess.Popen[bytes], int]:
+def start_client(
+    folder: Path, link: str, codec: str, *, fingerprint: str = "chrome", shape: str = "none"
+) -> tuple[subprocess.Popen[bytes], int]:
     port = free_port()
     subprocess.run(
         ptproxy("init", "client", str(folder), "-", "--listen", f"{HOST}:{port}"),
         check=True, capture_output=True, input=link, text=True,
     )  # fmt: skip
-    edit(folder / "client.yaml", codec=codec, log__level="warning")
+    looks = {"tls__fingerprint": fingerprint, "shape": shape}
+    edit(folder / "client.yaml", codec=codec, **looks, log__level="warning")
     process = subprocess.Popen(ptproxy("client", "-c", str(folder / "client.yaml")))
     wait_for(port, process, "client")
     return process, port

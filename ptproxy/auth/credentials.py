@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from ptproxy.auth.noise import DHLEN, KeyPair
 
 KEY_LENGTH: Final = DHLEN
@@ -53,6 +56,10 @@ class StaticKey(KeyPair):
     def serialize_private(self) -> str:
         """The private half in 43 characters: for a file of mode 0600 and nothing else."""
         return encode_key(self._bytes)
+
+    def derive(self, label: bytes) -> bytes:
+        """32 secret bytes for one other purpose: HKDF-SHA256 of the private half, ``label`` its info."""
+        return HKDF(hashes.SHA256(), KEY_LENGTH, None, label).derive(self._bytes)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not StaticKey:

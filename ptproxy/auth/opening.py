@@ -150,7 +150,7 @@ class ClientOpening:
             payload = self._handshake.read_message(message)
         except AuthenticationError:
             raise AuthenticationError("answer: Noise message 2 does not verify") from None
-        answer = Answer.parse(payload)
+        answer = Answer.parse(payload, kem.ENCAPSULATION_KEY if self._seal else 0)
         send, receive = self._handshake.split()
         k1, k2, handshake_hash = _key(send), _key(receive), self._handshake.handshake_hash
         keys = Keys(handshake_hash, token_key(k1, k2, handshake_hash))

@@ -7,12 +7,15 @@ Prologue (never sent; a difference makes message 1 fail)::
 Hello, the payload of Noise message 1::
 
     version u8 = 1 │ carrier u32 │ unix time u64 │ session length u8 (0, 16) │ session id
-    │ token length u8 (0, 16) │ token │ alive count u8 │ alive numbers u32 each │ padding: zeros, ignored
+    │ token length u8 (0, 16) │ token │ alive count u8 │ alive numbers u32 each │ traffic u8
+    │ padding: zeros, ignored; traffic 0 may be left to it
 
 Answer, the payload of Noise message 2::
 
     verdict u8 │ session id 16 bytes │ unix time u64
-    │ with sealing only: ML-KEM-768 encapsulation key, 1184 bytes │ padding: zeros, ignored
+    │ with sealing only: ML-KEM-768 encapsulation key, 1184 bytes
+    │ key length u8 (0, 32) │ Ed25519 key that signs what the bridge pushes
+    │ padding: zeros, ignored; key length 0 may be left to it
 
 Numbers are big-endian. Padding is inside the encryption, so nothing on the
 wire tells it from the rest, and nobody can change it.
@@ -27,7 +30,7 @@ from typing import Final
 
 from ptproxy.auth import kem
 from ptproxy.auth.binding import Binding
-from ptproxy.auth.credentials import TOKEN_LENGTH
+from ptproxy.auth.credentials import KEY_LENGTH, TOKEN_LENGTH
 from ptproxy.errors import AuthenticationError, LocalProtocolError
 
 VERSION: Final = 1
@@ -70,6 +73,8 @@ class Hello:
     """The client's clock, seconds since 1970."""
     token: bytes = field(default=b"", repr=False)
     """An enrolment token of 16 bytes, or ``b""``."""
+    traffic: int = 0
+    """What the carrier is going to carry, opaque here: u8, 0 where nothing is said of it."""
 
     def serialize(self) -> bytes:
         """The wire form without padding; :class:`LocalProtocolError` for a hello that cannot be said."""
@@ -78,8 +83,9 @@ class Hello:
             or len(self.token) not in (0, TOKEN_LENGTH)
             or len(self.alive) > MAX_ALIVE
             or not all(0 <= number < self.carrier < 2**32 for number in self.alive)
+            or not 0 <= self.traffic < 256
         ):
-            raise LocalProtocolError("hello: a session id or token of a wrong length, or impossible carriers")
+            raise LocalProtocolError("hello: a session id or token of a wrong length, or impossible numbers")
         try:
             return b"".join(
                 (
@@ -90,6 +96,7 @@ class Hello:
                     self.token,
                     bytes((len(self.alive),)),
                     struct.pack(f">{len(self.alive)}I", *self.alive),
+                    bytes((self.traffic,)) if self.traffic else b"",
                 )
             )
         except struct.error:
@@ -113,7 +120,8 @@ class Hello:
         alive: tuple[int, ...] = struct.unpack_from(f">{count}I", data, position + 1)
         if any(number >= carrier for number in alive):
             raise AuthenticationError("hello: a carrier in use that is not lower than this one")
-        return cls(session_id, carrier, alive, unix_time, token)
+        after = position + 1 + 4 * count
+        return cls(session_id, carrier, alive, unix_time, token, data[after] if len(data) > after else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +133,37 @@ class Answer:
     verdict: Verdict
     unix_time: int
     """The bridge's clock, seconds since 1970."""
+    signing_key: bytes = b""
+    """The Ed25519 key that signs what the bridge pushes, 32 bytes, or ``b""``."""
 
     def serialize(self, encapsulation_key: bytes = b"") -> bytes:
         """The wire form without padding; :class:`LocalProtocolError` for one that cannot be said."""
         if len(self.session_id) != SESSION_ID_LENGTH or not 0 <= self.unix_time < 2**64:
             raise LocalProtocolError("answer: a session id is 16 bytes, a time a u64")
-        return _ANSWER.pack(self.verdict, self.session_id, self.unix_time) + encapsulation_key
+        if len(self.signing_key) not in (0, KEY_LENGTH):
+            raise LocalProtocolError("answer: an Ed25519 key is 32 bytes")
+        key = bytes((KEY_LENGTH,)) + self.signing_key if self.signing_key else b""
+        return _ANSWER.pack(self.verdict, self.session_id, self.unix_time) + encapsulation_key + key
 
     @classmethod
-    def parse(cls, data: bytes) -> Answer:
-        """The answer at the head of ``data``; :class:`AuthenticationError` for anything else."""
+    def parse(cls, data: bytes, encapsulation: int = 0) -> Answer:
+        """The answer at the head of ``data``, where ``encapsulation`` bytes are the key for sealing.
+
+        :class:`AuthenticationError` for anything else.
+        """
         if len(data) < _ANSWER.size:
             raise AuthenticationError("answer: cut short")
-        verdict, session_id, unix_time = _ANSWER.unpack_from(data)
+        number, session_id, unix_time = _ANSWER.unpack_from(data)
         try:
-            return cls(session_id, Verdict(verdict), unix_time)
+            verdict = Verdict(number)
         except ValueError:
             raise AuthenticationError("answer: an unknown verdict") from None
+        at = _ANSWER.size + encapsulation
+        length = data[at] if len(data) > at else 0
+        key = data[at + 1 : at + 1 + length]
+        if length not in (0, KEY_LENGTH) or len(key) != length:
+            raise AuthenticationError("answer: a signing key of impossible length")
+        return cls(session_id, verdict, unix_time, key)
 
 
 def encapsulation_key(data: bytes) -> bytes:

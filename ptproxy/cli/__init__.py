@@ -1,15 +1,19 @@
-"""The command line: ``ptproxy init | bridge | client | check | invite | completion``.
+"""The command line: ``ptproxy init | bridge | client | check | inspect | invite | completion``.
 
 - :mod:`~ptproxy.cli.main`: the program, its sub-commands found lazily, and how failures are told.
 - :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``.
 - :mod:`~ptproxy.cli.check`: ``check``, and loading a configuration with every check there is.
 - :mod:`~ptproxy.cli.init`: ``init bridge`` (:mod:`~ptproxy.cli.init_bridge`) and ``init client``
-  (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write) and
-  :mod:`~ptproxy.cli.certificate`. ``examples/`` are the configurations of ``configs/``, installed.
+  (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write),
+  :mod:`~ptproxy.cli.web_server` (what a web server in front includes) and
+  :mod:`~ptproxy.cli.certificate`. ``examples/`` are the configurations of ``configs/``, installed,
+  those of web servers with names in angle brackets to fill in.
 - :mod:`~ptproxy.cli.invite`: ``invite new | list | revoke``.
+- :mod:`~ptproxy.cli.inspect`: ``inspect probes | hello | capture | record``, each in an ``inspect_*`` module.
 - :mod:`~ptproxy.cli.completion`: shell completion.
 - :mod:`~ptproxy.cli.words`: parameter types and what commands print in common.
 
 Every failure is one line on standard error. Exit status: 0 done, 1 it could not
-be done, 2 wrong usage or configuration, 130 interrupted.
+be done, 2 wrong usage or configuration, 130 interrupted. ``inspect`` has its own: 0 nothing
+found, 1 something, 2 not looked at.
 """

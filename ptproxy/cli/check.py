@@ -20,7 +20,8 @@ def load_checked(path: Path, role: str | None = None) -> Config:
 
     Raises :class:`~ptproxy.errors.ConfigError`.
     """
-    return load(path, role=role, codecs=tuple(codec_table()), rules=(_egress, _codecs, _tls))
+    rules = (_egress, _codecs, _shape, _tls, _profile)
+    return load(path, role=role, codecs=tuple(codec_table()), rules=rules)
 
 
 def _egress(config: Config) -> Iterator[Conflict]:
@@ -51,6 +52,17 @@ def _codecs(config: Config) -> Iterator[Conflict]:
             yield Conflict("codecs" if isinstance(config, BridgeConfig) else "codec", str(error))
 
 
+def _shape(config: Config) -> Iterator[Conflict]:
+    """A shape's file, read by what uses it."""
+    if isinstance(config.shape, Path):
+        from ptproxy.proxy.shape_files import load_shape
+
+        try:
+            load_shape(config.shape)
+        except StartError as error:
+            yield Conflict("shape", str(error).removeprefix("shape: "))
+
+
 def _tls(config: Config) -> Iterator[Conflict]:
     """Certificates and keys, read by what uses them."""
     from ptproxy.tunnel.tls import ClientTrust, bridge_context, client_context, leaf_digest
@@ -70,6 +82,20 @@ def _tls(config: Config) -> Iterator[Conflict]:
             leaf_digest(tls.front_certificate)
     except StartError as error:
         yield Conflict(_tls_field(config), str(error).removeprefix("tls: "))
+
+
+def _profile(config: Config) -> Iterator[Conflict]:
+    """A browser's data of the user's own, read by what uses it."""
+    if isinstance(config, ClientConfig) and config.tls.profile is not None:
+        from ptproxy.tunnel.appearance import NAMES, own_browser
+
+        if config.tls.fingerprint not in NAMES:
+            yield Conflict("tls.profile", "only for a fingerprint of a browser", ("tls.fingerprint",))
+            return
+        try:
+            own_browser(config.tls.fingerprint, config.tls.profile)
+        except StartError as error:
+            yield Conflict("tls.profile", str(error).removeprefix("tls.profile: "))
 
 
 def _tls_field(config: Config) -> str:
@@ -100,4 +126,26 @@ def check(path: Path) -> None:
     else:
         link = config.bridge
         what = f"a client of the bridge at {link.host}:{link.port}, listening on {listening}"
+    if isinstance(config, BridgeConfig) and (seen := list(_site(config))):
+        for problem in seen:
+            click.echo(f"{path}: {problem}", err=True)
+        raise SystemExit(1)
     click.echo(f"{path} is fine: {what}; codecs {', '.join(config.codecs)}")
+
+
+def _site(config: BridgeConfig) -> Iterator[str]:
+    """What strangers could tell a bridge from the web server beside it by, asking that server."""
+    from ptproxy.proxy.site_beside import SiteBeside, differences, site_of
+    from ptproxy.tunnel.tls import bridge_context, leaf_digest
+
+    tls, url = config.tls, site_of(config)
+    if url is None or tls.certificate is None or tls.private_key is None:
+        return
+    try:
+        manners = SiteBeside(url, config.server_name).learn()
+    except StartError as error:
+        yield str(error)
+        return
+    context = bridge_context(tls.certificate, tls.private_key)
+    for difference in differences(context, manners, config.server_name, leaf_digest(tls.certificate)):
+        yield f"site: {difference}"

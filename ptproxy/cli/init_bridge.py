@@ -15,11 +15,12 @@ import click
 from ptproxy import state
 from ptproxy.auth.access import Access, AccessList
 from ptproxy.auth.credentials import StaticKey, new_token
-from ptproxy.cli import words, written
+from ptproxy.cli import web_server, words, written
 from ptproxy.cli.certificate import pin_for, self_signed
 from ptproxy.codec import codec_table
+from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.link import Link, check_path
-from ptproxy.config.quantities import Endpoint, is_ip, parse_address, parse_listen
+from ptproxy.config.quantities import Endpoint, SiteUrl, is_ip, parse_address, parse_listen, parse_site
 from ptproxy.proxy.accounts import DOCUMENT
 
 FIRST_INVITE: Final = "first"
@@ -27,7 +28,9 @@ FIRST_INVITE: Final = "first"
 FIRST_INVITE_LIFE: Final = 7 * 86400
 """Seconds that it can be used: a week."""
 BEHIND_LISTEN: Final = "127.0.0.1:9443"
-"""Where a bridge behind a web server listens unless told otherwise."""
+"""Where a bridge behind a web server that is not named listens unless told otherwise."""
+CDN_KEEPALIVE: Final = "10s"
+"""The shortest silence after which CDNs are known to cut a connection."""
 
 _PATH_WORDS: Final = ("api", "app", "assets", "events", "feed", "live", "media", "notify", "sync", "updates")
 _MODES: Final = click.Choice(["standalone", "behind"])
@@ -41,7 +44,7 @@ class Plan:
     folder: Path
     address: str
     listen: str | None
-    mode: str
+    mode: str | None
     server_name: str | None
     codecs: tuple[str, ...]
     access: str
@@ -52,6 +55,7 @@ class Plan:
     front_certificate: Path | None
     seal: bool
     cdn: bool
+    behind: str | None = None
 
     @property
     def standalone(self) -> bool:
@@ -70,6 +74,8 @@ class Plan:
 
     def complete(self) -> None:
         """Refuse what does not go together (usage errors), and settle what was left open."""
+        if self.mode is None:
+            self.mode = "standalone" if self.behind is None else "behind"
         self._refuse_contradictions()
         host, port = self.endpoint.host, self.endpoint.port
         local = host in ("localhost", "::1") or host.startswith("127.")
@@ -82,9 +88,10 @@ class Plan:
             self.server_name = "localhost" if local else host
         if self.listen is None:
             everywhere = "::" if is_ip(host) and ":" in host else "0.0.0.0"
-            self.listen = (
-                str(Endpoint(host if local else everywhere, port)) if self.standalone else BEHIND_LISTEN
-            )
+            if self.standalone:
+                self.listen = str(Endpoint(host if local else everywhere, port))
+            else:
+                self.listen = BEHIND_LISTEN if self.behind is None else web_server.DEFAULT_SOCKET
         if self.path is None:
             self.path = f"/{secrets.choice(_PATH_WORDS)}/{secrets.token_hex(8)}"  # 64 bits nobody guesses
         if self.standalone and self.site is None:
@@ -93,6 +100,12 @@ class Plan:
             name for name in codec_table() if self.standalone or name != "random"
         )
         self.seal = self.seal or self.cdn
+        server = self.web_server()
+        if server is not None:
+            try:
+                server.files()
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
 
     def _refuse_contradictions(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
@@ -100,20 +113,38 @@ class Plan:
         if len(set(self.codecs)) != len(self.codecs):
             raise click.UsageError("each --codec is named once")
         if self.standalone:
+            if self.behind is not None:
+                raise click.UsageError("--behind says that TLS ends at a web server: leave out --mode")
             if self.front_certificate is not None or self.cdn:
-                raise click.UsageError("--front-certificate and --cdn are for --mode behind")
+                raise click.UsageError("--front-certificate and --cdn are for --behind and --mode behind")
             return
+        self._refuse_in_front()
+
+    def _refuse_in_front(self) -> None:
+        """What cannot be where a web server terminates TLS."""
+        asked = "--mode behind" if self.behind is None else f"--behind {self.behind}"
         if self.certificate is not None:
             raise click.UsageError(
-                "with --mode behind the web server has the certificate: use --front-certificate"
+                f"with {asked} the web server has the certificate: use --front-certificate"
             )
         if (self.front_certificate is None) == (not self.cdn):
             raise click.UsageError(
-                "--mode behind needs --front-certificate with the web server's certificate, "
+                f"{asked} needs --front-certificate with the web server's certificate, "
                 "or --cdn where a CDN terminates TLS"
             )
         if "random" in self.codecs:
             raise click.UsageError("a web server in front passes only HTTP: leave out --codec random")
+        if self.site is not None and (self.behind != "haproxy" or self.site == "builtin"):
+            raise click.UsageError(
+                f"with {asked} strangers see the web server's own site: leave out --site "
+                "(--behind haproxy takes the URL of the web server behind it)"
+            )
+        endpoint = parse_listen(self.listen) if self.listen is not None else None
+        if endpoint is not None and not endpoint.is_local:
+            raise click.UsageError(
+                f"with {asked} only the web server may reach the bridge: --listen takes a Unix socket or "
+                "loopback, as in unix:/run/ptproxy/bridge.sock or 127.0.0.1:9443"
+            )
 
     def values(self) -> dict[str, written.Value]:
         """The configuration's values that differ from the example's."""
@@ -126,14 +157,15 @@ class Plan:
             "path": self.path,
             "codecs": self.codecs,
             "access": self.access,
-            "site": self.site,
         }
         if self.standalone:
             values["tls.certificate"] = str(self.certificate.absolute()) if self.certificate else "cert.pem"
             values["tls.private_key"] = str(self.private_key.absolute()) if self.private_key else "cert.key"
+            values["site"] = self.site
         else:
             front = self.front_certificate
             values["tls.front_certificate"] = str(front.absolute()) if front else None
+            values["keepalive"] = CDN_KEEPALIVE if self.cdn else "off"
         return values
 
     def text(self) -> str:
@@ -142,8 +174,28 @@ class Plan:
             return written.fill(written.example("bridge.yaml"), self.values())
         text = written.fill(written.example("bridge-behind-nginx.yaml"), self.values())
         head, mark, snippet = text.partition("# ---- the web server in front")
+        server = self.web_server()
+        if server is not None:
+            lines = [
+                f"What goes into {server.name}'s configuration is in the files beside this one:",
+                "",
+                *server.steps(),
+            ]
+            return head + "\n".join(f"# {line}".rstrip() for line in lines) + "\n"
         snippet = snippet.replace("unix:/run/ptproxy/bridge.sock", str(parse_listen(self.listen)))
         return head + mark + snippet.replace("/assets/live", str(self.path))
+
+    def web_server(self) -> web_server.WebServer | None:
+        """The web server named by ``--behind``, once complete."""
+        if self.behind is None:
+            return None
+        site = parse_site(self.site) if self.site is not None else None
+        return web_server.WebServer(
+            self.behind,
+            CodecSettings.of(str(self.server_name), self.endpoint.port, str(self.path)),
+            parse_listen(self.listen, self.folder.absolute()),
+            site if isinstance(site, SiteUrl) else web_server.DEFAULT_SITE,
+        )
 
     def link(self, key: StaticKey, token: bytes) -> Link:
         """The link, once the certificate is there."""
@@ -167,13 +219,20 @@ class Plan:
 @click.command()
 @click.argument("folder", metavar="DIR", type=words.FOLDER)
 @click.option("--address", type=words.ADDRESS, required=True, help="What clients connect to.")
-@click.option("--listen", type=words.LISTEN, help="Where to listen.  [default: the port of --address]")
+@click.option(
+    "--listen",
+    type=words.LISTEN,
+    help="Where to listen.  [default: the port of --address; behind a web server, for it alone]",
+)
 @click.option(
     "--mode",
     type=_MODES,
-    default="standalone",
-    show_default=True,
-    help="Terminate TLS here, or behind a web server.",
+    help="Terminate TLS here, or behind a web server. --behind says behind as well.  [default: standalone]",
+)
+@click.option(
+    "--behind",
+    type=click.Choice(web_server.SERVERS),
+    help="Behind this web server, and write the files that its configuration includes.",
 )
 @click.option("--server-name", type=words.HOST, help="The TLS server name.  [default: the host of --address]")
 @click.option(
@@ -190,7 +249,11 @@ class Plan:
     show_default=True,
     help="Let in invited clients only, or whoever has the link.",
 )
-@click.option("--site", type=words.SITE, help="What strangers see, a URL.  [default: builtin]")
+@click.option(
+    "--site",
+    type=words.SITE,
+    help="What strangers see, a URL; with --behind haproxy what it passes them to.  [default: builtin]",
+)
 @click.option("--path", type=words.Checked("path", check_path), help="The secret path.  [default: random]")
 @click.option("--certificate", type=words.FILE, help="Your certificate (PEM).  [default: a self-signed one]")
 @click.option("--private-key", type=words.FILE, help="The private key of --certificate.")
@@ -208,7 +271,10 @@ def bridge(*, force: bool, qr: bool, **options: Any) -> None:
     A server with a name and a site of its own:
       ptproxy init bridge bridge --address example.org:443 --site http://127.0.0.1:8080 \\
           --certificate fullchain.pem --private-key privkey.pem
-    Behind nginx:
+    Behind nginx, caddy or haproxy, with the files for its configuration:
+      ptproxy init bridge bridge --address example.org:443 --behind nginx \\
+          --front-certificate fullchain.pem
+    Behind any other web server:
       ptproxy init bridge bridge --address example.org:443 --mode behind \\
           --front-certificate fullchain.pem
     """
@@ -218,7 +284,10 @@ def bridge(*, force: bool, qr: bool, **options: Any) -> None:
     key_file, access_file = folder / "bridge.key", folder / "state" / f"{DOCUMENT}.json"
     makes_certificate = plan.standalone and plan.certificate is None
     certificate_files = (folder / "cert.pem", folder / "cert.key") if makes_certificate else ()
-    words.refuse_existing(force, plan.config_file, key_file, access_file, *certificate_files)
+    server = plan.web_server()
+    texts = server.files() if server is not None else {}
+    server_files = tuple(folder / name for name in texts)
+    words.refuse_existing(force, plan.config_file, key_file, access_file, *certificate_files, *server_files)
     rng = random.SystemRandom()
     key = StaticKey.generate(rng)
     if makes_certificate:
@@ -232,6 +301,8 @@ def bridge(*, force: bool, qr: bool, **options: Any) -> None:
         access_list.invite(token, FIRST_INVITE, expires_at=int(time.time()) + FIRST_INVITE_LIFE)
     state.write_file(key_file, key.serialize_private() + "\n")
     state.Document(access_file.parent, DOCUMENT).write(access_list.to_dict())
+    for name, text in texts.items():
+        state.write_file(folder / name, text)
     state.write_file(plan.config_file, plan.text())
     _tell(plan, link, qr=qr)
 
@@ -244,7 +315,17 @@ def _tell(plan: Plan, link: Link, *, qr: bool) -> None:
     else:
         click.echo("This link lets in everybody who has it:")
     words.print_link(link.serialize(), qr=qr)
-    if not plan.standalone:
+    server = plan.web_server()
+    if server is not None:
+        click.echo(f"For {server.name}'s configuration:")
+        for line in server.steps():
+            click.echo(f"  {line}")
+        if plan.listen == web_server.DEFAULT_SOCKET:
+            click.echo("The socket's folder has to be there (systemd: RuntimeDirectory=ptproxy), and open to")
+            click.echo(f"{server.name}. Then, here:")
+        else:
+            click.echo("Then, here:")
+    elif not plan.standalone:
         click.echo("Put the lines at the end of the configuration into the web server's. Then, here:")
     else:
         click.echo("Next, here:")

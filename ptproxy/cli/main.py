@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "bridge": ("ptproxy.cli.run:bridge", "Run a bridge."),
     "client": ("ptproxy.cli.run:client", "Run a client: a local SOCKS and HTTP proxy."),
     "check": ("ptproxy.cli.check:check", "Check a configuration without running it."),
+    "inspect": ("ptproxy.cli.inspect:inspect", "See your own bridge and client as a censor does."),
     "invite": ("ptproxy.cli.invite:invite", "Invite clients to a bridge, list and revoke them."),
     "completion": ("ptproxy.cli.completion:completion", "Print a shell's completion script."),
 }

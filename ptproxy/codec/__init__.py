@@ -4,13 +4,21 @@ Where things are:
 
 - ``interface``: what a codec is, the rules for every one of them. Read it first.
 - ``websocket``: RFC 6455. The upgrade in ``ws_upgrade``, frames in ``ws_frames``,
-  an open WebSocket in ``ws_connection``.
+  an open WebSocket in ``ws_connection``, a bridge's pings in ``ws_keepalive``.
 - ``http``: requests and responses that pass any reverse proxy; its parts in ``http_*``.
 - ``random``: length, padding, data, nothing that recurs; its records in ``random_records``.
 - ``join``, ``join_websocket``, ``join_http``: the client's end of the first two where a browser
   is the carrier: what is said on the local socket between its page and the client.
+- a client as a browser (``BROWSER.md``): ``browser`` (one browser as data, from
+  ``browsers/*.yaml``), its HTTP/2 in ``h2_*``, the heads of its HTTP/1.1 in
+  ``http1_fields``, what it remembers of a site in ``page_cache``; ``visit``: a page
+  loaded (``page_*``) before anything else; ``http_h2_client``: the ``http`` codec there.
+- ``shape``: which sizes, pauses and volumes traffic of a class takes, as data; its parts in
+  ``shape_parts`` and ``shape_reading``, the built-in ones in ``shapes/``; ``shape_drawing``
+  draws figures from recorded cover.
 - shared: ``head`` (HTTP/1.1 message heads), ``cookie`` (the opening in a session
-  cookie), ``profile`` (what the imitated browser says of itself), ``randomness``.
+  cookie), ``profile`` (a browser's constants where none is imitated), ``randomness``.
+- ``client_hello``: a TLS client's first message, for whoever looks at it before TLS does.
 - ``table``: :func:`codec_table`, the codecs by name, those of other packages too.
 
 ``PROTOCOL.md`` has the wire formats byte by byte, ``tests/vectors/codec.json`` and

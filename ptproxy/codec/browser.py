@@ -8,6 +8,7 @@ files) hands the decoded mapping to :meth:`Browser.parse`. Its parts::
     http2         habits of a connection (h2_habits)
     values        what varies by build, system or user, by name: brands, user_agent, ...
     requests      by kind: urgency, said, incremental, fields
+    websocket_upgrade   header lines of the HTTP/1.1 upgrade, in order and case
 
 A field's value may name variables in braces. Those that the caller does not
 give (no cookie, no validator) leave their field out; ``{cookie}`` stands for as
@@ -58,6 +59,8 @@ class Browser:
     http2: H2Habits
     values: Mapping[str, str]
     requests: Mapping[str, RequestKind]
+    upgrade: tuple[Field, ...]
+    """Header lines of a WebSocket's HTTP/1.1 upgrade, values with variables."""
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Browser:
@@ -80,6 +83,7 @@ class Browser:
                 H2Habits.parse(data["http2"]),
                 {str(name): str(value) for name, value in data["values"].items()},
                 requests,
+                tuple((str(name), str(value)) for name, value in data["websocket_upgrade"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LocalProtocolError(f"browser data: malformed: {error!r}") from None
@@ -116,11 +120,21 @@ class Browser:
         for name, template in request.fields:
             if name == "cookie":
                 fields += [(name, crumb) for crumb in cookies]
-                continue
-            needed = _VARIABLE.findall(template)
-            if all(known.get(variable) for variable in needed):
-                fields.append((name, _VARIABLE.sub(lambda match: known[match[1]], template)))
+            else:
+                fields += _filled(name, template, known)
         return fields
+
+    def upgrade_lines(self, variables: Mapping[str, str]) -> list[Field]:
+        """The header lines of a WebSocket's upgrade; ``variables``: ``host``, ``key``, ``cookie``."""
+        known = {**self.values, **variables}
+        return [line for name, template in self.upgrade for line in _filled(name, template, known)]
+
+
+def _filled(name: str, template: str, known: Mapping[str, str]) -> list[Field]:
+    """The field with its variables filled in; none where one of them is not given."""
+    if not all(known.get(variable) for variable in _VARIABLE.findall(template)):
+        return []
+    return [(name, _VARIABLE.sub(lambda match: known[match[1]], template))]
 
 
 def priority_field(urgency: int, incremental: bool) -> str:

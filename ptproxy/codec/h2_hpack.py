@@ -213,6 +213,10 @@ class HpackDecoder:
         """What we have announced as SETTINGS_HEADER_TABLE_SIZE; the table is in use from the start, and
         a server that keeps to the initial size uses less of it."""
 
+    def allow_table_size(self, size: int) -> None:
+        """The encoder may use a table of up to so many bytes from now on (SETTINGS_HEADER_TABLE_SIZE)."""
+        self._decoder.max_allowed_table_size = size
+
     def decode(self, block: bytes) -> list[Field]:
         """The header list of one block of at most :data:`MAX_BLOCK` bytes."""
         if len(block) > MAX_BLOCK:

@@ -22,6 +22,8 @@ several keep-alive connections (over HTTP/1.1, six at most, as a browser's):
 - **Long poll**, where HELLO does not come within max(1 s, 3 round trips): GETs
   of the other kind, answered whole with a Content-Length once there is payload
   or after 6 to 8 s; two to four in flight.
+- **With a shape**, long polls from the start, answered whole in drawn sizes; POSTs
+  gather payload and are padded as it says.
 - **Close.** The client's last POST has a flag; the bridge's last record is CLOSE.
 
 ``PROTOCOL.md`` section http has it byte by byte. Modules: ``http_records``
@@ -42,16 +44,23 @@ from random import Random
 
 from ptproxy.codec.http_bridge_link import HttpReception
 from ptproxy.codec.http_client import ClientHttp
-from ptproxy.codec.interface import CodecSettings
+from ptproxy.codec.interface import CodecSettings, Greeting
 
 
 class HttpCodec:
     """The entry of the codec table."""
 
     name = "http"
+    greeting: Greeting = "page"
+    """It goes on where a page was loaded."""
 
     def client(self, settings: CodecSettings, opening: bytes, rng: Random) -> ClientHttp:
-        """One carrier's client end."""
+        """One carrier's client end: over HTTP/2 where its first connection speaks that."""
+        look = settings.appearance
+        if look is not None and look.http2 is not None:
+            from ptproxy.codec.http_h2_client import ClientHttp2  # noqa: PLC0415  (needs hpack)
+
+            return ClientHttp2(settings, opening, rng, look)
         return ClientHttp(settings, opening, rng)
 
     def reception(self, settings: CodecSettings, rng: Random) -> HttpReception:

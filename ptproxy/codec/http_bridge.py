@@ -23,6 +23,7 @@ from ptproxy.codec.interface import (
     Link,
     PayloadReceived,
 )
+from ptproxy.codec.shape import ClassShape
 from ptproxy.errors import CodecError
 
 NO_GET: Final = 30.0
@@ -56,7 +57,11 @@ class BridgeHttp:
         """Queue payload for the current GET."""
         self.now = now
         if not self._ended and not self._closing:
-            self._downloads.queue(chunks)
+            self._downloads.queue(chunks, now)
+
+    def follow(self, shape: ClassShape) -> None:
+        """Answer polls as this shape has it."""
+        self._downloads.follow(shape.down)
 
     def room(self) -> int:
         """What the current GET takes now."""

@@ -19,7 +19,7 @@ from ptproxy.codec.cookie import opening_to_cookie, session_cookie_name
 from ptproxy.codec.http_client_link import ClientHttpLink
 from ptproxy.codec.http_exchange import Download, Exchange, Upload
 from ptproxy.codec.http_posts import MAX_UPLOAD, UploadQueue, body_length, request_with_body
-from ptproxy.codec.http_records import MIN_OPENING, POLL, POST, STREAM, token_text
+from ptproxy.codec.http_records import MIN_OPENING, POLL, POST, STREAM, UPLOAD_HEAD, token_text
 from ptproxy.codec.http_request import RequestHeads
 from ptproxy.codec.interface import CarrierEnded, CarrierWritable, CodecSettings, Event, Link, PayloadReceived
 from ptproxy.codec.randomness import RandomPool
@@ -55,8 +55,8 @@ class ClientHttp:
     __slots__ = (
         "_close_at", "_cookie_end", "_cookie_name", "_dead_links", "_down_next", "_downloads", "_ended",
         "_flush", "_gets", "_heads", "_held", "_hello_at", "_hello_since", "_idle", "_key", "_links", "_mode",
-        "_next_get", "_opening", "_polls", "_pool", "_retries", "_rtt", "_spare", "_uploads", "_writable",
-        "now",
+        "_next_get", "_opening", "_poll_range", "_polls", "_pool", "_retries", "_rtt", "_shape", "_spare",
+        "_uploads", "_writable", "now",
     )  # fmt: skip
 
     def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
@@ -66,6 +66,7 @@ class ClientHttp:
         if len(opening) < MIN_OPENING:
             raise LocalProtocolError(f"http: an opening has {MIN_OPENING} bytes at least")
         self._mode = mode
+        self._shape = settings.shape
         self._pool = RandomPool(rng)
         self._heads = RequestHeads(settings)
         self._cookie_name = session_cookie_name(settings).encode()
@@ -79,13 +80,15 @@ class ClientHttp:
         self._spare = 0
         self._dead_links = 0
         self._retries: list[Exchange] = []
-        self._uploads = UploadQueue()
+        self._uploads = UploadQueue(settings.shape.up if settings.shape else None)
         first = Download(0, POLL)
         self._gets: list[Download] = [first]
         self._downloads: dict[int, Download] = {0: first}
         self._next_get = 1
         self._down_next = 0
-        self._polls = MIN_POLLS
+        shape = settings.shape  # with one, idle requests are traffic, too
+        self._poll_range = (1, shape.down.gets_in_flight) if shape else (MIN_POLLS, MAX_POLLS)
+        self._polls = self._poll_range[0]
         self._held = 0
         self._writable = True
         self._rtt: float | None = None
@@ -107,7 +110,7 @@ class ClientHttp:
 
         Worth remembering per front, as ``settings.options["download"]`` of the next carrier.
         """
-        return self._mode
+        return self._mode if self._shape is None else "auto"
 
     @property
     def links_wanted(self) -> int:
@@ -132,7 +135,9 @@ class ClientHttp:
     def authenticated(self, token_key: bytes) -> None:
         """From now on requests can name the carrier: the downloads start."""
         self._key = token_key
-        if self._mode == "auto":
+        if self._shape is not None:
+            self._mode = "poll"  # answers of a drawn size, whole
+        elif self._mode == "auto":
             self._hello_at = self.now
         self._spare = 1
         self._ask()
@@ -141,7 +146,7 @@ class ClientHttp:
         """Queue payload for the next POST."""
         self.now = now
         if not self._ended and not self._uploads.closing:
-            self._uploads.add(chunks)
+            self._uploads.add(chunks, now)
 
     def room(self) -> int:
         """What the next POST takes; 0 while as many as allowed are under way."""
@@ -173,12 +178,12 @@ class ClientHttp:
         self._close_at = now + CLOSE_WAIT
 
     def deadline(self) -> float | None:
-        """The time limit of a close, or the next look at whether HELLO has come."""
+        """The time limit of a close, the next look at whether HELLO has come, or payload that waits."""
         if self._ended:
             return None
         if self._close_at is not None:
             return self._close_at
-        return self._hello_at
+        return self._hello_at if self._shape is None else self._uploads.due(self.now)
 
     def on_deadline(self, now: float) -> list[Event]:
         """Fall back to long poll, or end a close that nobody answers."""
@@ -327,7 +332,7 @@ class ClientHttp:
                 return
             self._down_next += 1
             if done.kind == POLL and done.number:
-                self._polls = MAX_POLLS if done.payload else MIN_POLLS
+                self._polls = self._poll_range[done.payload > 0]
             following = self._downloads.get(self._down_next)
             if following is not None and following.held:
                 events.append(PayloadReceived(self, b"".join(following.held)))
@@ -350,7 +355,7 @@ class ClientHttp:
     # ---- requests --------------------------------------------------------------------------------
 
     def _upload_ready(self) -> bool:
-        return self._key is not None and self._uploads.ready()
+        return self._key is not None and self._uploads.ready(self.now)
 
     def _next_exchange(self) -> Exchange | None:
         upload = self._upload_ready()
@@ -365,13 +370,19 @@ class ClientHttp:
         """Head and body as buffers."""
         if type(exchange) is Upload:
             exchange.sent_at = self.now
-            length = body_length(exchange.size, self._pool)
+            length = self.body_length(exchange.size)
             head = self._heads.post(length, self._cookie(POST, exchange.number))
             return request_with_body(head, exchange, length, self._pool)
         assert type(exchange) is Download
         if exchange.number == 0:
             return [self._heads.get(self._opening)]
         return [self._heads.get(self._cookie(exchange.kind, exchange.number))]
+
+    def body_length(self, size: int) -> int:
+        """Bytes of the body of a POST with ``size`` bytes of payload."""
+        if self._shape is None:
+            return body_length(size, self._pool)
+        return self._shape.up.body_length(size + UPLOAD_HEAD)
 
     def _cookie(self, kind: int, number: int) -> bytes:
         assert self._key is not None

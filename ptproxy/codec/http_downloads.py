@@ -26,7 +26,10 @@ from ptproxy.codec.http_records import (
 )
 from ptproxy.codec.interface import Link
 from ptproxy.codec.randomness import RandomPool
+from ptproxy.codec.shape import Down
 
+MOST_DRAWN: Final = 4 << 20
+"""Payload bytes that wait for answers of drawn sizes."""
 MAX_POLL: Final = 1 << 20
 """Payload bytes of one answered poll: four in flight fill 100 MiB/s at 40 ms."""
 FIRST_QUOTA: Final = 1 << 20
@@ -39,6 +42,8 @@ QUIET: Final = (5.0, 8.0)
 """Seconds of silence on a streamed GET before a PAD record: below a CDN's 10 s for an idle connection."""
 POLL_AGE: Final = (6.0, 8.0)
 """Seconds after which a poll is answered without data."""
+MOST_IDLE: Final = 4
+"""Times the pause that ends a drawn body, after which it ends though payload keeps trickling in."""
 UNLIMITED: Final = 1 << 30
 """What there is room for while a streamed GET is open."""
 
@@ -82,10 +87,44 @@ class Download:
     next_said: bool = False
 
 
+class DrawnBodies:
+    """How large the answers to polls are, and when they go out, by a shape."""
+
+    __slots__ = ("_down", "_first", "_growth", "_last", "_rng", "quota")
+
+    def __init__(self, down: Down, rng: Random) -> None:
+        self._down = down
+        self._rng = rng
+        self._growth = 1.0
+        self._first = self._last = 0.0
+        self.quota = down.body.draw(rng)
+        """Payload bytes of the next answer at most."""
+
+    def queued(self, before: int, now: float) -> None:
+        """Payload came while ``before`` bytes waited."""
+        self._last = now
+        if not before:
+            self._first = now
+
+    def due(self) -> float:
+        """When what waits goes out without being a full quota."""
+        idle = self._down.idle
+        return min(self._last + idle, self._first + MOST_IDLE * idle)
+
+    def taken(self, size: int, now: float) -> None:
+        """An answer took ``size`` bytes: draw the next one's."""
+        down = self._down
+        full = size >= self.quota
+        self._first = now
+        drawn = down.body.draw(self._rng)
+        self._growth = min(self._growth * down.grow, max(down.grow_to / drawn, 1.0)) if full else 1.0
+        self.quota = min(int(drawn * self._growth), max(down.grow_to, drawn))
+
+
 class DownloadOrder:
     """The GETs in flight and the payload that waits for them."""
 
-    __slots__ = ("_by_number", "_pool", "_queue", "_queued", "_quota", "_rng", "flush", "next")
+    __slots__ = ("_by_number", "_drawn", "_pool", "_queue", "_queued", "_quota", "_rng", "flush", "next")
 
     def __init__(self, rng: Random, opening: Answer, now: float) -> None:
         self.next = 0
@@ -98,6 +137,11 @@ class DownloadOrder:
         self._queue: list[Buffer] = []
         self._queued = 0
         self._quota = FIRST_QUOTA
+        self._drawn: DrawnBodies | None = None
+
+    def follow(self, down: Down) -> None:
+        """Answer polls in sizes that a shape draws, from now on."""
+        self._drawn = DrawnBodies(down, self._rng)
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -137,8 +181,10 @@ class DownloadOrder:
         for download in list(self._by_number.values()):
             self.remove(download)
 
-    def queue(self, chunks: Iterable[Buffer]) -> None:
+    def queue(self, chunks: Iterable[Buffer], now: float) -> None:
         """Payload to be written."""
+        if self._drawn is not None:
+            self._drawn.queued(self._queued, now)
         for chunk in chunks:
             if len(chunk):
                 self._queue.append(chunk)
@@ -153,7 +199,11 @@ class DownloadOrder:
         current = self._by_number.get(self.next)
         if current is None:
             return 0
-        return UNLIMITED if current.kind == STREAM else max(MAX_POLL - self._queued, 0)
+        if current.kind == STREAM:
+            return UNLIMITED
+        if self._drawn is None:
+            return max(MAX_POLL - self._queued, 0)
+        return max(min(self._drawn.quota * len(self._by_number), MOST_DRAWN) - self._queued, 0)
 
     def pump(self, now: float, *, closing: bool) -> bool:
         """Write the queue into the answers in order; True once CLOSE, the very last, is written."""
@@ -161,7 +211,9 @@ class DownloadOrder:
             if self._queue and current.kind == STREAM:
                 self._write(current, now)
             if self._queue:
-                self._finish(current)
+                if self._drawn is not None and not closing and not self._is_due(self._drawn, now):
+                    break
+                self._finish(current, now=now)
             elif closing:
                 self._finish(current, CLOSE)
                 return True
@@ -174,6 +226,8 @@ class DownloadOrder:
     def deadline(self) -> float:
         """When :meth:`on_deadline` has something to do."""
         due = float("inf")
+        if self._drawn is not None and self._queue and self.next in self._by_number:
+            due = self._drawn.due()
         for download in self._by_number.values():
             due = min(due, download.quiet_at)
             if download.number == self.next and download.kind == STREAM and not download.next_said:
@@ -192,9 +246,13 @@ class DownloadOrder:
                 self._pad(download, now)
             else:
                 while self.next <= download.number and (before := self.find(self.next)) is not None:
-                    self._finish(before)
+                    self._finish(before, now=now)
 
     # ---- writing ---------------------------------------------------------------------------------
+
+    def _is_due(self, drawn: DrawnBodies, now: float) -> bool:
+        """Whether a poll is to be answered with what waits."""
+        return self._queued >= drawn.quota or now >= drawn.due()
 
     def _is_full(self, download: Download, now: float) -> bool:
         """Whether a streamed GET has had its share and the next one is there."""
@@ -240,12 +298,14 @@ class DownloadOrder:
             self.flush.add(download.answer.link)
         download.quiet_at = download.written_at + self._rng.uniform(*QUIET)
 
-    def _finish(self, download: Download, last: int = END) -> None:
+    def _finish(self, download: Download, last: int = END, now: float = 0.0) -> None:
         end = record(last, padding(self._pool))
         if download.kind == STREAM:
             download.answer.end(end)
         else:
-            parts, size = self._take_poll()
+            parts, size = self._take_poll(MAX_POLL if self._drawn is None else self._drawn.quota)
+            if self._drawn is not None and size:
+                self._drawn.taken(size - RECORD_HEAD, now)
             parts.append(end)
             size += len(end)
             if size <= SMALL:
@@ -255,13 +315,13 @@ class DownloadOrder:
         del self._by_number[download.number]
         self.next = download.number + 1
 
-    def _take_poll(self) -> tuple[list[Buffer], int]:
+    def _take_poll(self, most: int) -> tuple[list[Buffer], int]:
         """A DATA record with what of the queue fits into one poll."""
         parts: list[Buffer] = []
         size = 0
-        while self._queue and size < MAX_POLL:
+        while self._queue and size < most:
             view = memoryview(self._queue[0])
-            taken = view[: MAX_POLL - size]
+            taken = view[: most - size]
             parts.append(taken)
             size += len(taken)
             if len(taken) < len(view):

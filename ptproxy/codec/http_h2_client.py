@@ -1,9 +1,9 @@
-"""The client's end of an http carrier over one HTTP/2 connection: first a page as a browser loads it.
+"""The client's end of an http carrier over HTTP/2, on the connection on which a page was loaded.
 
 What is asked when is :class:`~ptproxy.codec.http_client.ClientHttp`'s, as over
 HTTP/1.1; instead of six connections with a request each there is one with as
 many streams. The bridge's end is the same: the web server in front turns these
-requests into HTTP/1.1. Payload waits until the page is loaded.
+requests into HTTP/1.1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from random import Random
 from typing import Final
 
 from ptproxy.buffer import Buffer
-from ptproxy.codec.browser import Browser
 from ptproxy.codec.h2_client import H2Client
 from ptproxy.codec.h2_hpack import Field
 from ptproxy.codec.h2_stream import (
@@ -29,11 +28,10 @@ from ptproxy.codec.h2_stream import (
 from ptproxy.codec.http_client import ClientHttp
 from ptproxy.codec.http_client_link import ClientHttpLink
 from ptproxy.codec.http_exchange import Download, Exchange, Upload
-from ptproxy.codec.http_posts import body_length, request_with_body
+from ptproxy.codec.http_posts import request_with_body
 from ptproxy.codec.http_records import POST
-from ptproxy.codec.interface import CodecSettings, Event, Link, SiteAnswered
-from ptproxy.codec.page_cache import SiteMemory
-from ptproxy.codec.page_load import PageLoad
+from ptproxy.codec.interface import Appearance, CodecSettings, Event, SiteAnswered
+from ptproxy.codec.interface import Link as CodecLink
 from ptproxy.errors import CodecError
 
 SLOTS: Final = 8
@@ -55,57 +53,37 @@ class Slot(ClientHttpLink):
 class ClientHttp2(ClientHttp):
     """One carrier: one connection, and for a while a second where the server ends the first."""
 
-    __slots__ = ("_browser", "_clock", "_connections", "_host", "_memory", "_path", "_rng", "_visited")
+    __slots__ = ("_connections", "_host", "_look", "_path", "_visited")
 
-    def __init__(
-        self,
-        settings: CodecSettings,
-        opening: bytes,
-        rng: Random,
-        browser: Browser,
-        memory: SiteMemory,
-        clock: float,
-    ) -> None:
-        """``clock`` is unix time minus the ``now`` of later calls."""
+    def __init__(self, settings: CodecSettings, opening: bytes, rng: Random, look: Appearance) -> None:
         super().__init__(settings, opening, rng)
-        self._browser = browser
-        self._memory = memory
-        self._clock = clock
+        self._look = look
+        self._visited: H2Client | None = look.http2
         self._host = settings.host
         self._path = settings.path
-        self._rng = rng
         self._connections: list[H2Link] = []
-        self._visited = False
 
     @property
     def links_wanted(self) -> int:
         """One that takes requests, and those that end once their last answers are there."""
         return 0 if self._ended else 1 + sum(link.draining for link in self._connections)
 
-    def connect(self, now: float) -> H2Link:
-        """A new connection's conversation; the first one loads a page before anything else.
-
-        Over HTTP/1.1 ``open_link()`` does this, which is not told the time.
-        """
-        h2 = H2Client(self._browser.http2, now)
-        load = None
-        if not self._visited:
-            self._visited = True
-            unix = now + self._clock
-            load = PageLoad(h2, self._browser, self._host, "/", self._memory, self._rng, now, unix)
-        link = H2Link(self, h2, load)
+    def open_link(self) -> H2Link:  # type: ignore[override]  # its slots are what a link is over HTTP/1.1
+        """A connection's conversation: the first one has begun with the visit, a later one is new."""
+        h2, self._visited = self._visited, None
+        link = H2Link(self, h2 or H2Client(self._look.browser.http2, self.now))
         link.closing = self._ended
         self._connections.append(link)
         return link
 
-    def links_to_flush(self) -> Collection[Link]:
+    def links_to_flush(self) -> Collection[CodecLink]:
         """All connections: there is one, seldom two."""
         self.assign()
         self._flush.clear()
         return tuple(self._connections)
 
     def deadline(self) -> float | None:
-        """The page load's, the connections' and the carrier's."""
+        """The connections' and the carrier's."""
         times = [super().deadline(), *(link.deadline() for link in self._connections)]
         return min((one for one in times if one is not None), default=None)
 
@@ -118,7 +96,7 @@ class ClientHttp2(ClientHttp):
         return events + super().on_deadline(now) if due is not None and due <= now else events
 
     def add_slot(self, slot: Slot) -> Slot:
-        """Requests may go: the page is loaded."""
+        """Requests may go: the connection is there."""
         self._links.append(slot)
         self.link_ready(slot)
         return slot
@@ -135,7 +113,7 @@ class ClientHttp2(ClientHttp):
         variables = {"host": self._host, "path": self._path, "referer": f"https://{self._host}/"}
         if type(exchange) is Upload:
             exchange.sent_at = self.now
-            length = body_length(exchange.size, self._pool)
+            length = self.body_length(exchange.size)
             body = request_with_body(b"", exchange, length, self._pool)
             cookie = self._cookie(POST, exchange.number)
             variables |= {
@@ -148,24 +126,24 @@ class ClientHttp2(ClientHttp):
         else:
             assert type(exchange) is Download
             cookie = self._cookie(exchange.kind, exchange.number)
-        crumbs = (*self._memory.crumbs(self._path), *cookie.decode("ascii").split("; "))
+        browser = self._look.browser
+        crumbs = (*self._look.memory.crumbs(self._path), *cookie.decode("ascii").split("; "))
         kind = "fetch" if body is None else "post"
-        fields = self._browser.fields(kind, variables, crumbs)
+        fields = browser.fields(kind, variables, crumbs)
         link.exchange = exchange
-        link.owner.send(link, fields, self._browser.requests[kind].urgency, body, self.now)
+        link.owner.send(link, fields, browser.requests[kind].urgency, body, self.now)
 
 
 class H2Link:
     """One connection's conversation."""
 
-    __slots__ = ("_begun", "_busy", "_carrier", "_slots", "closing", "draining", "h2", "load")
+    __slots__ = ("_begun", "_busy", "_carrier", "_slots", "closing", "draining", "h2")
 
-    def __init__(self, carrier: ClientHttp2, h2: H2Client, load: PageLoad | None) -> None:
+    def __init__(self, carrier: ClientHttp2, h2: H2Client) -> None:
         self.closing = False
         self.draining = False
         """The server takes no new requests on it."""
         self.h2 = h2
-        self.load = load
         self._carrier = carrier
         self._slots: list[Slot] = []
         self._busy: dict[H2Stream, Slot] = {}
@@ -180,7 +158,7 @@ class H2Link:
             return events
         self._carrier.now = now
         try:
-            self._take(self.h2.receive_data(data, now), events, now)
+            self._take(self.h2.receive_data(data, now), events)
         except CodecError:
             self._end()
             self._carrier.fail()
@@ -193,7 +171,7 @@ class H2Link:
         events: list[Event] = []
         self._carrier.now = now
         if not self.closing:
-            self._take(self.h2.receive_eof(), events, now)
+            self._take(self.h2.receive_eof(), events)
             if not self._begun:
                 self._carrier.link_died_unused(events)
             self._carrier.settle(events)
@@ -202,7 +180,7 @@ class H2Link:
     def data_to_send(self) -> list[Buffer]:
         """Drain what is to be written, each buffer a TLS record of its own."""
         carrier = self._carrier
-        if not self._begun and not self.closing and (self.load is None or self.load.finished):
+        if not self._begun and not self.closing:
             self._begun = True
             self._slots = [carrier.add_slot(Slot(carrier, self)) for _ in range(SLOTS)]
         carrier.assign()
@@ -220,32 +198,37 @@ class H2Link:
         self._busy[slot.stream] = slot
 
     def deadline(self) -> float | None:
-        """The page load's, or that of a server that does not answer."""
-        times = (self.h2.deadline(), None if self.load is None else self.load.deadline())
-        return min((one for one in times if one is not None), default=None)
+        """That of a server that does not answer."""
+        return self.h2.deadline()
 
     def on_deadline(self, now: float, events: list[Event]) -> None:
         """Time has come."""
-        if self.load is not None:
-            self.load.on_deadline(now)
-        self._take(self.h2.on_deadline(now), events, now)
+        self._take(self.h2.on_deadline(now), events)
 
     # ---- what arrives ----------------------------------------------------------------------------
 
-    def _take(self, arrived: list[H2Event], events: list[Event], now: float) -> None:
-        for event in arrived:
-            if isinstance(event, ConnectionEnding | ConnectionEnded):
-                self._drain(isinstance(event, ConnectionEnded))
-            elif self.load is None or not self.load.receive_event(event, now):
+    def _take(self, arrived: list[H2Event], events: list[Event]) -> None:
+        data: list[memoryview] = []  # pieces of one body that came together
+        for position, event in enumerate(arrived):
+            if type(event) is DataReceived:
+                data.append(memoryview(event.data))
+                following = arrived[position + 1] if position + 1 < len(arrived) else None
+                if type(following) is DataReceived and following.stream is event.stream:
+                    continue
                 slot = self._busy.get(event.stream)
+                if slot is not None and slot.exchange is not None:
+                    self._carrier.body_received(slot.exchange, data, events)
+                data = []
+            elif isinstance(event, ConnectionEnding | ConnectionEnded):
+                self._drain(isinstance(event, ConnectionEnded))
+            else:
+                slot = self._busy.get(event.stream)  # None: late answers to the page load
                 if slot is not None and slot.exchange is not None:
                     self._answer(slot, slot.exchange, event, events)
 
     def _answer(self, slot: Slot, exchange: Exchange, event: H2Event, events: list[Event]) -> None:
         carrier = self._carrier
-        if isinstance(event, DataReceived):
-            carrier.body_received(exchange, [memoryview(event.data)], events)
-        elif isinstance(event, StreamEnded):
+        if isinstance(event, StreamEnded):
             self._free(slot)
             carrier.answered(exchange, events)
         elif isinstance(event, StreamReset):

@@ -10,6 +10,7 @@ from ptproxy.buffer import Buffer
 from ptproxy.codec.http_exchange import Upload
 from ptproxy.codec.http_records import FIN, SMALL, UPLOAD_HEAD
 from ptproxy.codec.randomness import RandomPool
+from ptproxy.codec.shape import Up
 
 MAX_UPLOADS: Final = 4
 """POSTs unanswered at once: with two GETs they fill a browser's six connections."""
@@ -17,6 +18,8 @@ MAX_UPLOAD: Final = 960 * 1024
 """Payload bytes of one POST: nginx refuses bodies above 1 MiB by default."""
 UPLOAD_SPAN: Final = 32
 """How far the newest POST may be ahead of the oldest unanswered: the bridge knows 32 back and 64 ahead."""
+GATHERED: Final = 16 * 1024
+"""Payload bytes that wait for no more: a whole record's worth."""
 MIN_BODY: Final = 200
 """Body bytes of the smallest POST."""
 BODY_SIZES: Final = (320, 480, 700, 1000, 1400, 2200)
@@ -26,9 +29,10 @@ BODY_SIZES: Final = (320, 480, 700, 1000, 1400, 2200)
 class UploadQueue:
     """Payload waiting for its POST, and POSTs waiting for their answer."""
 
-    __slots__ = ("_chunks", "_next", "_unanswered", "closed", "closing", "size")
+    __slots__ = ("_chunks", "_gather", "_most", "_next", "_since", "_unanswered", "closed", "closing", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, up: Up | None = None) -> None:
+        """As many at once and as late as ``up`` says; without one, :data:`MAX_UPLOADS` and at once."""
         self.size = 0
         """Payload bytes that wait."""
         self.closing = False
@@ -36,14 +40,19 @@ class UploadQueue:
         self.closed = False
         """It has been made."""
         self._chunks: list[Buffer] = []
+        self._most = MAX_UPLOADS if up is None else up.in_flight
+        self._gather = 0.0 if up is None else up.gather
+        self._since = 0.0
         self._next = 0
         self._unanswered: dict[int, Upload] = {}
 
     def __len__(self) -> int:
         return len(self._unanswered)
 
-    def add(self, chunks: Iterable[Buffer]) -> None:
+    def add(self, chunks: Iterable[Buffer], now: float) -> None:
         """Payload to be sent."""
+        if not self._chunks:
+            self._since = now
         for chunk in chunks:
             if len(chunk):
                 self._chunks.append(chunk)
@@ -54,11 +63,19 @@ class UploadQueue:
         unanswered = self._unanswered
         if not unanswered:
             return True
-        return len(unanswered) < MAX_UPLOADS and self._next - next(iter(unanswered)) < UPLOAD_SPAN
+        return len(unanswered) < self._most and self._next - next(iter(unanswered)) < UPLOAD_SPAN
 
-    def ready(self) -> bool:
+    def ready(self, now: float) -> bool:
         """Whether one is to be made."""
-        return bool(self._chunks or (self.closing and not self.closed)) and self.slot()
+        if self.closing:
+            return not self.closed and self.slot()
+        waited = not self._gather or now >= self._since + self._gather or self.size >= GATHERED
+        return bool(self._chunks) and waited and self.slot()
+
+    def due(self, now: float) -> float | None:
+        """When :meth:`ready` is to be asked again because payload will have waited for more."""
+        due = self._since + self._gather
+        return due if self._chunks and due > now and self.size < GATHERED else None
 
     def take(self) -> Upload:
         """The next POST, of all that waits if it fits."""

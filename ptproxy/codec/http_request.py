@@ -1,6 +1,7 @@
 """A browser's fetch() in HTTP/1.1: the heads of the http codec's requests, header by header.
 
-Order and case are Chromium's, for ``fetch(path)`` and ``fetch(path, {method: "POST", body: bytes})``
+Order and case are those of the browser of ``settings.appearance``; without one
+Chromium's, for ``fetch(path)`` and ``fetch(path, {method: "POST", body: bytes})``
 of a page of the same site::
 
     GET path HTTP/1.1                         POST path HTTP/1.1
@@ -21,10 +22,12 @@ import re
 import sys
 
 from ptproxy.codec.head import HttpHead
-from ptproxy.codec.interface import CodecSettings
+from ptproxy.codec.http1_fields import request_head
+from ptproxy.codec.interface import Appearance, CodecSettings
 from ptproxy.codec.profile import CHROMIUM, Profile
 
-_PLATFORMS = {"win32": "Windows", "darwin": "macOS", "android": "Android"}
+PLATFORMS = {"win32": "Windows", "darwin": "macOS", "android": "Android"}
+"""The value of ``sec-ch-ua-platform`` by :data:`sys.platform`; others are Linux."""
 _GREASE = " (:-./);=?_"
 _GREASE_VERSIONS = ("8", "99", "24")
 _BRAND_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
@@ -48,13 +51,16 @@ class RequestHeads:
     __slots__ = ("_get", "_post")
 
     def __init__(self, settings: CodecSettings, profile: Profile = CHROMIUM, platform: str = sys.platform):
+        if settings.appearance is not None:
+            self._get, self._post = _templates(settings, settings.appearance)
+            return
         agent = profile.user_agent_for(platform)
         version = re.search(r"Chrome/([0-9]+)", agent)
         major = int(version[1]) if version else 0
         origin = f"https://{settings.host}"
         referer = f"{origin}/"
         start = [("Host", settings.host), ("Connection", "keep-alive")]
-        hints = [("sec-ch-ua-platform", f'"{_PLATFORMS.get(platform, "Linux")}"'), ("User-Agent", agent)]
+        hints = [("sec-ch-ua-platform", f'"{PLATFORMS.get(platform, "Linux")}"'), ("User-Agent", agent)]
         hints.append(("sec-ch-ua", brand_list(major)))
         accept = [("sec-ch-ua-mobile", "?1" if platform == "android" else "?0"), ("Accept", "*/*")]
         tail = [
@@ -83,6 +89,20 @@ class RequestHeads:
     def post(self, length: int, cookie: bytes) -> bytes:
         """The head of a POST with a body of ``length`` bytes."""
         return self._post % (length, cookie)
+
+
+def _templates(settings: CodecSettings, look: Appearance) -> tuple[bytes, bytes]:
+    """Templates of a GET and a POST as the browser's data has them; the site's cookies before ours."""
+    origin = f"https://{settings.host}"
+    variables = {"host": settings.host, "path": settings.path, "referer": f"{origin}/"}
+    crumbs = (*look.memory.crumbs(settings.path), "\x01")
+    get = look.browser.fields("fetch", variables, crumbs)
+    variables |= {"length": "\x02", "content_type": "application/octet-stream", "origin": origin}
+    post = look.browser.fields("post", variables, crumbs)
+    return (
+        _template(request_head(look.browser.name, get)),
+        _template(request_head(look.browser.name, post)),
+    )
 
 
 def _template(head: HttpHead) -> bytes:

@@ -36,10 +36,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ptproxy.buffer import Buffer
+from ptproxy.codec.shape import ClassShape
 from ptproxy.errors import CodecError
+
+if TYPE_CHECKING:
+    from ptproxy.codec.browser import Browser
+    from ptproxy.codec.h2_client import H2Client
+    from ptproxy.codec.page_cache import SiteMemory
 
 
 class SiteAnswered(CodecError):  # noqa: N818  (an answer, not a fault)
@@ -54,6 +60,21 @@ class SiteAnswered(CodecError):  # noqa: N818  (an answer, not a fault)
         self.date = date
 
 
+Greeting = Literal["visit", "page", "websocket"]
+"""As which of a browser's connections one looks: its ClientHello and the protocols it offers there. A
+visit is the first for a page, of a browser just started; other connections resume what it left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """Client: the browser that one looks like, and what it remembers of the site."""
+
+    browser: Browser
+    memory: SiteMemory
+    http2: H2Client | None = None
+    """The conversation that the carrier's first connection has had already, where it is HTTP/2."""
+
+
 @dataclass(frozen=True, slots=True)
 class CodecSettings:
     """What a bridge line says of how to look: the same on both sides."""
@@ -64,11 +85,18 @@ class CodecSettings:
     """The secret path, starting with ``/``."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Codec-specific settings by name."""
+    appearance: Appearance | None = None
+    """Client: None is Chromium's requests over HTTP/1.1, without a memory."""
+    shape: ClassShape | None = None
+    """Client: what the carrier's traffic is to look like; None: as it comes."""
 
     @classmethod
-    def of(cls, server_name: str, port: int, path: str) -> CodecSettings:
+    def of(
+        cls, server_name: str, port: int, path: str, appearance: Appearance | None = None
+    ) -> CodecSettings:
         """The settings for a bridge that is reached as ``https://server_name:port``."""
-        return cls(host=server_name if port == 443 else f"{server_name}:{port}", path=path)
+        host = server_name if port == 443 else f"{server_name}:{port}"
+        return cls(host=host, path=path, appearance=appearance)
 
 
 # ---- events -------------------------------------------------------------------------------
@@ -118,7 +146,12 @@ class OpeningReceived:
     refuse: Callable[[], None]
 
 
-Event = PayloadReceived | CarrierWritable | CarrierEnded | NotMine | OpeningReceived
+@dataclass(slots=True)
+class LinkMoved:
+    """Client only, of a link that has no carrier yet (a visit): something came, see what it wants now."""
+
+
+Event = PayloadReceived | CarrierWritable | CarrierEnded | NotMine | OpeningReceived | LinkMoved
 
 
 # ---- the objects --------------------------------------------------------------------------
@@ -129,6 +162,8 @@ class Link(Protocol):
 
     Where a carrier has several connections, a bridge's link also has ``joined``: whether what
     came belongs to a carrier that was opened on another connection, so that this one is decided.
+    A bridge's link whose opening may take several records has ``expecting``: whether what came can
+    only be the beginning of one.
     """
 
     closing: bool
@@ -145,7 +180,11 @@ class Link(Protocol):
 
 
 class CarrierCodec(Protocol):
-    """One carrier's byte stream, laid over its links."""
+    """One carrier's byte stream, laid over its links.
+
+    A bridge's end may have ``follow(shape)``, called before any payload but message 2: the
+    :class:`~ptproxy.codec.shape.ClassShape` of what the client is going to send here.
+    """
 
     def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
         """Send payload (immutable buffers, or copied). ``sum(len)`` should be <= :meth:`room`;
@@ -193,7 +232,11 @@ class Reception(Protocol):
 
 
 class CodecType(Protocol):
-    """An entry of the codec table."""
+    """An entry of the codec table.
+
+    It may have ``greeting`` (:data:`Greeting`), as which connection of a browser the client's
+    connections greet: without one as that of a WebSocket.
+    """
 
     name: str
     """As written in configurations and bridge lines: ``[a-z][a-z0-9_-]{0,31}``."""

@@ -21,6 +21,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from random import Random
 from typing import Final
 
 from ptproxy.buffer import Buffer
@@ -94,8 +95,9 @@ class JoinSocket(WebSocket):
 
     _side = "browser"
 
-    def __init__(self, task: bytes) -> None:
-        super().__init__(MaskedFrameReader())
+    def __init__(self, task: bytes, rng: Random, record: tuple[int, ...] = ()) -> None:
+        """``record`` as in :class:`WebSocket`: the page passes messages on as they come."""
+        super().__init__(MaskedFrameReader(), rng, record)
         self._out.append(task)
 
     def _send_message(self, chunks: Sequence[Buffer], length: int) -> None:

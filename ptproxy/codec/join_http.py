@@ -31,7 +31,7 @@ from ptproxy.buffer import Buffer
 from ptproxy.codec.http_client import ClientHttp
 from ptproxy.codec.http_client_link import ClientHttpLink
 from ptproxy.codec.http_exchange import Download, Exchange, Upload
-from ptproxy.codec.http_posts import body_length, request_with_body
+from ptproxy.codec.http_posts import request_with_body
 from ptproxy.codec.http_records import POST
 from ptproxy.codec.interface import (
     CodecSettings,
@@ -134,10 +134,11 @@ class Slot(ClientHttpLink):
 class JoinedHttp(ClientHttp):
     """The client's end of a carrier whose requests are a browser's."""
 
-    __slots__ = ("_join", "_settings")
+    __slots__ = ("_join", "_rng", "_settings")
 
     def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
         super().__init__(settings, opening, rng)
+        self._rng = rng
         self._settings = settings
         self._join: HttpJoin | None = None
 
@@ -155,7 +156,7 @@ class JoinedHttp(ClientHttp):
         """The conversation with the page."""
         if self._join is not None:
             raise LocalProtocolError("a page is joined once")
-        self._join = HttpJoin(self, self._settings)
+        self._join = HttpJoin(self, self._settings, self._rng)
         for _ in range(SLOTS):
             slot = Slot(self)
             self._links.append(slot)
@@ -180,7 +181,7 @@ class JoinedHttp(ClientHttp):
         body: list[Buffer] = []
         if type(exchange) is Upload:
             exchange.sent_at = self.now
-            length = body_length(exchange.size, self._pool)
+            length = self.body_length(exchange.size)
             body = request_with_body(b"", exchange, length, self._pool)
             cookie = self._cookie(POST, exchange.number)
         elif exchange.number == 0:
@@ -197,10 +198,10 @@ class HttpJoin:
 
     __slots__ = ("_busy", "_carrier", "_next", "_reader", "_socket", "closing")
 
-    def __init__(self, carrier: JoinedHttp, settings: CodecSettings) -> None:
+    def __init__(self, carrier: JoinedHttp, settings: CodecSettings, rng: Random) -> None:
         self.closing = False
         self._carrier = carrier
-        self._socket = _MessageSocket(page_task("http", "https", settings))
+        self._socket = _MessageSocket(page_task("http", "https", settings), rng)
         self._reader = PageRecordReader()
         self._busy: dict[int, Slot] = {}
         self._next = 0

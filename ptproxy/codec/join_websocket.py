@@ -27,9 +27,10 @@ class JoinedWebSocket(JoinSocket):
 
     __slots__ = ("_opened", "_waiting", "_wanted")
 
-    def __init__(self, settings: CodecSettings, opening: bytes) -> None:
+    def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
         cookie = opening_to_cookie(session_cookie_name(settings), opening)
-        super().__init__(page_task("websocket", "wss", settings, cookie))
+        record = settings.shape.up.record if settings.shape else ()
+        super().__init__(page_task("websocket", "wss", settings, cookie), rng, record)
         self._opened = False
         self._waiting: list[Buffer] = []
         self._wanted = 1
@@ -99,7 +100,7 @@ class JoinedWebSocketCodec:
 
     def client(self, settings: CodecSettings, opening: bytes, rng: Random) -> JoinedWebSocket:
         """One carrier's client end; the browser draws its own random bytes."""
-        return JoinedWebSocket(settings, opening)
+        return JoinedWebSocket(settings, opening, rng)
 
 
 JOINED_WEBSOCKET: Final = JoinedWebSocketCodec()

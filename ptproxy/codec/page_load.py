@@ -12,20 +12,21 @@ scan 15 to 60 ms after the page's first bytes, then with every piece of it;
 layout when the head's style sheets and scripts are there; the icon when all
 else is. What may be asked when, and how urgently, is :mod:`ptproxy.codec.page_plan`'s;
 what need not be asked again is known to :class:`~ptproxy.codec.page_cache.SiteMemory`.
-Only Chromium's manner is known; Firefox's order is recorded, but not modelled.
+The order is Chromium's for every browser: Firefox's is recorded, but not modelled.
 A page that is missing, a redirect elsewhere and nonsense end the load early;
 nothing a site sends raises.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
+from ptproxy.buffer import Buffer
 from ptproxy.codec.browser import Browser
-from ptproxy.codec.h2_client import H2Client
 from ptproxy.codec.h2_hpack import Field
 from ptproxy.codec.h2_stream import (
     DataReceived,
@@ -39,7 +40,6 @@ from ptproxy.codec.page_body import BodyText, Decoders
 from ptproxy.codec.page_cache import SiteMemory
 from ptproxy.codec.page_plan import IN_SIGHT, TIGHT_FROM, TIGHT_LIMIT, Asset, Planner, joined
 from ptproxy.codec.page_scan import MAX_CSS, Hint, PageScanner, style_urls
-from ptproxy.errors import LocalProtocolError
 
 MAX_ASSETS: Final = 80
 """Requests of one load beside the page; real pages with more are no cover worth their volume."""
@@ -71,6 +71,22 @@ ICON_DELAY: Final = (0.020, 0.060)
 """Seconds from the last answer to the icon."""
 
 
+class Requests(Protocol):
+    """Where requests go: :class:`~ptproxy.codec.h2_client.H2Client`, or the same for HTTP/1.1."""
+
+    @property
+    def ending(self) -> bool:
+        """No new request can be sent."""
+
+    def send_request(
+        self, fields: Sequence[Field], urgency: int, body: Sequence[Buffer] | None, now: float
+    ) -> H2Stream:
+        """Send a request; what comes of it are events that name the stream."""
+
+    def send_priority(self, stream: H2Stream, urgency: int) -> None:
+        """The request became more or less urgent."""
+
+
 @dataclass(slots=True, eq=False)
 class _Fetch:
     """A request under way."""
@@ -87,14 +103,14 @@ class PageLoad:
 
     __slots__ = (
         "_begun", "_browser", "_bytes", "_clock", "_decoders", "_due", "_fetches", "_fonts", "_for_layout",
-        "_h2", "_held", "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done",
-        "_page_hints", "_planner", "_redirects", "_rng", "_scanner", "_unplanned", "asked", "failed",
-        "finished",
+        "_held", "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done",
+        "_page_hints", "_planner", "_redirects", "_requests", "_rng", "_scanner", "_unplanned", "asked",
+        "failed", "finished",
     )  # fmt: skip
 
     def __init__(
         self,
-        h2: H2Client,
+        requests: Requests,
         browser: Browser,
         host: str,
         path: str,
@@ -105,9 +121,7 @@ class PageLoad:
         decoders: Decoders | None = None,
     ) -> None:
         """``clock`` is unix time at ``now``: what caches reckon with."""
-        if browser.name != "chromium":
-            raise LocalProtocolError(f"no page load is known for {browser.name}")
-        self._h2 = h2
+        self._requests = requests
         self._browser = browser
         self._host = host
         self._memory = memory
@@ -289,7 +303,7 @@ class PageLoad:
         for stream, fetch in pictures[: self._rng.randint(1, MAX_SIGHTED)]:
             if fetch.asset.urgency > IN_SIGHT:
                 fetch.asset.urgency = IN_SIGHT
-                self._h2.send_priority(stream, IN_SIGHT)
+                self._requests.send_priority(stream, IN_SIGHT)
 
     def _go_on(self, now: float) -> None:
         """After anything has happened: ask for what may be asked, and see which step comes next."""
@@ -346,9 +360,16 @@ class PageLoad:
             fetch.asset.blocks for fetch in self._fetches.values()
         )
 
+    def _held_up(self) -> bool:
+        """Whether a script keeps the parser in the head (of a page that is cached: an outside one)."""
+        return self._scanner.held_up or any(
+            hint.what == "script" and hint.in_head and not hint.deferred and not hint.preload
+            for hint in self._page_hints
+        )
+
     def _release(self) -> None:
         """Ask for what is held, most urgent first, as far as the rules of the head allow."""
-        tight = self._blocked()
+        tight = self._held_up() and self._blocked()
         less = sum(fetch.asset.urgency >= TIGHT_FROM for fetch in self._fetches.values())
         held: list[Asset] = []
         for asset in sorted(self._held, key=lambda one: one.urgency):
@@ -361,7 +382,7 @@ class PageLoad:
         self._held = held
 
     def _ask(self, asset: Asset) -> None:
-        if self.asked > MAX_ASSETS or self._bytes > MAX_BYTES or self._h2.ending:
+        if self.asked > MAX_ASSETS or self._bytes > MAX_BYTES or self._requests.ending:
             return
         variables = {"host": self._host, "path": asset.path}
         if asset.what != "page":
@@ -370,7 +391,7 @@ class PageLoad:
         if known is not None:
             variables |= {"etag": known.etag, "last_modified": known.last_modified}
         fields = self._browser.fields(asset.kind, variables, self._memory.crumbs(asset.path), asset.said)
-        stream = self._h2.send_request(fields, asset.urgency, None, self._now)
+        stream = self._requests.send_request(fields, asset.urgency, None, self._now)
         self._fetches[stream] = _Fetch(asset)
         self.asked += 1
 

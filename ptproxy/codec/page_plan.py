@@ -21,10 +21,10 @@ background or lazy picture             3       layout
 icon                                   1       everything else is there
 ====================================== ======= ==========================================
 
-While a style sheet or script of the head is on its way, at most two requests of
-urgency 2 and above are (Blink's "tight mode"). Once the page is laid out,
-pictures that are in sight become urgency 1: PRIORITY frames where they are on
-their way already.
+While a script holds the parser in the head, for itself or for style sheets
+before it, at most two requests of urgency 2 and above are on their way (Blink's
+"tight mode"). Once the page is laid out, pictures that are in sight become
+urgency 1: PRIORITY frames where they are on their way already.
 """
 
 from __future__ import annotations

@@ -47,6 +47,10 @@ _IMAGE_TYPES: Final = frozenset(
     ("image/webp", "image/avif", "image/png", "image/jpeg", "image/gif", "image/svg+xml", "image/apng")
 )
 _PLAIN_SCRIPTS: Final = frozenset(("", "text/javascript", "application/javascript", "text/ecmascript"))
+_HEAD_ELEMENTS: Final = frozenset(
+    ("html", "head", "title", "meta", "base", "link", "script", "style", "noscript", "template")
+)
+"""What may stand in a head; anything else begins the body (HTML, "in head" insertion mode)."""
 
 
 @dataclass(slots=True)
@@ -83,6 +87,7 @@ class PageScanner:
         "_size",
         "_text",
         "base",
+        "held_up",
     )
 
     def __init__(self) -> None:
@@ -98,6 +103,8 @@ class PageScanner:
         self._picture = False  # inside one whose source is chosen
         self.base = ""
         """The href of the first base element, "" without one."""
+        self.held_up = False
+        """A script in the head is run before the body is read, once the style sheets are there."""
 
     def feed(self, data: bytes, last: bool) -> list[Hint]:
         """Scan what has come; ``last`` when the page is complete. The hints that are new."""
@@ -187,7 +194,7 @@ class PageScanner:
             self._add(attributes.get("src", ""), "frame", lazy=attributes.get("loading") == "lazy")
         elif name == "video" and "poster" in attributes:
             self._add(attributes["poster"], "poster")
-        elif name == "body":
+        elif name not in _HEAD_ELEMENTS:
             self._in_head = False
 
     def _link(self, attributes: dict[str, str]) -> None:
@@ -207,9 +214,14 @@ class PageScanner:
     def _script(self, attributes: dict[str, str]) -> None:
         kind = attributes.get("type", "").strip().lower()
         module = kind == "module"
-        if "src" not in attributes or not (module or kind in _PLAIN_SCRIPTS) or "nomodule" in attributes:
+        if not (module or kind in _PLAIN_SCRIPTS) or "nomodule" in attributes:
             return
         deferred = not module and ("async" in attributes or "defer" in attributes)
+        if "src" not in attributes:
+            styled = any(hint.what == "style" and not hint.deferred for hint in self._hints)
+            self.held_up |= self._in_head and not module and styled
+            return
+        self.held_up |= self._in_head and not module and not deferred
         self._add(attributes["src"], "module" if module else "script", deferred=deferred)
 
     def _image(self, attributes: dict[str, str]) -> None:

@@ -28,10 +28,10 @@ class Profile:
 
     def user_agent_for(self, platform: str = sys.platform) -> str:
         """The User-Agent of this browser on a platform as :data:`sys.platform` names it."""
-        return self.user_agent.format(system=_SYSTEMS.get(platform, _SYSTEMS["linux"]))
+        return self.user_agent.format(system=SYSTEMS.get(platform, SYSTEMS["linux"]))
 
 
-_SYSTEMS = {
+SYSTEMS = {
     "linux": "X11; Linux x86_64",
     "win32": "Windows NT 10.0; Win64; x64",
     "darwin": "Macintosh; Intel Mac OS X 10_15_7",

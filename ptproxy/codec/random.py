@@ -247,6 +247,11 @@ class BridgeRandom(RandomCarrier):
             self._refuse()
             return [NotMine()]
 
+    @property
+    def expecting(self) -> bool:
+        """Whether it began as only who knows the path can begin, and the opening is not whole."""
+        return self._opening is not None
+
     def receive_eof(self, now: float) -> list[Event]:
         """The connection ended; before an opening that is the web site's to see."""
         if self._writer is not None:

@@ -3,17 +3,23 @@
 The upgrade (``ws_upgrade.py``) is a browser's, answered by a web server's 101;
 the opening rides in its session cookie.
 Then both ways frames as in ``ws_frames.py``: each ``send_data`` is one binary
-message, or several above 128 KiB. Message boundaries mean nothing. Pings are
-answered, never sent. Either side closes with a close frame; it is echoed; the
+message, or several above 128 KiB. Message boundaries mean nothing; a shape with
+``record`` has a little payload (up to 16 times its most) go in messages of sizes
+drawn between its two figures, each a TLS record of its own. Pings are answered;
+a client never sends one, as no browser does, a bridge only where something in
+front cuts silent connections. Either side closes with a close frame; it is echoed; the
 bridge closes the connection first (RFC 6455 section 7.1.1), a client waits for that.
 
 Before an opening the bridge judges a GET only once its head is complete,
 whatever its path: how long a beginning is held must not tell a guess at the
 path from another.
 
-Options: ``server`` (value of the Server header in the 101; none without) and
-``clock_offset`` (seconds to add to ``now`` for unix time; with it a Date header
-is sent). Both for a bridge that answers beside a web site which sends them.
+Options, all a bridge's: ``server`` (value of the Server header in the 101; none
+without) and ``clock_offset`` (seconds to add to ``now`` for unix time; with it a
+Date header is sent), both for a bridge that answers beside a web site which
+sends them; ``keepalive`` (seconds of silence after which something in front
+cuts a connection: a ping is sent before that; without, once the bridge has
+learnt of such cuts: ``ws_keepalive.py``).
 """
 
 from __future__ import annotations
@@ -37,10 +43,12 @@ from ptproxy.codec.interface import (
     OpeningReceived,
 )
 from ptproxy.codec.randomness import RandomPool
+from ptproxy.codec.shape import ClassShape
 from ptproxy.codec.ws_connection import JOIN, SERVER_FIRST, WebSocket
 from ptproxy.codec.ws_frames import (
     BINARY,
     MASKED,
+    PING,
     MaskedFrameReader,
     UnmaskedFrameReader,
     apply_mask,
@@ -48,8 +56,12 @@ from ptproxy.codec.ws_frames import (
     masked_frame,
     unmasked_frame,
 )
+from ptproxy.codec.ws_keepalive import Keepalive
 from ptproxy.codec.ws_upgrade import check_answer, opening_in_request, upgrade_answer, upgrade_request
 from ptproxy.errors import CodecError, LocalProtocolError
+
+PING_BYTES: Final = 4
+"""Random bytes of a ping, as a common server library sends them."""
 
 
 class ClientWebSocket(WebSocket):
@@ -60,7 +72,7 @@ class ClientWebSocket(WebSocket):
     _side = "bridge"
 
     def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
-        super().__init__(UnmaskedFrameReader())
+        super().__init__(UnmaskedFrameReader(), rng, settings.shape.up.record if settings.shape else ())
         self._pool = RandomPool(rng)
         self._key = base64.b64encode(rng.randbytes(16)).decode("ascii")
         self._response: ResponseReader | None = ResponseReader()
@@ -145,14 +157,21 @@ class ClientWebSocket(WebSocket):
 class BridgeWebSocket(WebSocket):
     """The bridge's end: a link that becomes a carrier once its opening is accepted."""
 
-    __slots__ = ("_accepted", "_cookie", "_early", "_key", "_method", "_request", "_settings")
+    __slots__ = (
+        "_accepted", "_cookie", "_early", "_heard_at", "_keepalive", "_key", "_method", "_ping_at",
+        "_request", "_rng", "_said_at", "_settings",
+    )  # fmt: skip
 
     _side = "client"
 
-    def __init__(self, settings: CodecSettings, cookie: str) -> None:
-        super().__init__(MaskedFrameReader())
+    def __init__(self, settings: CodecSettings, cookie: str, keepalive: Keepalive, rng: Random) -> None:
+        super().__init__(MaskedFrameReader(), rng)
         self._settings = settings
         self._cookie = cookie
+        self._rng = rng
+        self._keepalive = keepalive
+        self._ping_at: float | None = None
+        self._said_at = self._heard_at = 0.0
         self._method = b"GET "  # what of it has not come yet
         self._request: RequestReader | None = RequestReader()
         self._key = ""
@@ -162,6 +181,7 @@ class BridgeWebSocket(WebSocket):
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Also the upgrade: :class:`NotMine` for whatever is not an upgrade of ours."""
         if self._accepted:
+            self._heard_at = now
             if self._early is not None:
                 data, self._early = self._early + data, None
             return super().receive_data(data, now)
@@ -175,11 +195,39 @@ class BridgeWebSocket(WebSocket):
     def receive_eof(self, now: float) -> list[Event]:
         """The connection ended; before an opening that is the web site's to see."""
         if self._accepted:
+            if not self._close_sent and not self._ended:
+                self._keepalive.broke_off(now - max(self._said_at, self._heard_at))
             return self.receive_data(b"", now) + super().receive_eof(now)
         if self._ended:
             return []
         self._refuse()
         return [NotMine()]
+
+    def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
+        """Send payload; no ping is needed for a while then."""
+        self._said_at = now
+        super().send_data(chunks, now)
+
+    def deadline(self) -> float | None:
+        """Also the next look at whether a ping is due."""
+        due = super().deadline()
+        if self._ping_at is None or self._close_sent or self._ended:
+            return due
+        return self._ping_at if due is None else min(due, self._ping_at)
+
+    def on_deadline(self, now: float) -> list[Event]:
+        """Also a ping, where nothing has been said for long enough."""
+        if self._ping_at is not None and now >= self._ping_at and not self._close_sent and not self._ended:
+            if self._keepalive.is_due(now - self._said_at):
+                self._out.append(self._control_frame(PING, self._rng.randbytes(PING_BYTES)))
+                self._changed = True
+                self._said_at = now
+            self._plan_ping()
+        return super().on_deadline(now)
+
+    def _plan_ping(self) -> None:
+        if self._keepalive.cut:
+            self._ping_at = self._said_at + self._keepalive.pause(self._rng)
 
     def _receive_request(self, data: Buffer) -> list[Event]:
         assert self._request is not None
@@ -203,10 +251,16 @@ class BridgeWebSocket(WebSocket):
         self._request = None
         return [OpeningReceived(opening, self._accept, self._refuse)]
 
+    def follow(self, shape: ClassShape) -> None:
+        """Send messages of this shape's sizes."""
+        self._record = shape.down.record
+
     def _accept(self, token_key: bytes, now: float) -> CarrierCodec:
         if self._accepted or self._early is None:
             raise LocalProtocolError("an opening is accepted or refused, once")
         self._accepted = True
+        self._said_at = self._heard_at = now
+        self._plan_ping()
         self._out.append(upgrade_answer(self._settings, self._key, now).serialize())
         self._changed = True
         return self
@@ -236,15 +290,17 @@ class BridgeWebSocket(WebSocket):
 class WebSocketReception:
     """A bridge's end of the codec."""
 
-    __slots__ = ("_cookie", "_settings")
+    __slots__ = ("_cookie", "_keepalive", "_rng", "_settings")
 
-    def __init__(self, settings: CodecSettings) -> None:
+    def __init__(self, settings: CodecSettings, rng: Random) -> None:
         self._settings = settings
+        self._rng = rng
+        self._keepalive = Keepalive(float(settings.options.get("keepalive", 0.0)))
         self._cookie = session_cookie_name(settings)
 
     def open_link(self) -> Link:
         """The conversation of one accepted connection."""
-        return BridgeWebSocket(self._settings, self._cookie)
+        return BridgeWebSocket(self._settings, self._cookie, self._keepalive, self._rng)
 
 
 class WebSocketCodec:
@@ -257,8 +313,8 @@ class WebSocketCodec:
         return ClientWebSocket(settings, opening, rng)
 
     def reception(self, settings: CodecSettings, rng: Random) -> WebSocketReception:
-        """A bridge's end; a server draws nothing at random."""
-        return WebSocketReception(settings)
+        """A bridge's end; ``rng`` draws its pings and the sizes of messages."""
+        return WebSocketReception(settings, rng)
 
 
 WEBSOCKET: Final[CodecType] = WebSocketCodec()

@@ -7,10 +7,12 @@ and what the sides do differently.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from random import Random
 from typing import Final
 
 from ptproxy.buffer import Buffer
 from ptproxy.codec.interface import CarrierEnded, Event, Link, PayloadReceived
+from ptproxy.codec.shape_parts import split
 from ptproxy.codec.ws_frames import (
     CLOSE,
     GOING_AWAY,
@@ -42,12 +44,18 @@ _CLEAN: Final = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_STATUS})
 class WebSocket:
     """One end of an open WebSocket: the carrier and its only link in one object."""
 
-    __slots__ = ("_changed", "_close_sent", "_deadline", "_ended", "_out", "_pong", "_reader", "closing")
+    __slots__ = (
+        "_changed", "_close_sent", "_deadline", "_ended", "_out", "_pong", "_reader", "_record", "_rng",
+        "closing",
+    )  # fmt: skip
 
     _side = "peer"
 
-    def __init__(self, reader: FrameReader) -> None:
+    def __init__(self, reader: FrameReader, rng: Random, record: tuple[int, ...] = ()) -> None:
+        """``record``: least and most payload bytes of a message of little payload; () as it comes."""
         self.closing = False
+        self._rng = rng
+        self._record = record
         self._reader = reader
         self._out: list[Buffer] = []
         self._pong: bytes | None = None  # answer to the latest ping, sent with the next drain
@@ -75,12 +83,16 @@ class WebSocket:
             return
         length = sum(map(len, chunks))
         self._changed = True
+        if self._record and (pieces := split(chunks, self._record, self._rng)) is not None:
+            for piece in pieces:
+                self._send_message((piece,), len(piece))
+            return
         if length <= MAX_MESSAGE:
             if length:
                 self._send_message(chunks, length)
             return
-        for piece in _pieces(chunks):
-            self._send_message(piece, sum(map(len, piece)))
+        for whole in _pieces(chunks):
+            self._send_message(whole, sum(map(len, whole)))
 
     def room(self) -> int:
         """No limit of its own once open."""

@@ -1,6 +1,6 @@
 """The WebSocket upgrade: a browser's request, a web server's answer, and the checks (RFC 6455 section 4).
 
-Request, header lines in Chromium's order::
+Request, header lines as the browser of ``settings.appearance`` has them, without one as Chromium::
 
     GET {path} HTTP/1.1
     Host, Connection: Upgrade, Pragma, Cache-Control, User-Agent, Upgrade: websocket, Origin,
@@ -42,6 +42,12 @@ def accept_value(key: str) -> str:
 
 def upgrade_request(settings: CodecSettings, opening: bytes, key: str) -> HttpHead:
     """What a browser on a page of ``settings.host`` sends for ``new WebSocket(path)``."""
+    cookie = opening_to_cookie(session_cookie_name(settings), opening)
+    look = settings.appearance
+    if look is not None:
+        crumbs = (*look.memory.crumbs(settings.path), cookie)
+        variables = {"host": settings.host, "key": key, "cookie": "; ".join(crumbs)}
+        return HttpHead(look.browser.upgrade_lines(variables), "GET", settings.path)
     headers = [
         ("Host", settings.host),
         ("Connection", "Upgrade"),
@@ -53,7 +59,7 @@ def upgrade_request(settings: CodecSettings, opening: bytes, key: str) -> HttpHe
         ("Sec-WebSocket-Version", "13"),
         ("Accept-Encoding", CHROMIUM.accept_encoding),
         ("Accept-Language", CHROMIUM.accept_language),
-        ("Cookie", opening_to_cookie(session_cookie_name(settings), opening)),
+        ("Cookie", cookie),
         ("Sec-WebSocket-Key", key),
         ("Sec-WebSocket-Extensions", CHROMIUM.websocket_extensions),
     ]

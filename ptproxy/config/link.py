@@ -1,11 +1,12 @@
 """The bridge link: everything a client needs to know of one bridge, in one line of text.
 
-    ptproxy://KEY@HOST:PORT?path=/x&name=N&codecs=a,b&cert=PIN&seal=1&binding=none&token=T
+    ptproxy://KEY@HOST:PORT?path=/x&pages=/,/a&name=N&codecs=a,b&cert=PIN&seal=1&binding=none&token=T
 
 ==========  =====================================================================================
 KEY         the bridge's X25519 public key, base64url without padding (43 characters)
 HOST:PORT   where to connect; an IPv6 address in brackets
 path        the secret path of the codecs' requests; ``/`` when absent
+pages       pages of the site, one of which a client visits first; ``/`` when absent
 name        the TLS server name; HOST when absent
 codecs      what the bridge speaks, in its order of preference (required)
 cert        SHA-256 of the leaf certificate, base64url (43 characters); absent: the authorities decide
@@ -38,8 +39,10 @@ MAX_PATH: Final = 256
 """Longest secret path in characters: request heads must look ordinary."""
 MAX_CODECS: Final = 16
 """Codecs a link may name."""
+MAX_PAGES: Final = 16
+"""Pages a link may name."""
 
-_PARAMETERS: Final = ("path", "name", "codecs", "cert", "seal", "binding", "token")
+_PARAMETERS: Final = ("path", "pages", "name", "codecs", "cert", "seal", "binding", "token")
 _CODEC = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _PATH = re.compile(r"/[A-Za-z0-9._~!$'()*+,;=:@/-]*")
 
@@ -56,6 +59,18 @@ def check_path(path: str) -> str:
             f"{path[:60]!r} cannot be the path: write a plain URL path that starts with /, as in /assets/live"
         )
     return path
+
+
+def check_pages(pages: tuple[str, ...]) -> tuple[str, ...]:
+    """``pages`` if they can be pages to visit, none twice; raises :class:`ValueError`."""
+    if not 0 < len(pages) <= MAX_PAGES or len(set(pages)) != len(pages):
+        raise ValueError(f"expected 1 to {MAX_PAGES} different pages, as in [/, /about.html]")
+    for page in pages:
+        if "," in page or not _PATH.fullmatch(page) or len(page) > MAX_PATH:
+            raise ValueError(
+                f"{page[:60]!r} cannot be a page to visit: write a plain URL path, as in /about.html"
+            )
+    return pages
 
 
 def check_codecs(codecs: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,6 +102,8 @@ class Link:
     binding: bool = True
     token: bytes = field(default=b"", repr=False)
     """16 bytes, or none."""
+    pages: tuple[str, ...] = ("/",)
+    """What a client that looks like a browser visits first: one of these."""
 
     def __post_init__(self) -> None:
         if (
@@ -101,6 +118,7 @@ class Link:
             raise ValueError("host and server name must be written in ASCII and lower case")
         check_path(self.path)
         check_codecs(self.codecs)
+        check_pages(self.pages)
         if not self.binding and not self.seal:
             raise ValueError(
                 "binding=none needs seal=1: without either, whoever terminates TLS could read along"
@@ -141,6 +159,7 @@ class Link:
             path=values.get("path", "/"),
             server_name=parse_host(values.get("name", endpoint.host)),
             codecs=tuple(values["codecs"].split(",")),
+            pages=tuple(values.get("pages", "/").split(",")),
             pin=_decode(values["cert"], 32, "certificate pin") if "cert" in values else None,
             seal="seal" in values,
             binding="binding" not in values,
@@ -150,6 +169,7 @@ class Link:
     def serialize(self) -> str:
         """The link's one canonical spelling."""
         values = {"path": "" if self.path == "/" else self.path}
+        values["pages"] = "" if self.pages == ("/",) else ",".join(self.pages)
         values["name"] = "" if self.server_name == self.host else self.server_name
         values["codecs"] = ",".join(self.codecs)
         values["cert"] = "" if self.pin is None else _encode(self.pin)

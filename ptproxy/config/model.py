@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from ptproxy.config.link import Link, check_codecs, check_path
+from ptproxy.config.link import Link, check_codecs, check_pages, check_path
 from ptproxy.config.quantities import (
     Endpoint,
     SiteUrl,
@@ -76,6 +76,13 @@ def _codecs(value: object, info: ValidationInfo) -> tuple[str, ...]:
     return names
 
 
+def _pages(value: object) -> tuple[str, ...]:
+    pages = [value] if isinstance(value, str) else value
+    if not isinstance(pages, list) or not all(isinstance(page, str) for page in pages):
+        raise ValueError("expected a page or a list of pages, as in [/, /about.html]")
+    return check_pages(tuple(pages))
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected text")
@@ -102,11 +109,28 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
+_SHAPES = ("none", "chat", "browse", "bulk")
+"""The built-in shapes, and none: what is not one of these is a file."""
+
+
+def _shape(value: object, info: ValidationInfo) -> str | Path:
+    if value == "auto":
+        raise ValueError(
+            "auto is for clients, which follow the bridge: write browse, chat, bulk, none or a file"
+        )
+    return value if isinstance(value, str) and value in _SHAPES else _path(value, info)
+
+
+def _followed_shape(value: object, info: ValidationInfo) -> str | Path:
+    return value if value == "auto" and isinstance(value, str) else _shape(value, info)
+
+
 File = Annotated[Path, PlainValidator(_path)]
 Listen = Annotated[tuple[Endpoint, ...], PlainValidator(_listen)]
 Address = Annotated[Endpoint, PlainValidator(parse_address)]
 Size = Annotated[int, PlainValidator(parse_size)]
 Duration = Annotated[float, PlainValidator(parse_duration)]
+Pages = Annotated[tuple[str, ...], PlainValidator(_pages)]
 Codecs = Annotated[tuple[str, ...], PlainValidator(_codecs)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Texts = Annotated[tuple[str, ...], PlainValidator(_texts)]
@@ -115,6 +139,8 @@ UrlPath = Annotated[str, PlainValidator(lambda value: check_path(_text(value)))]
 BridgeLink = Annotated[Link, PlainValidator(_link)]
 Trust = Annotated[str | Path, PlainValidator(_trust)]
 SiteChoice = Annotated[str | SiteUrl, PlainValidator(parse_site)]
+ShapeChoice = Annotated[str | Path, PlainValidator(_shape)]
+FollowedShape = Annotated[str | Path, PlainValidator(_followed_shape)]
 Loop = Literal["auto", "uvloop", "asyncio"]
 
 
@@ -206,9 +232,15 @@ class BridgeConfig(Section):
     tls: BridgeTls = BridgeTls()
     seal: bool = False
     path: UrlPath = Field(default="/", examples=["/assets/live"])
+    pages: Pages = Field(default=("/",), examples=["[/, /about.html]"])
+    """Pages of the site, one of which clients visit before anything else."""
     codecs: Codecs = Field(default=("websocket", "http", "random"), examples=["[websocket, http]"])
+    shape: ShapeChoice = Field(default="browse", examples=["browse"])
+    """A built-in shape's name, a file, or ``"none"``: what clients are told to look like."""
     site: SiteChoice | None = Field(default=None, examples=["builtin"])
     """``"builtin"`` or a :class:`SiteUrl`: what strangers see."""
+    keepalive: Duration = Field(default=0.0, examples=["10s"])
+    """``behind``: seconds of silence after which something in front cuts a connection; 0: nothing does."""
     access: Literal["enrolled", "open"] = "enrolled"
     state: File = Field(..., examples=["state"])
     egress: EgressConfig = EgressConfig()
@@ -228,6 +260,7 @@ class BridgeConfig(Section):
             host=self.address.host,
             port=self.address.port,
             path=self.path,
+            pages=self.pages,
             server_name=self.server_name,
             codecs=self.codecs,
             pin=pin,
@@ -240,8 +273,11 @@ class BridgeConfig(Section):
 class ClientTls(Section):
     """How a client's TLS looks and whom it trusts."""
 
-    fingerprint: Literal["python", "browser"] = "python"
-    """Whose ClientHello is sent: Python's own, or that of an installed browser, which carries everything."""
+    fingerprint: Literal["chrome", "firefox", "python", "browser"] = "chrome"
+    """Whose ClientHello is sent, and whose requests: a browser's, imitated; ``python``: nobody's;
+    ``browser``: an installed browser carries everything."""
+    profile: File | None = Field(default=None, examples=["chromium-156.yaml"])
+    """What that browser says of itself, as ``scripts/capture`` recorded it; None: what comes with ptproxy."""
     browser: File | None = Field(default=None, examples=["/usr/bin/chromium"])
     """``fingerprint: browser``: the program; None: the first Chromium, Chrome or Edge that is found."""
     trust: Trust | None = Field(default=None, examples=["pin"])
@@ -285,6 +321,8 @@ class ClientConfig(Section):
     key: File = Field(..., examples=["client.key"])
     codec: Codecs | None = Field(default=None, examples=["[websocket, http]"])
     """In order of preference; None: what the link names, in its order (:attr:`codecs`)."""
+    shape: FollowedShape = Field(default="auto", examples=["auto"])
+    """``"auto"``: the bridge's; else as the bridge's own key."""
     carriers: int = Field(default=4, ge=1, le=64)
     front: FrontConfig = FrontConfig()
     tls: ClientTls = ClientTls()

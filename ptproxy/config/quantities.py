@@ -121,6 +121,15 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it: a Unix socket or loopback."""
+        return (
+            self.unix is not None
+            or self.host == "localhost"
+            or (is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
+        )
+
+    @property
     def literal(self) -> str:
         """``host`` to listen on: what :func:`parse_listen` takes beside IP literals is ``localhost``."""
         return "127.0.0.1" if self.host == "localhost" else self.host
@@ -172,8 +181,8 @@ class SiteUrl:
 
 
 def parse_site(value: object) -> str | SiteUrl:
-    """``builtin`` or the origin of a web site, as in ``http://127.0.0.1:8080``."""
-    advice = "write builtin, or where your web site listens, as in http://127.0.0.1:8080"
+    """``builtin`` or the origin of a web site, as in ``https://127.0.0.1:8443``."""
+    advice = "write builtin, or where your web site listens, as in https://127.0.0.1:8443"
     if value == "builtin":
         return "builtin"
     if not isinstance(value, str):

@@ -6,14 +6,17 @@ looked at, and what would be right. Files are looked at as well.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ptproxy.config import keyfile
 from ptproxy.config.model import BridgeConfig, ClientConfig, Config
-from ptproxy.config.quantities import Endpoint, is_ip
+from ptproxy.config.quantities import is_ip
+
+SHORTEST_KEEPALIVE: Final = 10.0
+"""Seconds: the http codec may be silent for 8, and no front is known that cuts sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,12 @@ def _standalone(config: BridgeConfig) -> Iterator[Conflict]:
     if config.site is None:
         yield Conflict(
             "site",
-            "mode: standalone must show strangers a web site: site: http://127.0.0.1:8080, "
+            "mode: standalone must show strangers a web site: site: https://127.0.0.1:8443, "
             "or site: builtin for trials",
             mode,
         )
+    if config.keepalive:
+        yield Conflict("keepalive", "is for what stands in front of the bridge: only with mode: behind", mode)
     for name in ("front_certificate", "front_certificate_previous"):
         if getattr(tls, name) is not None:
             yield Conflict(
@@ -80,6 +85,24 @@ def _behind(config: BridgeConfig) -> Iterator[Conflict]:
                 "(front_certificate names the web server's, for the binding)",
                 mode,
             )
+    for endpoint in config.listen:
+        if not endpoint.is_local:
+            yield Conflict(
+                "listen",
+                f"with mode: behind only the web server may reach the bridge, and {endpoint} is open to "
+                "others: write a Unix socket or loopback, as in unix:/run/ptproxy/bridge.sock or "
+                "127.0.0.1:9443",
+                mode,
+            )
+    if 0 < config.keepalive < SHORTEST_KEEPALIVE:
+        yield Conflict(
+            "keepalive",
+            "no codec is that chatty: write how long silent connections live in front, 10s or more, or off",
+        )
+    if config.site is not None:
+        yield Conflict(
+            "site", "with mode: behind strangers see the web server's own site: remove it here", mode
+        )
     if "random" in config.codecs:
         yield Conflict(
             "codecs",
@@ -159,6 +182,12 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
     for name, other in (("client_certificate", "client_key"), ("client_key", "client_certificate")):
         if getattr(tls, name) is None and getattr(tls, other) is not None:
             yield Conflict(f"tls.{name}", f"{other} needs {name} beside it", (f"tls.{other}",))
+    if tls.client_certificate is not None and tls.fingerprint != "python":
+        yield Conflict(
+            "tls.client_certificate",
+            "browsers seldom have one: only with tls.fingerprint: python",
+            ("tls.fingerprint",),
+        )
     for name, other in (("user", "password_file"), ("password_file", "user")):
         if getattr(front, name) is None and getattr(front, other) is not None:
             yield Conflict(f"front.{name}", f"{other} needs {name} beside it", (f"front.{other}",))
@@ -167,7 +196,7 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
             yield Conflict(
                 "listen", f"{endpoint} is only for a bridge; write an address, as in 127.0.0.1:1080"
             )
-        elif front.user is None and not _is_loopback(endpoint):
+        elif front.user is None and not endpoint.is_local:
             yield Conflict(
                 "listen",
                 f"whoever reaches {endpoint} could use the proxy: listen on 127.0.0.1 or [::1], "
@@ -180,10 +209,6 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
     yield from _file("tls.client_key", tls.client_key, keyfile.check_private_key)
     if isinstance(tls.trust, Path):
         yield from _file("tls.trust", tls.trust, keyfile.check_certificate)
-
-
-def _is_loopback(endpoint: Endpoint) -> bool:
-    return endpoint.host == "localhost" or ipaddress.ip_address(endpoint.host).is_loopback
 
 
 def _file(field: str, path: Path | None, read: Callable[[Path], object]) -> Iterator[Conflict]:

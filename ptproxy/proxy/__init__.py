@@ -10,6 +10,7 @@ On a client:
 - ``local_connection``  one program's conversation and dial, with ``early`` (what it sends before
   its target has answered) and ``far_end`` (the protocol on the stream dialled for it)
 - ``datagrams``         a program's UDP association
+- ``shape_follow``      takes what the bridge pushes; ``shape_files`` has the built-in shapes
 
 On a bridge:
 
@@ -18,6 +19,7 @@ On a bridge:
   permitted) and ``egress_udp`` (associations)
 - ``site``              what strangers see: a real web server, or the pages of ``web_pages``,
   whose requests ``web_request`` reads as a common web server does
+- ``shape_push``        tells clients what to look like, over a service
 - ``accounts``, ``openings``  the access list and the replay filter on disk
 
 Both couple a TCP connection and a stream with ``relay`` and keep time limits

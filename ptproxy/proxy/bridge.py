@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import ipaddress
 import os
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -30,12 +32,18 @@ from ptproxy.proxy.openings import DOCUMENT as OPENINGS
 from ptproxy.proxy.openings import put_down, take_up
 from ptproxy.proxy.policy import IP, EgressPolicy, OwnAddresses, local_test
 from ptproxy.proxy.resolve import Resolver
+from ptproxy.proxy.shape_files import built_in, load_shape
+from ptproxy.proxy.shape_push import DOCUMENT as SHAPE
+from ptproxy.proxy.shape_push import ShapePush
 from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
+from ptproxy.proxy.site_beside import make_doorway
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits, RetentionBudget
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
+from ptproxy.tunnel.doorway import Doorway
 from ptproxy.tunnel.listen import Listener, listen_tcp, listen_unix
+from ptproxy.tunnel.recognise import SHAPE_SERVICE
 from ptproxy.tunnel.stream import Exit, Site
 from ptproxy.tunnel.tls import bridge_context, leaf_digest, load_chain
 
@@ -64,19 +72,23 @@ async def run_bridge(
         context = tls_context(config)
         dialer = await make_dialer(config, loop)
         stack.push_async_callback(dialer.close)
-        exit_ = BridgeExit(loop, dialer, services=services)
+        push = ShapePush(load_key(config.key), state.document(SHAPE), load_shape(config.shape))
+        exit_ = BridgeExit(loop, dialer, services={SHAPE_SERVICE: push, **(services or {})})
         stack.push_async_callback(exit_.close)
         site = make_site(config, loop)
         stack.push_async_callback(site.close)
         openings = state.document(OPENINGS)
         replay = take_up(openings)
-        bridge = start_tunnel(config, loop, accounts, exit_, site, replay)
+        bridge = start_tunnel(config, loop, accounts, exit_, site, replay, push.signing_key)
         listeners: list[Listener] = []
         stack.push_async_callback(end_listeners, listeners)
         stack.push_async_callback(bridge.stop, 0.0)
-        listening = await listen(config, loop, bridge, context, listeners)
+        doorway = await make_doorway(config, loop, context, bridge.arrival)
+        if doorway is not None:
+            stack.push_async_callback(doorway.close)
+        listening = await listen(config, loop, bridge, context, listeners, doorway)
         accounts.watch(loop, bridge.access_changed)
-        with Signals(loop, lambda: reload(config, context, accounts, bridge)) as signals:
+        with Signals(loop, lambda: reload(config, context, accounts, bridge, push)) as signals:
             for address in listening:
                 log.info("listening", listen=address, mode=config.mode, codecs=",".join(config.codecs))
             if ready is not None:
@@ -85,6 +97,7 @@ async def run_bridge(
             log.info("stopping", streams=bridge.streams, seconds=config.limits.drain)
             for listener in listeners:
                 listener.close()
+            push.close()
             await within(config.limits.drain, signals.at_once, bridge.stop)
             put_down(openings, replay)
 
@@ -99,13 +112,14 @@ def start_tunnel(
     exit_: Exit,
     site: Site,
     replay: ReplayFilter,
+    signing_key: bytes,
 ) -> Bridge:
     """The tunnel's end of the bridge; its listeners are :func:`listen`'s."""
     limits = config.limits
     settings = BridgeSettings(
         key=load_key(config.key),
         codecs=config.codecs,
-        codec_settings=CodecSettings.of(config.server_name, config.address.port, config.path),
+        codec_settings=codec_settings(config, loop),
         bindings=bindings(config),
         seal=config.seal,
         access=accounts,
@@ -119,8 +133,22 @@ def start_tunnel(
         idle=limits.idle,
         half_open=limits.half_open,
         replay=replay,
+        shape=load_shape(config.shape) or built_in(),  # for clients that follow one all the same
+        signing_key=signing_key,
     )
     return Bridge(loop, settings, exit_, site)
+
+
+def codec_settings(config: BridgeConfig, loop: asyncio.AbstractEventLoop) -> CodecSettings:
+    """What the codecs are told: the link's host and path, and what only a bridge needs to know."""
+    settings = CodecSettings.of(config.server_name, config.address.port, config.path)
+    if config.mode != "behind":
+        return settings
+    # caddy passes a 101 on as it is, and all that it answers itself has a Date.
+    options = {"clock_offset": str(time.time() - loop.time())}
+    if config.keepalive:
+        options["keepalive"] = str(config.keepalive)
+    return dataclasses.replace(settings, options=options)
 
 
 def tls_context(config: BridgeConfig) -> ssl.SSLContext | None:
@@ -209,6 +237,7 @@ async def listen(
     bridge: Bridge,
     context: ssl.SSLContext | None,
     listeners: list[Listener],
+    doorway: Doorway | None,
 ) -> list[str]:
     """Listen everywhere, adding to ``listeners``; returns the addresses. Raises StartError."""
     listening = []
@@ -223,6 +252,7 @@ async def listen(
                 listener = await listen_tcp(
                     loop, bridge.arrival, host, endpoint.port, tls=context,
                     handshake_timeout=config.limits.opening_timeout, most_handshakes=config.limits.handshakes,
+                    doorway=doorway,
                 )  # fmt: skip
                 shown = str(Endpoint(host, listener.sockets[0].getsockname()[1]))
         except OSError as error:
@@ -240,8 +270,10 @@ async def end_listeners(listeners: Sequence[Listener]) -> None:
         await listener.wait_closed()
 
 
-def reload(config: BridgeConfig, context: ssl.SSLContext | None, accounts: Accounts, bridge: Bridge) -> None:
-    """SIGHUP: read the access list and the certificates again, without touching open streams."""
+def reload(
+    config: BridgeConfig, context: ssl.SSLContext | None, accounts: Accounts, bridge: Bridge, push: ShapePush
+) -> None:
+    """SIGHUP: read the access list, the shape and the certificates again, without touching open streams."""
     if accounts.reload():
         bridge.access_changed()
     try:
@@ -250,3 +282,9 @@ def reload(config: BridgeConfig, context: ssl.SSLContext | None, accounts: Accou
         bridge.settings.bindings = bindings(config)
     except StartError as error:
         log.error("the certificate stays as it was", why=str(error))
+    try:
+        shape = load_shape(config.shape)
+        bridge.settings.shape = shape or built_in()
+        push.change(shape)
+    except StartError as error:
+        log.error("the shape stays as it was", why=str(error))

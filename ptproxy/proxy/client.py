@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
+import time
 from typing import TYPE_CHECKING
 
+from ptproxy.codec.page_cache import SiteMemory
 from ptproxy.config.keyfile import read_password
 from ptproxy.config.model import ClientConfig
 from ptproxy.config.quantities import Endpoint
@@ -17,11 +20,18 @@ from ptproxy.errors import AuthenticationError, DialError, PtproxyError, StartEr
 from ptproxy.front import Users
 from ptproxy.log import get_logger
 from ptproxy.proxy.local import LocalLimits, LocalProxy
+from ptproxy.proxy.remembered import RememberedSite
+from ptproxy.proxy.shape_files import load_shape
+from ptproxy.proxy.shape_follow import KeptShape, ShapeFollower
+from ptproxy.proxy.shape_push import DOCUMENT
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
+from ptproxy.tunnel.appearance import appearance_of
+from ptproxy.tunnel.client_tls import BrowserLikeTls, ClientTls, PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
+from ptproxy.tunnel.shaped_dial import ShapedDialer
 from ptproxy.tunnel.tls import ClientTrust
 
 if TYPE_CHECKING:
@@ -38,19 +48,27 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
     """
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(StateFolder(config.state))
+        state = stack.enter_context(StateFolder(config.state))
         users = make_users(config)
         browser = make_browser(config, loop)
         if browser is not None:
             stack.push_async_callback(browser.stop)
-        dialer = make_dialer(config, loop, browser)
+        site = RememberedSite(state, config.bridge.server_name)
+        stack.push_async_callback(site.close)
+        dialer = make_dialer(config, loop, site.memory, browser)
+        if dialer.visitor is not None:
+            dialer.visitor.on_visited = site.save
         stack.push_async_callback(dialer.stop)
         limits = LocalLimits(connections=config.limits.connections)
         proxy = LocalProxy(loop, dialer, users=users, limits=limits)
         stack.push_async_callback(proxy.stop)
         listening = [await listen(proxy, endpoint) for endpoint in config.listen]
+        follower = make_follower(config, dialer, state)
         with Signals(loop) as signals:
             await connect(config, dialer, signals)
+            if follower is not None and not signals.stop.is_set():
+                follower.start(loop)
+                stack.push_async_callback(follower.stop)
             for address in listening if not signals.stop.is_set() else ():
                 log.info("listening", listen=address)
             if ready is not None and not signals.stop.is_set():
@@ -80,14 +98,33 @@ def make_trust(config: ClientConfig) -> ClientTrust:
     )
 
 
+def make_tls(config: ClientConfig) -> ClientTls:
+    """How connections greet; a browser that carries everything does so by itself."""
+    fingerprint, trust = config.tls.fingerprint, make_trust(config)
+    return PythonTls(trust) if fingerprint in ("python", "browser") else BrowserLikeTls(fingerprint, trust)
+
+
 def make_dialer(
-    config: ClientConfig, loop: asyncio.AbstractEventLoop, browser: Chromium | None = None
+    config: ClientConfig,
+    loop: asyncio.AbstractEventLoop,
+    memory: SiteMemory,
+    browser: Chromium | None = None,
 ) -> TunnelDialer:
-    """The dialer to the configured bridge; raises StartError for unusable files."""
-    trust = make_trust(config)
-    codecs = config.codecs if browser is None else browser.codecs(config.codecs)
-    route = Route(config.bridge, load_key(config.key), trust, codecs, browser)
-    return TunnelDialer(
+    """The dialer to the configured bridge; raises StartError for unusable files.
+
+    ``memory``: what the imitated browser remembers of the site.
+    """
+    route = Route(
+        line=config.bridge,
+        key=load_key(config.key),
+        tls=make_tls(config),
+        codecs=config.codecs if browser is None else browser.codecs(config.codecs),
+        appearance=appearance_of(config.tls.fingerprint, memory, config.tls.profile),
+        browser=browser,
+    )
+    shape = None if config.shape == "auto" else load_shape(config.shape)
+    kind = TunnelDialer if config.shape == "none" else functools.partial(ShapedDialer, shape=shape)
+    return kind(
         loop,
         route,
         carriers=config.carriers,
@@ -96,6 +133,15 @@ def make_dialer(
         half_open=config.limits.half_open,
         linger=config.limits.linger,
     )
+
+
+def make_follower(config: ClientConfig, dialer: TunnelDialer, state: StateFolder) -> ShapeFollower | None:
+    """Who follows the bridge's shape where that was chosen; the dialer begins with what was kept of it."""
+    if config.shape != "auto" or not isinstance(dialer, ShapedDialer):
+        return None
+    kept = KeptShape(state.document(DOCUMENT), config.bridge.key)
+    dialer.set_shape(kept.load(time.time()))
+    return ShapeFollower(dialer, kept)
 
 
 def make_users(config: ClientConfig) -> Users | None:

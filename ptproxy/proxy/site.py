@@ -63,12 +63,16 @@ class Unavailable:
 
 
 class NothingHere:
-    """Answers behind a web server, which shows its own page instead of this 404."""
+    """Answers behind a web server, which shows its own page instead of this 404.
+
+    The connection ends with it: the web server would put the requests of clients on it next.
+    """
 
     def answer(self, request: Request, *, scheme: str, local_port: int, date: str) -> bytes:
         """The error page."""
         del scheme, local_port
-        return error_page(request.refusal or 404, request, date)
+        request.keep_alive = False
+        return error_page(404, request, date)
 
 
 class BuiltinSite:

@@ -39,9 +39,9 @@ class Session(Receiving):
             self.send_stream_data(stream, first_data, now)
         return stream
 
-    def open_association(self, target: bytes, now: float) -> Stream:
+    def open_association(self, target: bytes, now: float, carrier: int | None = None) -> Stream:
         """R23: open an association, which carries datagrams only. Raises as :meth:`open_stream`."""
-        stream = self._new_stream(target, now, None)
+        stream = self._new_stream(target, now, carrier)
         stream.is_association = True
         return stream
 

@@ -3,8 +3,15 @@
     stream       what everything above sees: Dialer, Exit, Incoming, Site; streams as asyncio transports
     association  UDP associations;  incoming  streams that a client opened, before an exit takes them
     dial         TunnelDialer: keeps carriers open, places streams on them;  direct  a dialer without a tunnel
+    shaped_dial  the dialer that follows a shape: carriers by class of traffic, opened ahead, left when old
+    placement    which carrier a stream goes to, which are to be there;  recognise  which class a stream is
     client       the client's session;  client_carrier  a carrier of it: the opening, its connections
     connect      the way to a bridge: addresses, TCP, TLS, the certificate checked
+    client_tls   as whom a client greets: Python, or a browser;  appearance  which one, from recorded data
+    visit        the site's page before anything else
+    browser_tls  a browser's TLS: browser_hello (curl sets BoringSSL up), boringssl and symbols (its
+                 functions), tls_connection, browser_transport, tickets, browser_check (at the start)
+    curl_tls     the fall-back from it
     chromium     an installed browser as the carrier: its page joins the bridge with this process
     bridge       the bridge's sessions, continuous verification
     gate         whose is this connection: a client's or the web site's

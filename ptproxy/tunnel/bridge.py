@@ -26,6 +26,7 @@ from ptproxy.auth.verification import BridgeVerification
 from ptproxy.buffer import Buffer
 from ptproxy.codec import codec_table
 from ptproxy.codec.interface import CodecSettings
+from ptproxy.codec.shape import PLAIN, Shape
 from ptproxy.errors import AuthenticationError, Reason, SessionError
 from ptproxy.log import get_logger
 from ptproxy.session import BridgeSession, Limits, RetentionBudget, events
@@ -36,6 +37,7 @@ from ptproxy.tunnel.carrier import Carrier
 from ptproxy.tunnel.gate import Arrival, Gate, Opened
 from ptproxy.tunnel.incoming import TunnelIncoming
 from ptproxy.tunnel.memory import FreeMemory
+from ptproxy.tunnel.placement import class_of
 from ptproxy.tunnel.stream import Exit, Site, TunnelStream
 from ptproxy.tunnel.tunnel import Tunnel
 
@@ -96,6 +98,10 @@ class BridgeSettings:
     half_open: float = 300.0
     """... and this long once one way has ended; 0: never."""
     replay: ReplayFilter | None = None
+    shape: Shape = PLAIN
+    """What carriers follow whose clients say what they are going to carry."""
+    signing_key: bytes = b""
+    """The public key that signs what the bridge pushes, b"" where it pushes nothing."""
 
 
 class BridgeCarrierState:
@@ -328,9 +334,10 @@ class Bridge:
         wanted = peer.hello.session_id
         tunnel = self.sessions.get(wanted) if wanted else None
         if tunnel is not None and hmac.compare_digest(tunnel.public, peer.client_public):
-            return Answer(wanted, Verdict.ATTACHED, int(time.time()))
+            return Answer(wanted, Verdict.ATTACHED, int(time.time()), self.settings.signing_key)
         verdict = Verdict.UNKNOWN if wanted else Verdict.NEW
-        return Answer(self._rng.randbytes(SESSION_ID), verdict, int(time.time()))
+        session_id = self._rng.randbytes(SESSION_ID)
+        return Answer(session_id, verdict, int(time.time()), self.settings.signing_key)
 
     def _confirmed(self, opened: Opened, frames: Sequence[Buffer]) -> None:
         """CONFIRM verified: only now is anything acted on (R26)."""
@@ -357,6 +364,10 @@ class Bridge:
             )  # fmt: skip
             self.sessions[answer.session_id] = tunnel
             log.info("session open", identity=tunnel.peer, codec=carrier.codec_name)
+        follow = getattr(carrier.codec, "follow", None)
+        traffic = class_of(opened.peer.hello.traffic)
+        if follow is not None and traffic:
+            follow(self.settings.shape[traffic])
         tunnel.attach(opened, self.settings.key, frames)
 
     def _session_over(self, tunnel: BridgeTunnel) -> None:

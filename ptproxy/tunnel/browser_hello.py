@@ -26,7 +26,7 @@ import ctypes
 import ipaddress
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ptproxy.errors import StartError
@@ -83,9 +83,14 @@ class Hello:
     """TLS 1.2 cipher suites, where curl_cffi's are not the browser's (IANA names, colons between)."""
     options_when_resuming: int = 0
     """``SSL_OP_*`` set where a ticket is offered."""
+    resumes: bool = True
+    """Whether a ticket is offered."""
 
 
 CHROME_PAGE: Final = Hello("chrome", "chrome150", "https", close_notify=False)
+CHROME_VISIT: Final = replace(CHROME_PAGE, resumes=False)
+"""The first connection of a browser that was just started: what was cached is on disk, tickets are not.
+A browser that runs would use the connection it has rather than open a second one."""
 CHROME_WEBSOCKET: Final = Hello("chrome", "chrome150", "wss", close_notify=False)
 FIREFOX: Final = Hello(
     "firefox",
@@ -100,7 +105,12 @@ FIREFOX: Final = Hello(
     "AES256-GCM-SHA384:AES128-SHA:AES256-SHA",
     options_when_resuming=NO_TICKET,  # NSS offers no TLS 1.2 ticket beside a TLS 1.3 one
 )
-"""Firefox offers the same for pages and WebSockets."""
+"""What Firefox offers for pages, and for WebSockets of a site that is not known to speak HTTP/2."""
+FIREFOX_VISIT: Final = replace(FIREFOX, resumes=False)
+"""As :data:`CHROME_VISIT`."""
+FIREFOX_WEBSOCKET: Final = replace(FIREFOX, scheme="wss")
+"""For a WebSocket of a site that speaks HTTP/2 but takes no WebSockets over it: only http/1.1 is offered
+(recorded 2026-11, Firefox 153)."""
 
 
 class Ssl:

@@ -24,7 +24,17 @@ from typing import Final
 
 from ptproxy.errors import AuthenticationError, DialError, StartError
 from ptproxy.tunnel.boringssl import VERIFY_NONE, VERIFY_PEER, BoringSSL, load
-from ptproxy.tunnel.browser_hello import CHROME_PAGE, CHROME_WEBSOCKET, FIREFOX, Hello, HelloMaker, Ssl
+from ptproxy.tunnel.browser_hello import (
+    CHROME_PAGE,
+    CHROME_VISIT,
+    CHROME_WEBSOCKET,
+    FIREFOX,
+    FIREFOX_VISIT,
+    FIREFOX_WEBSOCKET,
+    Hello,
+    HelloMaker,
+    Ssl,
+)
 from ptproxy.tunnel.browser_transport import BrowserTransport
 from ptproxy.tunnel.polling import polled
 from ptproxy.tunnel.tcp import reason_of
@@ -33,10 +43,10 @@ from ptproxy.tunnel.tls import ClientTrust, check_leaf
 from ptproxy.tunnel.tls_connection import TlsConnection, TlsStream, Want
 
 HELLOS: Final[dict[str, dict[str, Hello]]] = {
-    "chrome": {"page": CHROME_PAGE, "websocket": CHROME_WEBSOCKET},
-    "firefox": {"page": FIREFOX, "websocket": FIREFOX},
+    "chrome": {"visit": CHROME_VISIT, "page": CHROME_PAGE, "websocket": CHROME_WEBSOCKET},
+    "firefox": {"visit": FIREFOX_VISIT, "page": FIREFOX, "websocket": FIREFOX_WEBSOCKET},
 }
-"""By ``tls.fingerprint`` and by use. Firefox offers h2 for WebSockets, too: see :mod:`.browser_hello`."""
+"""By ``tls.fingerprint`` and by use."""
 
 
 class BrowserTls:
@@ -51,6 +61,11 @@ class BrowserTls:
         self._maker = HelloMaker(self.library)
         self._stores: dict[ClientTrust, int] = {}
         self.tickets = Tickets(self.library.SSL_SESSION_free)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a ticket is left."""
+        return len(self.tickets) > 0
 
     def trust(self, trust: ClientTrust) -> None:
         """Load the authorities of ``trust``; :class:`~ptproxy.errors.StartError` for an unusable file.
@@ -80,7 +95,7 @@ class BrowserTls:
                 made.close()
                 raise AuthenticationError("the bridge's name is not one that a certificate can hold")
         library.SSL_set_quiet_shutdown(pointer, int(not hello.close_notify))
-        session = self.tickets.take(key)
+        session = self.tickets.take(key) if hello.resumes else None
         if session is not None:
             library.SSL_set_session(pointer, session)
             library.SSL_set_options(pointer, hello.options_when_resuming)

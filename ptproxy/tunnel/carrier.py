@@ -60,7 +60,7 @@ class ConnectionOwner(Protocol):
 class Connection(BufferedReads):
     """One connection, speaking through a link once it has one."""
 
-    __slots__ = ("_eof", "blocked", "ended", "link", "loop", "owner", "transport", "waiting")
+    __slots__ = ("_eof", "apart", "blocked", "ended", "link", "loop", "owner", "transport", "waiting")
 
     def __init__(
         self, owner: ConnectionOwner, loop: asyncio.AbstractEventLoop, link: Link | None = None
@@ -69,6 +69,8 @@ class Connection(BufferedReads):
         self.loop = loop
         self.link = link
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self.apart = False
+        """Each buffer is a write, and so a TLS record, of its own; the link makes more when these are out."""
         self.blocked = False
         self.waiting: set[Carrier] = set()
         self.ended = False
@@ -124,6 +126,8 @@ class Connection(BufferedReads):
     def resume_writing(self) -> None:
         """There is room again: whoever waited goes on."""
         self.blocked = False
+        if self.apart:
+            self.flush()
         waiting, self.waiting = self.waiting, set()
         for carrier in waiting:
             carrier.unblocked()
@@ -134,13 +138,21 @@ class Connection(BufferedReads):
         if link is None or self.transport is None:
             return
         chunks = link.data_to_send()
-        if chunks:
+        if self.apart:
+            self._write_apart(link, chunks)
+        elif chunks:
             if len(chunks) == 1:
                 self.transport.write(chunks[0])
             else:
                 self.transport.writelines(chunks)
         if link.closing:
             self.transport.close()
+
+    def _write_apart(self, link: Link, chunks: list[Buffer]) -> None:
+        while chunks:
+            for chunk in chunks:
+                self.transport.write(chunk)
+            chunks = [] if self.blocked else link.data_to_send()
 
     def drop(self) -> None:
         """Close without another word from the link."""

@@ -19,7 +19,9 @@ from typing import Any, Final
 from ptproxy.auth.binding import Binding
 from ptproxy.auth.opening import Answer, ClientOpening, Hello, Verdict
 from ptproxy.codec import codec_table
-from ptproxy.codec.interface import Event
+from ptproxy.codec.h2_client import H2Client
+from ptproxy.codec.interface import CodecSettings, Event
+from ptproxy.codec.shape import ClassShape
 from ptproxy.errors import (
     CodecError,
     DialError,
@@ -31,10 +33,11 @@ from ptproxy.errors import (
 from ptproxy.log import get_logger
 from ptproxy.session import ClientSession, Limits, events
 from ptproxy.tunnel.carrier import Carrier, Connection
-from ptproxy.tunnel.client_carrier import ClientCarrier
+from ptproxy.tunnel.client_carrier import ClientCarrier, greeting_of
 from ptproxy.tunnel.connect import Route, connect_tls
-from ptproxy.tunnel.tls import client_context
+from ptproxy.tunnel.placement import number_of
 from ptproxy.tunnel.tunnel import Tunnel
+from ptproxy.tunnel.visit import Visitor
 
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
@@ -51,25 +54,34 @@ class OpeningRefused(PtproxyError):  # noqa: N818  (an answer, not a fault)
 class ClientTunnel(Tunnel):
     """A session with one bridge and the carriers that the client keeps for it."""
 
-    def __init__(self, route: Route, loop: asyncio.AbstractEventLoop, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        route: Route,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits | None = None,
+        visitor: Visitor | None = None,
+    ) -> None:
+        """Without a ``visitor`` carriers do not begin with a page."""
         self.client_session = ClientSession(limits or Limits(), None, loop.time())
         super().__init__(self.client_session, loop)
         self.route = route
         self.session_id = b""
         self.goaway = False
-        self.tls = client_context(route.trust)
+        self._visitor = visitor
         self.on_change: Callable[[int | None], None] | None = None
         """Told when a carrier came or went (None), or is suspected (its number)."""
         self.dialled: set[ClientCarrier] = set()
         """Carriers with connections of theirs, also such as failed or are ending."""
         self.clock_offset = 0.0
         """Seconds by which the bridge's site is ahead of our clock, once that was found out."""
+        self.signing_key = b""
+        """What the bridge told of the key that signs what it pushes."""
         self._download = "auto"
         self._first = asyncio.Lock()
         self._rng = random.SystemRandom()
 
-    async def connect(self, codec: str) -> ClientCarrier:
-        """Dial one more carrier and attach it.
+    async def connect(self, codec: str, shape: ClassShape | None = None) -> ClientCarrier:
+        """Dial one more carrier and attach it; ``shape`` is that of what it is going to carry.
 
         Raises :class:`~ptproxy.errors.DialError` where the bridge cannot be
         reached, :class:`OpeningRefused` or
@@ -78,21 +90,21 @@ class ClientTunnel(Tunnel):
         """
         believed = self.clock_offset
         try:
-            return await self._connect_in_turn(codec)
+            return await self._connect_in_turn(codec, shape)
         except OpeningRefused:
             if abs(self.clock_offset - believed) <= CLOCK_TOLERANCE:
                 raise
             log.warning(
                 "this machine's clock is off; taking the web site's", seconds=round(self.clock_offset)
             )
-            return await self._connect_in_turn(codec)
+            return await self._connect_in_turn(codec, shape)
 
-    async def _connect_in_turn(self, codec: str) -> ClientCarrier:
+    async def _connect_in_turn(self, codec: str, shape: ClassShape | None) -> ClientCarrier:
         """The first carrier alone, as it makes the session; further ones side by side."""
         if self.session_id:
-            return await self._connect(codec)
+            return await self._connect(codec, shape)
         async with self._first:
-            return await self._connect(codec)
+            return await self._connect(codec, shape)
 
     def _learn_clock(self, date: str) -> None:
         """The site's own Date header says by how much our clock is off (its certificate was checked)."""
@@ -103,11 +115,11 @@ class ClientTunnel(Tunnel):
         if abs(offset - self.clock_offset) > CLOCK_TOLERANCE:
             self.clock_offset = offset
 
-    async def _connect(self, codec: str) -> ClientCarrier:
-        connection = Connection(_Nobody(), self.loop)
-        digest = await self._reach(connection, codec)
+    async def _connect(self, codec: str, shape: ClassShape | None) -> ClientCarrier:
+        connection, digest, settings = await self._first_connection(codec)
+        settings = replace(settings, shape=shape)
         try:
-            carrier = self._make_carrier(codec, digest)
+            carrier = self._make_carrier(codec, settings, digest)
         except BaseException:
             connection.abort()
             raise
@@ -127,20 +139,40 @@ class ClientTunnel(Tunnel):
             raise
         return carrier
 
-    async def _reach(self, connection: Connection, codec: str) -> bytes:
-        """Connect to the bridge, or have a browser do it; the SHA-256 of the leaf that was shown."""
-        browser = self.route.browser
-        if browser is None:
-            return await connect_tls(self.loop, connection, self.route, self.tls)
-        shown = await browser.connect(connection, codec)
-        self._learn_clock(shown.date)
-        return shown.digest
+    async def _first_connection(self, codec: str) -> tuple[Connection, bytes, CodecSettings]:
+        """A carrier's first connection, its certificate's digest, and what the codec is to know of both.
 
-    def _make_carrier(self, codec: str, digest: bytes) -> ClientCarrier:
+        The page comes first: on this connection where the codec goes on with
+        HTTP/2, otherwise on one whose ticket this one resumes.
+        """
+        settings = self.route.settings()
+        if self._download != "auto":
+            settings = replace(settings, options={"download": self._download})
+        if self.route.browser is not None:
+            connection = Connection(_Nobody(), self.loop)
+            shown = await self.route.browser.connect(connection, codec)
+            self._learn_clock(shown.date)
+            return connection, shown.digest, settings
+        greeting = greeting_of(codec)
+        if self._visitor is not None and greeting == "page":
+            connection, digest, visit = await self._visitor.visit()
+            if visit.http2 is not None and visit.usable and not connection.ended:
+                return connection, digest, _going_on(settings, visit.http2)
+            self._visitor.keep(connection)
+        elif self._visitor is not None:
+            await self._visitor.prepare()
+        connection = Connection(_Nobody(), self.loop)
+        digest = await connect_tls(self.loop, connection, self.route, greeting)
+        look = settings.appearance
+        if look is not None and connection.apart:
+            settings = _going_on(settings, H2Client(look.browser.http2, self.loop.time()))
+        return connection, digest, settings
+
+    def _make_carrier(self, codec: str, settings: CodecSettings, digest: bytes) -> ClientCarrier:
         """A carrier with its opening, for a connection on which a certificate of ``digest`` was seen."""
         number, alive = self.client_session.next_carrier()
         try:
-            carrier = self._open_carrier(codec, digest, number, alive)
+            carrier = self._open_carrier(codec, settings, digest, number, alive)
         except BaseException:
             self._opening_failed(number)
             raise
@@ -150,24 +182,25 @@ class ClientTunnel(Tunnel):
         carrier.on_end = self._carrier_end  # type: ignore[assignment]  # as above
         return carrier
 
-    def _open_carrier(self, codec: str, digest: bytes, number: int, alive: tuple[int, ...]) -> ClientCarrier:
+    def _open_carrier(
+        self, codec: str, settings: CodecSettings, digest: bytes, number: int, alive: tuple[int, ...]
+    ) -> ClientCarrier:
         line = self.route.line
+        unix_time = int(time.time() + self.clock_offset)
+        traffic = number_of(settings.shape.name) if settings.shape is not None else 0
         opening = ClientOpening(
             line.key,
             self.route.key,
             codec,
             line.seal,
             Binding.certificate(digest) if line.binding else Binding.none(),
-            Hello(self.session_id, number, alive, int(time.time() + self.clock_offset), line.token),
+            Hello(self.session_id, number, alive, unix_time, line.token, traffic),
             self._rng,
         )
-        settings = self.route.settings()
-        if self._download != "auto":
-            settings = replace(settings, options={"download": self._download})
         browser = self.route.browser
         kind = codec_table()[codec] if browser is None else browser.codec(codec)
         made = kind.client(settings, opening.message1, self._rng)
-        carrier = ClientCarrier(made, codec, opening, self.loop, self.route, self.tls)
+        carrier = ClientCarrier(made, codec, opening, self.loop, self.route)
         carrier.number = number
         return carrier
 
@@ -180,6 +213,7 @@ class ClientTunnel(Tunnel):
             log.info("the bridge no longer knows the session; its streams are over")
             self.dispatch(self.client_session.session_lost(self.now()))
         self.session_id = answer.session_id
+        self.signing_key = answer.signing_key
         try:
             happened = self.client_session.attach_carrier(carrier.number, self.now())
         except LocalProtocolError:
@@ -244,6 +278,12 @@ class ClientTunnel(Tunnel):
     def _changed(self, suspected: int | None = None) -> None:
         if self.on_change is not None:
             self.on_change(suspected)
+
+
+def _going_on(settings: CodecSettings, http2: H2Client) -> CodecSettings:
+    """Settings for a carrier whose first connection has had this conversation."""
+    assert settings.appearance is not None
+    return replace(settings, appearance=replace(settings.appearance, http2=http2))
 
 
 class _Nobody:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -12,7 +11,8 @@ from ptproxy.auth.opening import Answer, ClientOpening
 from ptproxy.auth.seal import Opener, Sealer
 from ptproxy.auth.verification import ClientVerification
 from ptproxy.buffer import Buffer
-from ptproxy.codec.interface import ClientCodec, Event, SiteAnswered
+from ptproxy.codec import codec_table
+from ptproxy.codec.interface import ClientCodec, Event, Greeting, SiteAnswered
 from ptproxy.errors import AuthenticationError, CodecError, PtproxyError
 from ptproxy.log import get_logger
 from ptproxy.tunnel.carrier import Carrier, Connection
@@ -28,7 +28,7 @@ class ClientCarrier(Carrier):
     """A carrier that the client dialled, with its own connections."""
 
     __slots__ = (
-        "_joins", "_opened", "_route", "_tls", "answered", "client_codec", "on_answer", "opening", "rate",
+        "_apart", "_joins", "_opened", "_route", "answered", "client_codec", "on_answer", "opening", "rate",
         "sampled_at", "sampled_bytes", "site_date", "verification",
     )  # fmt: skip
 
@@ -39,7 +39,6 @@ class ClientCarrier(Carrier):
         opening: ClientOpening,
         loop: asyncio.AbstractEventLoop,
         route: Route,
-        tls: ssl.SSLContext,
     ) -> None:
         super().__init__(codec, codec_name, {}, loop)
         self.client_codec = codec
@@ -53,7 +52,7 @@ class ClientCarrier(Carrier):
         self.sampled_at = loop.time()
         self.sampled_bytes = 0
         self._route = route
-        self._tls = tls
+        self._apart: bool | None = None  # HTTP/2 or not, as the first connection
         self._joins: set[asyncio.Task[None]] = set()
         self._opened: list[Connection] = []
 
@@ -63,6 +62,12 @@ class ClientCarrier(Carrier):
         """Put a connected connection to use."""
         if connection.ended:  # lost between its handshake and now: nobody else would notice
             self.end("the connection was closed")
+            return
+        if self._apart is None:
+            self._apart = connection.apart
+        elif self._apart is not connection.apart:
+            self.end("the web server in front speaks another HTTP than before")
+            connection.drop()
             return
         link = self.client_codec.open_link()
         connection.link = link
@@ -122,7 +127,7 @@ class ClientCarrier(Carrier):
     async def _join(self) -> None:
         connection = Connection(self, self.loop)
         try:
-            await connect_tls(self.loop, connection, self._route, self._tls)
+            await connect_tls(self.loop, connection, self._route, greeting_of(self.codec_name))
         except (PtproxyError, OSError) as error:
             log.debug("a further connection failed", error=str(error))
             if not self.connections:
@@ -135,6 +140,14 @@ class ClientCarrier(Carrier):
             connection.abort()
         else:
             self.adopt(connection)
+
+    def end(self, reason: str, *, told_session: bool = False) -> None:
+        """As :meth:`Carrier.end`; connections that are still being made are not needed any more."""
+        super().end(reason, told_session=told_session)
+        current = asyncio.current_task() if self._joins else None
+        for task in self._joins:
+            if task is not current:
+                task.cancel()
 
     def drop_connections(self) -> None:
         """Close what is still open."""
@@ -176,6 +189,12 @@ class ClientCarrier(Carrier):
         if rest:
             self.on_payload(self, rest)
         self._join_more()
+
+
+def greeting_of(codec: str) -> Greeting:
+    """As which of a browser's connections those of a codec greet."""
+    greeting: Greeting = getattr(codec_table()[codec], "greeting", "websocket")
+    return greeting
 
 
 def _early(carrier: Carrier, data: Buffer) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ptproxy.auth.credentials import StaticKey
-from ptproxy.codec.interface import CodecSettings
+from ptproxy.codec.interface import Appearance, CodecSettings, Greeting
 from ptproxy.config.link import Link as BridgeLine
-from ptproxy.errors import AuthenticationError, DialError, Reason
+from ptproxy.errors import DialError, Reason
 from ptproxy.tunnel.carrier import Connection
-from ptproxy.tunnel.tcp import connect_tcp
-from ptproxy.tunnel.tls import ClientTrust, check_leaf
+from ptproxy.tunnel.client_tls import ClientTls, speaks_http2
 
 if TYPE_CHECKING:
     from ptproxy.tunnel.chromium import Chromium
@@ -27,22 +25,25 @@ MAX_ADDRESSES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How to reach one bridge: its line, what to trust, which key is ours."""
+    """How to reach one bridge: its line, which key is ours, how TLS is done and what it looks like."""
 
     line: BridgeLine
     key: StaticKey
-    trust: ClientTrust
+    tls: ClientTls
     codecs: tuple[str, ...]
+    appearance: Appearance | None = None
+    """The browser that is imitated; None: none is, and no page is visited."""
     browser: Chromium | None = None
     """What carries the connections where they are to be a real browser's."""
 
     def settings(self) -> CodecSettings:
         """What the codecs say of themselves."""
-        return CodecSettings.of(self.line.server_name, self.line.port, self.line.path)
+        line = self.line
+        return CodecSettings.of(line.server_name, line.port, line.path, self.appearance)
 
 
 async def connect_tls(
-    loop: asyncio.AbstractEventLoop, connection: Connection, route: Route, tls: ssl.SSLContext
+    loop: asyncio.AbstractEventLoop, connection: Connection, route: Route, greeting: Greeting
 ) -> bytes:
     """Connect to the bridge over TLS 1.3 and check who it says it is; the leaf's SHA-256.
 
@@ -53,26 +54,15 @@ async def connect_tls(
     failure: DialError | None = None
     for host in await bridge_addresses(loop, line.host, line.port):
         try:
-            transport = await connect_tcp(
-                loop, connection, host, line.port, CONNECT_TIMEOUT, tls=tls, server_hostname=line.server_name
+            digest = await route.tls.connect(
+                loop, connection, (host, line.port), CONNECT_TIMEOUT, greeting, line.server_name
             )
         except DialError as error:
             failure = error
             continue
-        except ssl.SSLCertVerificationError as error:
-            raise AuthenticationError(
-                f"the bridge's certificate is not trusted: {error.verify_message}"
-            ) from None
-        except ssl.SSLError as error:
-            why = (error.reason or "handshake failed").lower().replace("_", " ")
-            raise AuthenticationError(f"no TLS 1.3 with the bridge: {why}") from None
-        try:
-            digest = check_leaf(transport.get_extra_info("ssl_object"), route.trust.pin)
-        except AuthenticationError:
-            transport.abort()
-            raise
         if connection.ended:  # closed before we were told that it was open
             raise DialError(Reason.TUNNEL_DOWN, "the bridge closed the connection at once")
+        connection.apart = speaks_http2(connection.transport)
         return digest
     raise failure or DialError(Reason.NAME_NOT_FOUND)
 

@@ -128,6 +128,11 @@ class CurlTls:
         self._shares: dict[Hashable, int] = {}
         self._leaves: dict[Hashable, bytes] = {}
 
+    @property
+    def resumable(self) -> bool:
+        """Whether there has been a connection; how many tickets are left only curl knows."""
+        return bool(self._leaves)
+
     def trust(self, trust: ClientTrust) -> None:
         """See that the authorities can be read; :class:`~ptproxy.errors.StartError` where not."""
         if trust.certificate is not None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, PtproxyError, Reason
 from ptproxy.log import get_logger
@@ -24,6 +24,7 @@ from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.memory import FreeMemory
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
+from ptproxy.tunnel.visit import Visitor
 
 CARRIER_WAIT: Final = 15.0
 """Seconds that a dial waits for the first carrier before it says that the tunnel is down."""
@@ -81,6 +82,10 @@ class TunnelDialer:
         self._moved: dict[int, int] = {}
         self._without_since: float | None = None
         self.last_error = ""
+        self.visitor: Visitor | None = None
+        """Visits the site before carriers are opened; None where no browser is imitated."""
+        if route.appearance is not None:
+            self.visitor = Visitor(loop, route, route.appearance, self._rng)
         self.tunnel = self._fresh_tunnel()
 
     # ---- life --------------------------------------------------------------------------------------
@@ -109,6 +114,8 @@ class TunnelDialer:
         tunnels = (*self._retired, self.tunnel)
         for tunnel in tunnels:
             tunnel.close(Reason.SHUTDOWN)
+        if self.visitor is not None:
+            self.visitor.close()
         await asyncio.sleep(DRAIN_CHECK)  # the farewells leave
         for tunnel in tunnels:
             for carrier in tunnel.dialled:
@@ -123,11 +130,15 @@ class TunnelDialer:
     async def dial(self, target: Target, protocol: asyncio.Protocol, first_data: bytes = b"") -> Stream:
         """Open a stream at the bridge; see :class:`~ptproxy.tunnel.stream.Dialer`."""
         tunnel = await self._ready_tunnel()
-        stream = TunnelStream(tunnel, protocol)
+        return await self._open(TunnelStream(tunnel, protocol), target, first_data, self._place(tunnel))
+
+    async def _open(
+        self, stream: TunnelStream, target: Target, first_data: bytes, carrier: int | None
+    ) -> Stream:
+        """Open ``stream`` on a carrier (None: the session's choice) and wait for the far side's word."""
+        tunnel = cast("ClientTunnel", stream.tunnel)
         with _refusals():
-            stream.state = tunnel.session.open_stream(
-                target.serialize(), first_data, tunnel.now(), self._place(tunnel)
-            )
+            stream.state = tunnel.session.open_stream(target.serialize(), first_data, tunnel.now(), carrier)
         stream.state.owner = stream
         await self._opened(tunnel, stream)
         stream.start()
@@ -135,10 +146,16 @@ class TunnelDialer:
 
     async def associate(self, receiver: DatagramReceiver) -> Association:
         """Open a UDP association at the bridge."""
-        tunnel = await self._ready_tunnel()
+        return await self._associate(await self._ready_tunnel(), receiver, None)
+
+    async def _associate(
+        self, tunnel: ClientTunnel, receiver: DatagramReceiver, carrier: int | None
+    ) -> Association:
         association = TunnelAssociation(tunnel, receiver)
         with _refusals():
-            association.state = tunnel.session.open_association(Target.datagrams().serialize(), tunnel.now())
+            association.state = tunnel.session.open_association(
+                Target.datagrams().serialize(), tunnel.now(), carrier
+            )
         association.state.owner = association
         await self._opened(tunnel, association)
         return association
@@ -226,7 +243,7 @@ class TunnelDialer:
     # ---- keeping carriers -----------------------------------------------------------------------------
 
     def _fresh_tunnel(self) -> ClientTunnel:
-        tunnel = ClientTunnel(self._route, self._loop, self._limits)
+        tunnel = ClientTunnel(self._route, self._loop, self._limits, self.visitor)
         tunnel.on_change = self._changed
         return tunnel
 
@@ -317,15 +334,19 @@ class TunnelDialer:
             sweeps += 1
             if sweeps % (SPARE_IDLE // SWEEP_EVERY):
                 continue
-            used = {stream.carrier for stream in tunnel.session.streams.values()}
-            for carrier in list(tunnel.carriers.values())[1:]:
-                if carrier.number not in used and _rate(carrier, tunnel.now()) < 1.0:
-                    self._wanted = max(1, len(tunnel.carriers) - 1)
-                    carrier.end("spare")
+            self._close_spare(tunnel)
             for retired in list(self._retired):
                 if not retired.session.streams:
                     self._retired.remove(retired)
                     retired.close()
+
+    def _close_spare(self, tunnel: ClientTunnel) -> None:
+        """Close carriers beyond the first that carry nothing."""
+        used = {stream.carrier for stream in tunnel.session.streams.values()}
+        for carrier in list(tunnel.carriers.values())[1:]:
+            if carrier.number not in used and _rate(carrier, tunnel.now()) < 1.0:
+                self._wanted = max(1, len(tunnel.carriers) - 1)
+                carrier.end("spare")
 
     def _give_up_waiting(self, tunnel: ClientTunnel) -> None:
         """Streams that have waited for a carrier too long are over."""

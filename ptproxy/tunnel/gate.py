@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ptproxy.auth.access import Admission
 from ptproxy.auth.opening import Answer, BridgeOpening, PeerHello
 from ptproxy.auth.seal import Opener, Sealer
 from ptproxy.buffer import Buffer
-from ptproxy.codec.interface import Event, Link, NotMine, OpeningReceived, Reception
+from ptproxy.codec.interface import Event, Link, LinkMoved, NotMine, OpeningReceived, Reception
 from ptproxy.errors import AuthenticationError, CodecError
 from ptproxy.log import get_logger
 from ptproxy.tunnel.carrier import Carrier, Connection
@@ -29,6 +29,9 @@ MAX_UNDECIDED: Final = 64 * 1024
 """Bytes a connection may say before it is decided whose it is: above, it is the site's."""
 UNDECIDED_TIMEOUT: Final = 60.0
 """Seconds an undecided connection may take: as long as the usual web server waits for a request."""
+
+HOLD_TIMEOUT: Final = 3.0
+"""Seconds that the rest of an opening is waited for while a web server waits beside the connection."""
 
 KEEPALIVE_TIMEOUT: Final = 75.0
 """Seconds a connection of a codec with several may say nothing between requests, or in the middle of
@@ -48,10 +51,23 @@ class Opened:
     answer: Answer
 
 
+class Visit(Protocol):
+    """A connection beside which one to the web server stands already; exactly one of these is called."""
+
+    def is_clients(self) -> None:
+        """An opening has verified."""
+
+    def is_strangers(self, received: bytes) -> None:
+        """The web server's from now on, transport included; ``received`` is everything it has said so far."""
+
+    def is_over(self) -> None:
+        """It is gone before it was anybody's."""
+
+
 class Arrival(Connection):
     """An accepted connection: undecided first, then a client's (the base class's work) or the site's."""
 
-    __slots__ = ("_gate", "candidates", "codec_name", "decided", "heard_at", "received", "timer")
+    __slots__ = ("_gate", "candidates", "codec_name", "decided", "heard_at", "received", "timer", "visit")
 
     def __init__(self, gate: Gate) -> None:
         super().__init__(gate, gate.loop)
@@ -62,6 +78,7 @@ class Arrival(Connection):
         self.heard_at = gate.loop.time()
         self.decided: Link | None = None  # the link of a connection that is a client's
         self.timer: asyncio.TimerHandle | None = None
+        self.visit: Visit | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Undecided, for a bounded time."""
@@ -75,6 +92,17 @@ class Arrival(Connection):
             super().data_received(data)
         else:
             self._gate.undecided(self, data)
+
+    def give_up(self) -> None:
+        """Still undecided, it is the web site's."""
+        self._gate.give_up(self)
+
+    def input_over(self) -> bool:
+        """The peer sends no more: whether the web server has the connection now, to end it."""
+        undecided = self.received is not None and self.visit is not None
+        if undecided:
+            self.give_up()
+        return undecided
 
     def eof_received(self) -> bool | None:
         """An undecided connection that ends was nobody's."""
@@ -158,9 +186,10 @@ class Gate:
             # Not from within connection_made: aiofastnet goes on watching what is closed there.
             longest = next(iter(self._undecided))
             del self._undecided[longest]
-            self.loop.call_soon(self._to_site, longest)
+            self.loop.call_soon(self.give_up, longest)
         self._undecided[arrival] = None
-        arrival.timer = self.loop.call_later(UNDECIDED_TIMEOUT, arrival.drop)
+        if arrival.visit is None:
+            arrival.timer = self.loop.call_later(UNDECIDED_TIMEOUT, arrival.drop)
         self._next_candidate(arrival)
 
     def undecided(self, arrival: Arrival, data: Buffer) -> None:
@@ -168,17 +197,27 @@ class Gate:
         received = arrival.received
         assert received is not None
         received += data
+        if arrival.timer is None:
+            arrival.timer = self.loop.call_later(HOLD_TIMEOUT, self.give_up, arrival)
         feed: Buffer = data
         while arrival.link is not None:
             outcome = self._try(arrival, feed)
-            if outcome is None and len(received) <= MAX_UNDECIDED:
-                return
             if outcome is True:
+                return
+            if outcome is None and len(received) <= MAX_UNDECIDED and self._may_wait(arrival):
                 return
             if not self._next_candidate(arrival):
                 break
             feed = bytes(received)
-        self._to_site(arrival)
+        self.give_up(arrival)
+
+    def _may_wait(self, arrival: Arrival) -> bool:
+        """Whether the rest of what may be an opening is waited for.
+
+        Beside a web server that is there already, only where half of one shows as such: openings
+        come whole, in one record, and what a server does about half a request is the server's affair.
+        """
+        return arrival.visit is None or getattr(arrival.link, "expecting", False)
 
     def _next_candidate(self, arrival: Arrival) -> bool:
         """Put the next codec's link on the connection; False where none is left."""
@@ -224,9 +263,11 @@ class Gate:
         assert arrival.link is not None
         arrival.decided = arrival.link
         self.connections[arrival.link] = arrival
+        if arrival.visit is not None:
+            arrival.visit.is_clients()
 
-    def _to_site(self, arrival: Arrival) -> None:
-        """The connection is the web site's."""
+    def give_up(self, arrival: Arrival) -> None:
+        """A connection that is undecided is the web site's."""
         if arrival.ended or arrival.received is None:
             return  # gone, or decided since
         received = bytes(arrival.received)
@@ -237,7 +278,10 @@ class Gate:
         self._open.discard(arrival)
         if arrival.timer is not None:
             arrival.timer.cancel()
-        self._site.adopt(arrival.transport, received)
+        if arrival.visit is not None:
+            arrival.visit.is_strangers(received)
+        else:
+            self._site.adopt(arrival.transport, received)
 
     # ---- openings ----------------------------------------------------------------------------------
 
@@ -316,7 +360,7 @@ class Gate:
             if isinstance(event, OpeningReceived):
                 if self._answer(connection, event):
                     self.happened(connection, self._more(connection))
-            elif not isinstance(event, NotMine | OpeningReceived):
+            elif not isinstance(event, NotMine | OpeningReceived | LinkMoved):
                 carrier = self.carriers.get(event.carrier)
                 if carrier is not None:
                     carrier.codec_event(event)
@@ -341,5 +385,7 @@ class Gate:
             self._undecided.pop(connection, None)
             if connection.timer is not None:
                 connection.timer.cancel()
+            if connection.visit is not None and connection.received is not None:
+                connection.visit.is_over()
             if connection.decided is not None:
                 self.connections.pop(connection.decided, None)

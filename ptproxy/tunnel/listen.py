@@ -15,6 +15,7 @@ from typing import Final
 from ptproxy.errors import why
 from ptproxy.log import get_logger
 from ptproxy.tunnel import tcp
+from ptproxy.tunnel.doorway import Doorway
 
 BACKLOG: Final = 4096
 """Connections the kernel may hold before they are accepted; it caps this by its own limit."""
@@ -54,12 +55,17 @@ class Listener:
         handshake_timeout: float | None = None,
         most_handshakes: int = MOST_HANDSHAKES,
         backlog: int = BACKLOG,
+        doorway: Doorway | None = None,
     ) -> None:
-        """Listen on a bound socket; seconds and number of TLS handshakes under way."""
+        """Listen on a bound socket; seconds and number of TLS handshakes under way.
+
+        A ``doorway`` takes every connection instead, TLS and all.
+        """
         self.loop = loop
         self._factory = factory
         self._sock = sock
         self._tls = tls
+        self._doorway = doorway
         self._timeout = handshake_timeout or HANDSHAKE_TIMEOUT
         self._most_handshakes = most_handshakes
         self._opening: dict[asyncio.Task[None], None] = {}  # oldest first
@@ -137,6 +143,8 @@ class Listener:
         if not self._crowded:
             log.warning("no room for another connection", why=why(error), handshakes=len(self._opening))
         self._crowded = True
+        if self._doorway is not None:
+            self._doorway.make_room()
         if self._tls is not None:
             for _ in range(len(self._opening) // YIELDED):
                 self._end_oldest()
@@ -163,6 +171,10 @@ class Listener:
                 self._opened(sock)
 
     def _opened(self, sock: socket.socket) -> None:
+        if self._doorway is not None:
+            self._crowded = False
+            self._doorway.enter(sock)
+            return
         if self._tls is not None and len(self._opening) >= self._most_handshakes:
             self._end_oldest()
         self._crowded = False
@@ -201,6 +213,7 @@ async def listen_tcp(
     handshake_timeout: float | None = None,
     most_handshakes: int = MOST_HANDSHAKES,
     backlog: int = BACKLOG,
+    doorway: Doorway | None = None,
 ) -> Listener:
     """Listen on an IP literal; port 0 lets the system choose. Raises ``OSError`` for a taken port.
 
@@ -217,6 +230,7 @@ async def listen_tcp(
         return Listener(
             loop, factory, sock,
             tls=tls, handshake_timeout=handshake_timeout, most_handshakes=most_handshakes, backlog=backlog,
+            doorway=doorway,
         )  # fmt: skip
     except BaseException:
         sock.close()

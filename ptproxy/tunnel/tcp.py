@@ -194,6 +194,9 @@ async def adopt(
             "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
         }
     sock.setblocking(False)
+    if sock.family != getattr(socket, "AF_UNIX", None):
+        with contextlib.suppress(OSError):  # else what a stream brings in pieces waits 40 ms for an ACK
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     birth = _Birth(factory)
     if _fast is not None:
         making = _fast.connect_accepted_socket(_seen(loop), birth.factory, sock, **options)

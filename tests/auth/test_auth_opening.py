@@ -8,7 +8,7 @@ from auth_pair import ANSWER, CERTIFICATE, HELLO, NOW, OLD_CERTIFICATE, Pair, fl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptproxy.auth import Answer, Binding, Hello, ReplayFilter, StaticKey, Verdict, kem, noise
+from ptproxy.auth import Answer, Binding, Hello, Opener, ReplayFilter, Sealer, StaticKey, Verdict, kem, noise
 from ptproxy.auth.mask import mask_of
 from ptproxy.auth.opening import (
     LONGEST_MESSAGE1,
@@ -534,3 +534,38 @@ def test_reprs_hold_no_secret():
     ):
         assert repr(secret)[2:-1] not in shown
         assert secret.hex() not in shown
+
+
+# ---- ML-KEM -----------------------------------------------------------------------------------
+
+
+def test_sealing_mixes_ml_kem_into_its_keys(monkeypatch):
+    """All that Noise agrees on is not enough: with another ML-KEM secret at one end no record opens."""
+    client, bridge = Pair(seal=True).answered()
+    monkeypatch.setattr(kem.DecapsulationKey, "decapsulate", lambda self, ciphertext: bytes(32))
+    assert bridge.receive_confirm(client.confirm()) == b""
+    assert bridge.keys.handshake_hash == client.keys.handshake_hash
+    assert bridge.keys.token_key == client.keys.token_key
+    for sending, receiving in ((client, bridge), (bridge, client)):
+        assert len(sending.keys.seal_send) == len(receiving.keys.seal_receive) == 32
+        with pytest.raises(AuthenticationError):
+            Opener(receiving.keys.seal_receive).receive_data(
+                b"".join(Sealer(sending.keys.seal_send).seal([b"x" * 40000]))
+            )
+
+
+def test_the_ml_kem_exchange_is_in_the_answer_and_in_confirm():
+    """Fresh for each opening, and neither of the two travels without sealing."""
+    answers = []
+    for seal in (False, True, True):
+        pair = Pair(rng=SystemRandom(), seal=seal)
+        client, bridge = pair.client(), pair.bridge()
+        bridge.examine(client.message1, NOW)
+        answer = bridge.answer(ANSWER, pair.rng)
+        client.receive_data(answer)
+        answers.append((len(answer), len(client.confirm()), client.keys.seal_send))
+    (plain, plain_confirm, no_key), (sealed, confirm, key), (_, _, another) = answers
+    assert (plain_confirm, confirm) == (16, 16 + kem.CIPHERTEXT)
+    assert plain < kem.ENCAPSULATION_KEY < sealed
+    assert no_key == b""
+    assert key != another

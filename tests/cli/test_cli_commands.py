@@ -205,7 +205,7 @@ def test_a_bridge_behind_a_cdn(tmp_path: Path) -> None:
         (["--address", "a.org:443", "--site", "x"], "write builtin"),
         (["--address", "a.org:443", "--mode", "behind"], "needs --front-certificate"),
         (["--address", "a.org:443", "--mode", "behind", "--cdn", "--codec", "random"], "only HTTP"),
-        (["--address", "a.org:443", "--cdn"], "for --mode behind"),
+        (["--address", "a.org:443", "--cdn"], "for --behind and --mode behind"),
         (["--address", "a.org:443", "--certificate", "pyproject.toml"], "go together"),
         (["--address", "a.org:443", "--certificate", "/nope"], "does not exist"),
         (["--address", "a.org:443", "--colour"], "No such option"),

@@ -191,6 +191,8 @@ class World:
         message2 = payload(self.trial, "message 2", 150)
         self.send(1, [message2])
         self.until(0, message2)
+        if self.trial.settings.shape is not None and hasattr(self.bridge, "follow"):
+            self.bridge.follow(self.trial.settings.shape)
         self.client.authenticated(TOKEN_KEY)
         self.run()
         self.received.clear()
@@ -375,14 +377,14 @@ def check_broken_connections(trial: Trial) -> None:
             world.happened(side, pipe, pipe.ends[side].receive_eof(world.now))
             pipe.shut[side] = True
     give_up = world.now + PATIENCE
-    while not (world.ended[0] and world.ended[1]) and world.now < give_up and world.wait():
-        for side, codec in enumerate((world.client, world.bridge)):
-            assert codec is not None
-            while side == 0 and codec.links_wanted > sum(not pipe.shut[0] for pipe in world.pipes):
-                pipe = Pipe(world.client.open_link(), world.reception.open_link())
-                pipe.shut = [True, True]
-                world.pipes.append(pipe)
-                world.happened(0, pipe, pipe.ends[0].receive_eof(world.now))
+    while not (world.ended[0] and world.ended[1]) and world.now < give_up:
+        if world.client.links_wanted > sum(not pipe.shut[0] for pipe in world.pipes):
+            pipe = Pipe(world.client.open_link(), world.reception.open_link())
+            pipe.shut = [True, True]
+            world.pipes.append(pipe)
+            world.happened(0, pipe, pipe.ends[0].receive_eof(world.now))
+        elif not world.wait():
+            break
     for side in (0, 1):
         assert len(world.ended[side]) == 1, "each side learns of it once"
         assert world.ended[side] != [""], "and not as a clean close"

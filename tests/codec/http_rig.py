@@ -76,8 +76,9 @@ class Direct:
 class Rig:
     """A client's carrier, a bridge's reception, and a clock."""
 
-    def __init__(self, options=None, front=Direct, seed=0):
-        settings = CodecSettings(SETTINGS.host, SETTINGS.path, options or {})
+    def __init__(self, options=None, front=Direct, seed=0, shape=None):
+        settings = CodecSettings(SETTINGS.host, SETTINGS.path, options or {}, shape=shape)
+        self.shape = shape
         self.now = 100.0
         self.front = front
         self.client = HTTP.client(settings, OPENING, random.Random(seed))
@@ -110,6 +111,9 @@ class Rig:
                 self.bridge = event.accept(KEY, self.now)
                 self.bridge.send_data([b"message 2"], self.now)
                 self.happened(link.receive_data(b"", self.now), link)
+                self.bridge.links_to_flush()
+                if self.shape is not None:
+                    self.bridge.follow(self.shape)
             elif kind is NotMine:
                 self.strangers += 1
             elif kind is CarrierWritable:

@@ -12,8 +12,9 @@ import pytest
 from conformance import CHECKS, Trial, check_no_constant_bytes
 
 from ptproxy.codec import codec_table
-from ptproxy.codec.interface import CarrierEnded, NotMine, PayloadReceived
+from ptproxy.codec.interface import CarrierEnded, CodecSettings, NotMine, PayloadReceived
 from ptproxy.codec.random import BridgeRandom, ClientRandom, RandomReception
+from ptproxy.codec.shape import BodySizes, ClassShape, Down, Up
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -21,6 +22,21 @@ from ptproxy.codec.random import BridgeRandom, ClientRandom, RandomReception
 @pytest.mark.parametrize("name", ["websocket", "http", "random"])
 def test_conformance(name, check, seed):
     check(Trial(codec_table()[name], seed))
+
+
+SHAPE = ClassShape(
+    "browse",
+    ("http",),
+    up=Up(post_body=(320, 700, 2200), in_flight=3, gather=0.002, record=(40, 130)),
+    down=Down(2, BodySizes((900, 4000, 60_000)), 0.004, 2.0, 200_000, (24, 80)),
+)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", ["websocket", "http", "random"])
+def test_conformance_with_a_shape(name, check, seed):
+    check(Trial(codec_table()[name], seed, CodecSettings("example.org", "/chat/7f3a", shape=SHAPE)))
 
 
 def test_random_has_no_constant_bytes():

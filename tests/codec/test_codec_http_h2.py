@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import h2.config
 import h2.connection
@@ -11,13 +12,15 @@ import pytest
 from http_rig import KEY, OPENING, SETTINGS
 from page_rig import CHROMIUM, CLOCK
 
+from ptproxy.codec.h2_client import H2Client
 from ptproxy.codec.h2_frames import goaway_frame
 from ptproxy.codec.head import ResponseReader
 from ptproxy.codec.http import HTTP
 from ptproxy.codec.http_body import response_body
 from ptproxy.codec.http_h2_client import ClientHttp2
-from ptproxy.codec.interface import CarrierEnded, OpeningReceived, PayloadReceived, SiteAnswered
+from ptproxy.codec.interface import Appearance, CarrierEnded, OpeningReceived, PayloadReceived, SiteAnswered
 from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.visit import Visit
 
 PAGE = b"<link rel=stylesheet href=/a.css><script src=/b.js></script><img src=/c.png>"
 
@@ -115,12 +118,31 @@ def dict_of(fields):
 class Rig:
     def __init__(self, seed=0):
         self.random, self.now = random.Random(seed), 100.0
-        self.client = ClientHttp2(
-            SETTINGS, OPENING, random.Random(seed), CHROMIUM, SiteMemory(), CLOCK - self.now
+        memory = SiteMemory()
+        visit = Visit(
+            H2Client(CHROMIUM.http2, self.now),
+            CHROMIUM,
+            SETTINGS.host,
+            "/",
+            memory,
+            self.random,
+            self.now,
+            CLOCK,
         )
         self.reception = HTTP.reception(SETTINGS, random.Random(seed + 1))
-        self.bridge, self.fronts, self.paths, self.refuse = None, [], [], 0
+        self.bridge, self.paths, self.refuse = None, [], 0
         self.up, self.down, self.ended = bytearray(), bytearray(), {}
+        front = Front(self, visit)
+        while not visit.done:
+            while front.move():
+                pass
+            self.now += 0.005
+            visit.on_deadline(self.now)
+        settings = replace(SETTINGS, appearance=Appearance(CHROMIUM, memory, visit.http2))
+        self.client = HTTP.client(settings, OPENING, random.Random(seed))
+        assert type(self.client) is ClientHttp2
+        front.link = self.client.open_link()
+        self.fronts = [front]
 
     def happened(self, events, link):
         for event in events:
@@ -142,7 +164,7 @@ class Rig:
         while self.now < end:
             live = [front for front in self.fronts if not front.dead]
             if len(live) < self.client.links_wanted:
-                self.fronts.append(Front(self, self.client.connect(self.now)))
+                self.fronts.append(Front(self, self.client.open_link()))
                 continue
             if sum(front.move() for front in live):
                 continue
@@ -215,8 +237,7 @@ def test_a_connection_that_breaks_ends_nothing_that_can_be_repaired():
 
 def test_an_opening_answered_as_a_strangers_says_so():
     rig = Rig()
-    front = Front(rig, rig.client.connect(rig.now))
-    rig.fronts.append(front)
+    front = rig.fronts[0]
 
     def missing(stream):
         if front.heads[stream][":path"] == SETTINGS.path:

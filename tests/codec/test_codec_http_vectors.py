@@ -17,6 +17,7 @@ from ptproxy.codec.http import HTTP
 from ptproxy.codec.http_records import POLL, POST, STREAM, token_text
 from ptproxy.codec.interface import CarrierEnded, CodecSettings, OpeningReceived, PayloadReceived
 from ptproxy.codec.profile import CHROMIUM
+from ptproxy.codec.shape import BodySizes, ClassShape, Down, Up
 
 FILE = Path(__file__).parent.parent / "vectors" / "http.json"
 SETTINGS = CodecSettings("example.org", "/news/live")
@@ -24,17 +25,20 @@ OPENING = bytes(range(200))
 KEY = bytes(range(100, 132))
 NOTES = {
     "tokens": "kind, number, token in base64url, all under token_key",
-    "stream, poll": "a whole carrier: each request with the answer it got, in the order of their beginning; "
+    "stream, poll, shaped": "a whole carrier, shaped being one whose ends follow post_body [320, 700] and "
+    "bodies of 13 bytes: each request with the answer it got, in the order of their beginning; "
     "the first is the opening; {user-agent}, {platform} and {mobile} depend on the system it was written on",
 }
 
 
-def conversation(mode: str) -> list[dict[str, str]]:
+SHAPE = ClassShape("browse", ("http",), up=Up(post_body=(320, 700)), down=Down(body=BodySizes((13,))))
+
+
+def conversation(mode: str, shape: ClassShape | None = None) -> list[dict[str, str]]:
     """A carrier that sends a little each way and is closed by the client: its requests and answers."""
     now = 0.0
-    client = HTTP.client(
-        CodecSettings(SETTINGS.host, SETTINGS.path, {"download": mode}), OPENING, random.Random(1)
-    )
+    settings = CodecSettings(SETTINGS.host, SETTINGS.path, {"download": mode}, shape=shape)
+    client = HTTP.client(settings, OPENING, random.Random(1))
     reception = HTTP.reception(SETTINGS, random.Random(2))
     pairs: list[tuple[Any, Any]] = []
     exchanges: list[dict[str, Any]] = []
@@ -65,6 +69,8 @@ def conversation(mode: str) -> list[dict[str, str]]:
                     link.receive_data(answer, now)
 
     settle()
+    if shape is not None:
+        carriers[0].follow(shape)
     client.authenticated(KEY)
     client.send_data([b"CONFIRM"], now)
     settle()
@@ -107,6 +113,7 @@ def vectors() -> dict[str, Any]:
         "down_payload": "message 2down and down",
         "stream": conversation("stream"),
         "poll": conversation("poll"),
+        "shaped": conversation("auto", SHAPE),
     }
 
 
@@ -119,7 +126,7 @@ def test_the_same_generators_give_the_same_bytes(known):
     assert vectors() == known
 
 
-@pytest.mark.parametrize("mode", ["stream", "poll"])
+@pytest.mark.parametrize("mode", ["stream", "poll", "shaped"])
 def test_a_bridge_reads_the_recorded_requests_in_any_order(known, mode):
     exchanges = known[mode]
     posts = [each["request"].encode("latin-1") for each in exchanges if each["request"].startswith("POST")]
@@ -135,14 +142,17 @@ def test_a_bridge_reads_the_recorded_requests_in_any_order(known, mode):
         assert [event.reason for event in events if type(event) is CarrierEnded] == [""]
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("stream", STREAM), ("poll", POLL)])
+@pytest.mark.parametrize(("mode", "kind"), [("stream", STREAM), ("poll", POLL), ("shaped", POLL)])
 def test_a_client_reads_the_recorded_answers(known, mode, kind):
     answers = {}
     for each in known[mode]:
         for number in range(1, 9):
             if token_text(KEY, kind, number).decode() in each["request"]:
                 answers[number] = each["answer"].encode("latin-1")
-    settings = CodecSettings(SETTINGS.host, SETTINGS.path, {"download": mode})
+    shaped = mode == "shaped"
+    options = {} if shaped else {"download": mode}
+    client_shape = SHAPE if shaped else None
+    settings = CodecSettings(SETTINGS.host, SETTINGS.path, options, shape=client_shape)
     client = HTTP.client(settings, OPENING, random.Random(7))
     links = [client.open_link()]
     assert links[0].data_to_send()

@@ -16,7 +16,6 @@ from test_codec_h2_golden import BROWSERS, VECTORS, browser, expand
 from ptproxy.codec.h2_client import H2Client
 from ptproxy.codec.page_cache import SiteMemory
 from ptproxy.codec.page_load import MAX_ASSETS, PageLoad
-from ptproxy.errors import LocalProtocolError
 
 HTML = [("content-type", "text/html")]
 KEEP = [("cache-control", "max-age=3600")]
@@ -202,11 +201,12 @@ def test_style_sheets_that_import_each_other_end():
     assert len(Rig(site).run().paths) == 32
 
 
-def test_only_chromium_is_modelled():
+def test_firefox_loads_a_page_in_chromium_s_order():
     assert set(BROWSERS) == {"chromium", "firefox"}
     firefox = browser("firefox")
-    with pytest.raises(LocalProtocolError):
-        PageLoad(H2Client(firefox.http2, 0.0), firefox, HOST, "/", SiteMemory(), random.Random(0), 0.0, CLOCK)
+    client = H2Client(firefox.http2, 0.0)
+    PageLoad(client, firefox, HOST, "/", SiteMemory(), random.Random(0), 0.0, CLOCK)
+    assert next(len(write) for write in client.data_to_send()) == 70
 
 
 PIECES = st.sampled_from(
@@ -258,3 +258,22 @@ def test_no_header_field_raises(fields):
     for _ in range(2):
         Rig({**SITE, "/a.css": (200, fields, b"x")}, memory=memory).run()
     SiteMemory.load(json.loads(json.dumps(memory.dump())))
+
+
+def test_style_sheets_alone_hold_nothing_back():
+    """Deferred scripts and pictures are asked for beside the head's style sheets (Chromium 156, 2026-11)."""
+    pictures = b"".join(b"<img src=/%d.png>" % number for number in range(6))
+    page = (
+        b"<!doctype html><title>p</title><link rel=stylesheet href=/a.css><script defer src=/d.js></script>"
+    )
+    rig = Rig({"/": (200, [], page + pictures), "/a.css": (200, [], b"p {}")}).run()
+    first = {when for when, fields in rig.requests if dict(fields)[":path"] != "/favicon.ico"}
+    assert len(first) == 2  # the page, then everything at once
+    held = b"<script src=/h.js></script>"
+    rig = Rig({"/": (200, [], page + held + pictures), "/h.js": (200, [], b"1")}).run()
+    asked = [
+        dict(fields)[":path"]
+        for when, fields in rig.requests
+        if when == sorted({w for w, _ in rig.requests})[1]
+    ]
+    assert "/5.png" not in asked

@@ -23,6 +23,7 @@ segments = st.text("abcXYZ019-._~!$'()*+,;=:@", min_size=1, max_size=12).filter(
     lambda s: s not in (".", "..")
 )
 paths = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(parts))
+pages = st.lists(paths.filter(lambda path: "," not in path), min_size=1, max_size=4, unique=True)
 codecs = st.lists(
     st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True), min_size=1, max_size=5, unique=True
 )
@@ -38,6 +39,7 @@ def links(draw: st.DrawFn) -> Link:
         path=draw(paths),
         server_name=draw(hosts),
         codecs=tuple(draw(codecs)),
+        pages=tuple(draw(pages)),
         pin=draw(st.none() | st.binary(min_size=32, max_size=32)),
         seal=seal,
         binding=draw(st.booleans()) if seal else True,
@@ -141,3 +143,14 @@ def test_what_is_left_out_has_its_default() -> None:
     link = Link.parse(f"ptproxy://{KEY}@[2001:db8::1]:8443?codecs=http")
     assert (link.host, link.server_name, link.path) == ("2001:db8::1", "2001:db8::1", "/")
     assert (link.pin, link.seal, link.binding, link.token) == (None, False, True, b"")
+
+
+@pytest.mark.parametrize(
+    "pages", ["/a,/a", "a", "/a,", "/" + "x" * 300, ",".join(f"/{n}" for n in range(17))]
+)
+def test_pages_that_cannot_be_visited(pages: str) -> None:
+    text = f"ptproxy://{'A' * 43}@example.org:443?codecs=http"
+    assert Link.parse(text).pages == ("/",)
+    assert Link.parse(f"{text}&pages=/,/b/c.html").pages == ("/", "/b/c.html")
+    with pytest.raises(ValueError, match="page"):
+        Link.parse(f"{text}&pages={pages}")

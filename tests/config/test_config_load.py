@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ptproxy.config.load import _STAND_INS, load, load_bridge, load_client
 from ptproxy.config.model import BridgeConfig, ClientConfig
-from ptproxy.config.quantities import Endpoint, SiteUrl
+from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import ConfigError
 
 Problems = Callable[[str], list[str]]
@@ -51,11 +51,11 @@ def test_a_bridge(folder: Path) -> None:
 def test_a_bridge_behind(folder: Path) -> None:
     path = folder / "bridge.yaml"
     path.write_text(
-        BEHIND.replace("front_certificate: cert.pem", "binding: none") + "seal: yes\nsite: http://127.0.0.1\n"
+        BEHIND.replace("front_certificate: cert.pem", "binding: none") + "seal: yes\nkeepalive: 10s\n"
     )
     config = load_bridge(path)
     assert config.listen[0].unix == folder / "bridge.sock"
-    assert config.site == SiteUrl("http", "127.0.0.1", 80)
+    assert config.keepalive == 10.0
     assert config.seal
     assert not config.link(bytes(32), None).binding
 
@@ -191,6 +191,18 @@ def test_single_problems(problems: Problems, text: str, expected: str) -> None:
             STANDALONE.replace("example.org:443", "192.0.2.1:443"),
             "tls.server_name: address 192.0.2.1:443 is an IP",
         ),
+        (STANDALONE.replace("tls:", "keepalive: 10s\ntls:"), "keepalive: is for what stands in front"),
+        (BEHIND.replace("path:", "keepalive: 9s\npath:"), "keepalive: no codec is that chatty"),
+        (BEHIND.replace("path:", "site: builtin\npath:"), "site: with mode: behind strangers see"),
+        *(
+            (BEHIND.replace("unix:bridge.sock", listen), "listen: with mode: behind only the web server")
+            for listen in (
+                "0.0.0.0:9443",
+                "'[::]:9443'",
+                "192.0.2.1:9443",
+                "[127.0.0.1:1, '[2001:db8::1]:1']",
+            )
+        ),
         (
             BEHIND.replace("[websocket, http]", "[websocket, random]"),
             "codecs: a web server in front passes only HTTP",
@@ -228,6 +240,11 @@ def test_what_does_not_fit_together(problems: Problems, text: str, expected: str
     found = problems(text)
     assert len(found) == 1, found
     assert re.fullmatch(rf"\d+: {re.escape(expected)}.*", found[0]), found
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.9.9.9:1", "'[::1]:1'", "localhost:1", "unix:/x/y"])
+def test_a_bridge_behind_listens_on_this_machine_only(problems: Problems, listen: str) -> None:
+    assert problems(BEHIND.replace("unix:bridge.sock", listen)) == []
 
 
 @pytest.mark.parametrize("text", [STANDALONE, BEHIND, CLIENT])

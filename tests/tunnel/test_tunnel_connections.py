@@ -406,3 +406,25 @@ def test_an_error_of_an_earlier_connection_is_not_the_next_ones(run: Any) -> Non
                 await second.over.wait()
 
     run(main())
+
+
+def test_neither_end_waits_for_more_to_send() -> None:
+    """Nagle's algorithm is off where a connection is dialled and where it is accepted.
+
+    Else a stream that comes in pieces, as a web server in front cuts it, stands still for 40 ms.
+    """
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        accepted, dialled = Told(), Told()
+        listener = await listen_tcp(loop, lambda: accepted, "127.0.0.1", 0)
+        await connect_tcp(loop, dialled, "127.0.0.1", listener.sockets[0].getsockname()[1], 10.0)
+        await asyncio.wait_for(accepted.made.wait(), 10)
+        for end in (accepted, dialled):
+            sock = end.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            end.transport.abort()
+        listener.close()
+        await listener.wait_closed()
+
+    asyncio.run(main())

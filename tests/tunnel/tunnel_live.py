@@ -25,6 +25,7 @@ from ptproxy.errors import Reason
 from ptproxy.session import RetentionBudget
 from ptproxy.target import Target
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
+from ptproxy.tunnel.client_tls import PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.listen import listen_tcp
@@ -240,20 +241,24 @@ class Live:
         self.port = self.server.sockets[0].getsockname()[1]
         self.bridge = Bridge(
             self.loop,
-            BridgeSettings(
-                key=self.key,
-                codecs=("websocket", "http", "random"),
-                codec_settings=CodecSettings(f"localhost:{self.port}", "/live"),
-                bindings=[Binding.certificate(self.digest)],
-                seal=self.seal,
-                access=self.access,
-                retention=self.retention,
-                **settings,
-            ),
+            self.settings(**settings),
             self.exit,
             self.site,
         )
         arrivals.append(self.bridge.arrival)
+
+    def settings(self, **settings: Any) -> BridgeSettings:
+        """The bridge's, with these changed."""
+        return BridgeSettings(
+            key=self.key,
+            codecs=("websocket", "http", "random"),
+            codec_settings=CodecSettings(f"localhost:{self.port}", "/live"),
+            bindings=[Binding.certificate(self.digest)],
+            seal=self.seal,
+            access=self.access,
+            retention=self.retention,
+            **settings,
+        )
 
     async def stop(self) -> None:
         """Stop the bridge at once."""
@@ -275,7 +280,7 @@ class Live:
             "token": b"",
         }
         line = Link(**(fields | changes))
-        return Route(line, self.client_key, ClientTrust(pin=line.pin), line.codecs)
+        return Route(line, self.client_key, PythonTls(ClientTrust(pin=line.pin)), line.codecs)
 
     def dialer(
         self, codec: str = "websocket", carriers: int = 1, port: int = 0, **changes: Any
@@ -297,6 +302,7 @@ async def live(folder: Path, **settings: Any) -> AsyncIterator[Live]:
     """A bridge for the time of a test; nothing may be left of it afterwards."""
     running = Live(folder)
     running.seal = settings.pop("seal", False)
+    running.site = settings.pop("site", running.site)
     await running.start(**settings)
     try:
         yield running

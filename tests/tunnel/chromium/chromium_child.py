@@ -10,6 +10,7 @@ from pathlib import Path
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.config.link import Link
 from ptproxy.tunnel.chromium import Chromium
+from ptproxy.tunnel.client_tls import PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.tls import ClientTrust
@@ -33,7 +34,7 @@ async def main(folder: str, port: str, key: str, digest: str) -> None:
     trust = ClientTrust(pin=pin)
     browser = Chromium(loop, line, trust, Path(folder) / "chromium")
     own = StaticKey.generate(random.SystemRandom())
-    dialer = TunnelDialer(loop, Route(line, own, trust, line.codecs, browser), carriers=1)
+    dialer = TunnelDialer(loop, Route(line, own, PythonTls(trust), line.codecs, browser=browser), carriers=1)
     await dialer.start()
     print("ready", flush=True)
     await asyncio.sleep(3600)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,9 @@ from ptproxy.auth.binding import Binding
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
 from ptproxy.tunnel.chromium import Chromium
-from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.listen import listen_unix
-from ptproxy.tunnel.tls import leaf_digest
+from ptproxy.tunnel.tls import ClientTrust, leaf_digest
 
 NAME = "site.example"
 PATH = "/assets/live"
@@ -148,14 +148,14 @@ class Site(Live):
         if known:
             folder.mkdir(exist_ok=True)
             (folder / "pinned").write_text(f"{self.digest.hex()} {spki(self.certificate)}\n")
-        browser = Chromium(self.loop, route.line, route.trust, folder, program, switches)
+        browser = Chromium(self.loop, route.line, ClientTrust(pin=route.line.pin), folder, program, switches)
         self.browsers.append(browser)
         return browser
 
     def browsing(self, codec: str, browser: Chromium, carriers: int = 1, **changes: Any) -> TunnelDialer:
         """A dialer through a browser, not started."""
         route = self.route(codec, **{"server_name": NAME, "path": PATH, **changes})
-        route = Route(route.line, route.key, route.trust, route.codecs, browser)
+        route = replace(route, browser=browser)
         dialer = TunnelDialer(self.loop, route, carriers=carriers)
         self.dialers.append(dialer)
         return dialer

@@ -1,0 +1,331 @@
+"""The dialer that follows a shape: carriers by class of traffic, opened ahead, and left when they are old.
+
+What goes where and when is :class:`~ptproxy.tunnel.placement.Placement`'s, which
+class a stream is :mod:`~ptproxy.tunnel.recognise`'s; here it is done. With the
+shape None everything is :class:`~ptproxy.tunnel.dial.TunnelDialer`'s.
+
+A carrier is *warm* once ``ClientTunnel.connect`` returns: with whatever the
+shape's ``open`` asks for done, such as a page loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+from ptproxy.buffer import Buffer
+from ptproxy.codec.shape import CLASSES, Shape
+from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
+from ptproxy.log import get_logger
+from ptproxy.session import Limits
+from ptproxy.session import Stream as SessionStream
+from ptproxy.target import Target
+from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
+from ptproxy.tunnel.client_carrier import ClientCarrier
+from ptproxy.tunnel.connect import Route
+from ptproxy.tunnel.dial import BACKOFF_FIRST, BACKOFF_LAST, CARRIER_WAIT, HURRY_LAST, TunnelDialer
+from ptproxy.tunnel.placement import Load, Placement, Riding
+from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, Volume, by_beginning, by_target
+from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
+from ptproxy.tunnel.tunnel import Tunnel
+
+TICK: Final = 0.1
+"""Seconds between looks at what the streams are and where they belong, while there are any."""
+TICK_A_STREAM: Final = 0.0005
+LONGEST_TICK: Final = 1.0
+"""... more seldom the more there are, so that looking stays below a hundredth of a processor."""
+QUIET_TICK: Final = 5.0
+"""... while there are none."""
+
+log = get_logger(__name__)
+
+
+class TunnelTraffic(TunnelStream):
+    """A stream with its class, which its first bytes may show."""
+
+    __slots__ = ("_on_class", "_unseen", "traffic", "volume")
+
+    def __init__(self, tunnel: Tunnel, protocol: asyncio.Protocol, traffic: str, on_class: Any) -> None:
+        super().__init__(tunnel, protocol)
+        self.traffic = traffic
+        self.volume = Volume()
+        self._on_class = on_class
+        self._unseen = bool(traffic)
+
+    def write(self, data: Buffer) -> None:
+        """Send ``data``; the first of it is looked at."""
+        if self._unseen and data:
+            self._unseen = False
+            traffic = by_beginning(bytes(data[:LOOK]))
+            if traffic is not None and traffic != self.traffic:
+                self.traffic = traffic
+                self._on_class()
+        super().write(data)
+
+
+class ShapedDialer(TunnelDialer):
+    """Opens streams at a bridge, over carriers that look as a shape says."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, route: Route, *, shape: Shape | None = None, carriers: int = 4,
+        limits: Limits | None = None, idle: float = 0.0, half_open: float = 300.0, linger: float = 60.0,
+    ) -> None:  # fmt: skip
+        """As :class:`~ptproxy.tunnel.dial.TunnelDialer`; with a shape ``carriers`` are those of one class."""
+        super().__init__(
+            loop, route, carriers=carriers, limits=limits, idle=idle, half_open=half_open, linger=linger
+        )
+        self.shape: Shape | None = None
+        self._placement: Placement | None = None
+        self._came = asyncio.Event()
+        self._pauses: dict[str, float] = {}
+        self._not_before = self._hurry = 0.0
+        self._mine: dict[int, tuple[ClientCarrier, float]] = {}
+        self._told = 0  # payload of the session's first carrier before anything that shows it to be confirmed
+        self._take(shape)
+
+    def set_shape(self, shape: Shape | None) -> None:
+        """Follow another shape from now on; carriers that are there live out their time."""
+        if shape == self.shape:
+            return
+        before = self._placement
+        self._take(shape)
+        if before is not None and self._placement is not None:
+            for number, place in before.carriers.items():
+                self._placement.opened(number, place.traffic)
+        elif self._placement is not None:
+            for number, carrier in self.tunnel.carriers.items():
+                self._placement.opened(number, self._class_of(carrier.codec_name))
+        self._wanted = max(1, min(len(self.tunnel.carriers), self._most))
+        if self._keeper is not None and not self._stopping:
+            self._keeper.cancel()
+            self._keeper = self._loop.create_task(self._keep())
+
+    def _take(self, shape: Shape | None) -> None:
+        self.shape = shape
+        self._placement = None
+        if shape is not None:
+            self._placement = Placement(shape, self._route.codecs, self._most, self._rng)
+
+    def _class_of(self, codec: str) -> str:
+        """What a carrier that was opened without a class is good for."""
+        assert self._placement is not None
+        fitting = [one for one in CLASSES if self._placement.codecs(one)[0] == codec]
+        return (
+            self._placement.shape.start
+            if self._placement.shape.start in fitting or not fitting
+            else fitting[0]
+        )
+
+    # ---- streams -----------------------------------------------------------------------------------
+
+    async def dial(self, target: Target, protocol: asyncio.Protocol, first_data: bytes = b"") -> Stream:
+        """Open a stream at the bridge, on a carrier of its class."""
+        if self._placement is None:
+            return await super().dial(target, protocol, first_data)
+        traffic = by_target(target, self._placement.shape.start)
+        if traffic:
+            traffic = by_beginning(first_data[:LOOK]) or traffic
+        tunnel, carrier = await self._carrier_for(traffic)
+        stream = TunnelTraffic(tunnel, protocol, traffic, self._need.set)
+        return await self._open(stream, target, first_data, carrier)
+
+    async def associate(self, receiver: DatagramReceiver) -> Association:
+        """Open a UDP association at the bridge."""
+        if self._placement is None:
+            return await super().associate(receiver)
+        tunnel, carrier = await self._carrier_for(DATAGRAM_TRAFFIC)
+        return await self._associate(tunnel, receiver, carrier)
+
+    async def _carrier_for(self, traffic: str) -> tuple[ClientTunnel, int | None]:
+        """The carrier for a new stream, waited for where there is none; DialError(TUNNEL_DOWN)."""
+        try:
+            async with asyncio.timeout(CARRIER_WAIT):
+                while True:
+                    tunnel = await self._ready_tunnel()
+                    placement = self._placement
+                    if placement is None:
+                        return tunnel, self._place(tunnel)
+                    number = placement.place(traffic, tunnel.now())
+                    self._need.set()
+                    if number is not None and number in tunnel.carriers:
+                        return tunnel, number
+                    self._came.clear()
+                    await self._came.wait()
+        except TimeoutError:
+            raise DialError(Reason.TUNNEL_DOWN, self.last_error or "no carrier for this traffic") from None
+
+    # ---- carriers ------------------------------------------------------------------------------------
+
+    async def _connect(self) -> ClientCarrier:
+        """The first carrier."""
+        placement = self._placement
+        if placement is None:
+            return await super()._connect()
+        return await self._connect_as(placement, placement.shape.start)
+
+    async def _connect_as(self, placement: Placement, traffic: str) -> ClientCarrier:
+        """One more carrier for a class, by the first of its codecs that the bridge takes."""
+        failure: PtproxyError = DialError(Reason.TUNNEL_DOWN)
+        tunnel = self.tunnel
+        for codec in placement.codecs(traffic):
+            try:
+                carrier = await tunnel.connect(codec, placement.shape[traffic])
+            except OpeningRefused as error:
+                failure = error
+                continue
+            except (DialError, AuthenticationError) as error:
+                raise error from None
+            if tunnel is self.tunnel and carrier.number in tunnel.carriers:
+                self._mine[carrier.number] = carrier, tunnel.now()
+                if self._told >= 0:
+                    self._told = carrier.received_bytes
+                placement.opened(carrier.number, traffic)
+                self._came.set()
+            return carrier
+        raise failure
+
+    async def _keep(self) -> None:
+        """Keep the carriers that the shape wants."""
+        placement = self._placement
+        if placement is None:
+            await super()._keep()
+            return
+        async with asyncio.TaskGroup() as dials:
+            while True:
+                self._step(placement, dials)
+                streams = len(self.tunnel.session.streams)
+                pause = min(TICK + streams * TICK_A_STREAM, LONGEST_TICK) if streams else QUIET_TICK
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._need.wait()
+                self._need.clear()
+
+    def _step(self, placement: Placement, dials: asyncio.TaskGroup) -> None:
+        """One look: who is gone, what moves, what ends, what is to be opened."""
+        if self.tunnel.closed or self.tunnel.goaway:
+            self._replace_tunnel()
+        tunnel = self.tunnel
+        now = tunnel.now()
+        self._note_ends(placement, tunnel, now)
+        riding = list(self._riding(tunnel))
+        counts: dict[int, int] = {}
+        for one in riding:
+            counts[one.carrier] = counts.get(one.carrier, 0) + bool(one.traffic)
+        placement.observe(
+            {
+                number: Load(counts.get(number, 0), carrier.sent_bytes + carrier.received_bytes)
+                for number, carrier in tunnel.carriers.items()
+            },
+            now,
+        )
+        moves = placement.moves(riding, now)
+        for stream, to in moves:
+            state = tunnel.session.streams.get(stream)
+            if state is not None and to in tunnel.carriers:
+                tunnel.client_session.drain(state, to, now)
+        for number in placement.over(self._riding(tunnel), now):
+            placement.gone(number)
+            tunnel.session.send_goaway(number)  # it closes once all is said there
+        if moves or tunnel.session.ready:
+            tunnel.schedule()
+        if now < self._not_before or not self._is_confirmed(tunnel):
+            return
+        for traffic in placement.wanted(now):
+            placement.dialling(traffic, now)
+            dials.create_task(self._dial_one(placement, traffic))
+
+    def _is_confirmed(self, tunnel: ClientTunnel) -> bool:
+        """Whether the bridge is known to have the session: it is made when CONFIRM arrives there.
+
+        A second carrier that overtakes that would be told of a session that nobody knows.
+        """
+        if not tunnel.carriers or self._told < 0:
+            return True
+        if any(carrier.received_bytes > self._told for carrier in tunnel.carriers.values()):
+            self._told = -1
+        return self._told < 0
+
+    def _note_ends(self, placement: Placement, tunnel: ClientTunnel, now: float) -> None:
+        """Carriers that have ended; where all are cut at once, the next ones wait longer and longer."""
+        ended = [number for number in placement.carriers if number not in tunnel.carriers]
+        steady = False
+        for number in ended:
+            placement.gone(number)
+            known = self._mine.pop(number, None)
+            steady = steady or known is None or self._was_steady(*known)
+        if steady:
+            self._hurry = 0.0
+        elif ended and not placement.carriers:
+            if self._hurry:
+                pause = self._hurry * self._rng.uniform(0.5, 1.0)
+                self._not_before = now + pause
+                self._loop.call_later(pause, self._need.set)
+            self._hurry = min(max(2 * self._hurry, BACKOFF_FIRST), HURRY_LAST)
+
+    def _riding(self, tunnel: ClientTunnel) -> Any:
+        """The streams and where they are, their classes brought up to date."""
+        placement = self._placement
+        if placement is None:
+            return
+        now = tunnel.now()
+        for state in tunnel.session.streams.values():
+            if state.carrier is not None:
+                yield Riding(state.id, self._traffic_of(placement, state, now), state.carrier)
+
+    def _traffic_of(self, placement: Placement, state: SessionStream, now: float) -> str:
+        owner = state.owner
+        if type(owner) is not TunnelTraffic:
+            if state.is_association:
+                return DATAGRAM_TRAFFIC
+            return "" if owner is None else placement.shape.start  # from before there was a shape
+        if owner.traffic:
+            moved = state.received + state.sent
+            larger = owner.volume.outgrown(placement.shape[owner.traffic], moved, now)
+            owner.traffic = larger or owner.traffic
+        return owner.traffic
+
+    async def _dial_one(self, placement: Placement, traffic: str) -> None:
+        """Open one carrier; where that fails, its class waits, longer each time."""
+        try:
+            await self._connect_as(placement, traffic)
+            self._pauses.pop(traffic, None)
+        except (PtproxyError, OSError) as error:
+            self.last_error = str(error)
+            if not isinstance(error, DialError):
+                self._up.set()  # refused: whoever waits is told at once
+            pause = self._pauses.get(traffic, BACKOFF_FIRST)
+            self._pauses[traffic] = min(2 * pause, BACKOFF_LAST)
+            log.warning(
+                "no carrier to the bridge", error=str(error), traffic=traffic, again_in=round(pause, 1)
+            )
+            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+        finally:
+            placement.dialled(traffic)
+            self._need.set()
+
+    # ---- what the base does otherwise ----------------------------------------------------------------
+
+    def _changed(self, suspected: int | None) -> None:
+        """A carrier came, went, or is suspected."""
+        if self._placement is None:
+            super()._changed(suspected)
+            return
+        if self.tunnel.carriers:
+            self._up.set()
+        if suspected is not None:
+            self._placement.suspect(suspected, self.tunnel.now())
+        self._need.set()
+
+    def _replace_tunnel(self) -> ClientTunnel:
+        """A new session numbers its carriers anew."""
+        self._mine.clear()
+        self._told = 0
+        if self._placement is not None:
+            self._placement.carriers.clear()
+        return super()._replace_tunnel()
+
+    def _close_spare(self, tunnel: ClientTunnel) -> None:
+        """The placement says which carriers are over."""
+        if self._placement is None:
+            super()._close_spare(tunnel)

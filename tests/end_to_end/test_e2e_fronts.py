@@ -1,0 +1,189 @@
+"""A bridge behind nginx, caddy and haproxy, as ``init`` tells them: what passes, and what strangers see."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fronts import SERVERS, Fronted, exchange, masked
+from live import HOST, MIB, Clients, Origin, curl, until
+
+pytestmark = [pytest.mark.program(name) for name in ("nginx", "curl", "openssl")]
+
+SIZE = 16 * MIB
+CODECS = ("http", "websocket")
+"""In this order: the web server then has kept connections that spoke http when the first WebSocket comes."""
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    origin = Origin(tmp_path_factory.mktemp("origin"), SIZE)
+    yield origin
+    origin.stop()
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(kind, marks=pytest.mark.program(kind)) for kind in SERVERS]
+)
+def fronted(request, tmp_path_factory):
+    with Fronted(request.param, tmp_path_factory.mktemp(request.param)) as fronted:
+        yield fronted
+
+
+@pytest.fixture(scope="module")
+def clients(fronted):
+    clients = Clients(fronted.folder, fronted.bridge.link)
+    yield clients
+    clients.stop()
+
+
+def elsewhere(fronted, request):
+    """The same request for a path of the same length where nothing is."""
+    path = fronted.path.encode()
+    return request.replace(path, path[:-8] + b"nosuchxx", 1)
+
+
+def upgrade(request):
+    """A GET turned into an upgrade."""
+    return request.replace(
+        b"\r\n\r\n",
+        b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+    )
+
+
+def stale(fronted):
+    """An opening that nobody made: random bytes in the right form, GET and POST."""
+    request = fronted.opening("http")
+    letters = bytes(reversed(re.search(rb"=([\w-]{100,})", request)[1]))
+    get = re.sub(rb"=[\w-]{100,}", b"=" + letters, request)
+    return get, get.replace(b"GET ", b"POST ", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\n\r\nabc")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_transfers_pass(fronted, clients, origin, codec, tmp_path):
+    proxy = ("--socks5-hostname", f"{HOST}:{clients[codec].port}")
+    assert origin.download(*proxy) == (SIZE, origin.digest)
+    assert origin.upload(f"{fronted.front.kind}-{codec}", *proxy) == (SIZE, origin.digest)
+    assert origin.fetch_all(tmp_path, *proxy) == []
+    assert "Traceback" not in fronted.bridge.program.logged()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_replayed_opening_is_answered_as_any_visitor(fronted, codec):
+    request = fronted.opening(codec)
+    first = exchange(fronted.port, request)
+    assert first.startswith(b"HTTP/1.1 101 " if codec == "websocket" else b"HTTP/1.1 200 ")
+    unknown = exchange(fronted.port, elsewhere(fronted, request))
+    assert unknown.startswith(b"HTTP/1.1 404 ")
+    for requests in ((request,), (request, request), (elsewhere(fronted, request), request)):
+        again = exchange(fronted.port, *requests)
+        assert masked(again) == masked(unknown)
+        assert masked(exchange(fronted.reference.port, *requests)) == masked(unknown)
+
+
+def test_the_upgrades_answer_has_what_the_sites_have(fronted):
+    """One Server header and one Date, those of the site."""
+
+    def headers(answer):
+        lines = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+        return sorted(line.split(b": ")[0].lower() for line in lines), [
+            line.split(b": ")[1] for line in lines if line.lower().startswith(b"server:")
+        ]
+
+    _, server = headers(exchange(fronted.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    for codec in CODECS:
+        names, ours = headers(exchange(fronted.port, fronted.opening(codec)))
+        assert ours == server
+        assert names.count(b"date") == 1
+        switched = [b"connection", b"date", b"sec-websocket-accept", b"server", b"upgrade"]
+        assert codec != "websocket" or names == switched
+
+
+def test_what_is_no_opening_is_the_sites(fronted):
+    """Methods, upgrades, cookies and bodies at the secret path: as without a bridge, and as elsewhere."""
+    get, post = stale(fronted)
+    bare = re.sub(rb"\r\nCookie: [^\r]*", b"", get)
+    big = get.replace(b"GET ", b"POST ", 1).replace(
+        b"\r\n\r\n", b"\r\nContent-Length: 12000\r\n\r\n" + bytes(12000)
+    )
+    requests = [get, post, bare, upgrade(get), upgrade(bare), big]
+    requests += [get.replace(b"GET ", method + b" ", 1) for method in (b"HEAD", b"OPTIONS", b"PUT", b"FOO")]
+    requests += [
+        bare.replace(b"\r\n\r\n", b"\r\nCookie: session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n\r\n"),
+        get.replace(b" HTTP/1.1", b"?q=1 HTTP/1.1"),
+        post.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"),
+    ]
+    for request in requests:
+        answer = masked(exchange(fronted.port, request))
+        assert answer == masked(exchange(fronted.reference.port, request)), request
+        assert answer == masked(exchange(fronted.port, elsewhere(fronted, request))), request
+
+
+def test_http2_is_offered_and_openings_pass_it(fronted):
+    base = f"https://localhost:{fronted.port}"
+    trust = (
+        "--http2",
+        "--cacert",
+        fronted.folder / "cert.pem",
+        "--resolve",
+        f"localhost:{fronted.port}:{HOST}",
+    )
+    cookie = re.search(rb"Cookie: ([^\r]*)", fronted.opening("http"))[1].decode()
+    answers = []
+    for path in (fronted.path, fronted.path, "/nosuch"):
+        done = curl(*trust, "-i", "-H", f"Cookie: {cookie}", f"{base}{path}")
+        assert done.stdout.startswith(b"HTTP/2 "), done.stderr
+        answers.append(masked(done.stdout))
+    assert answers[0].startswith(b"HTTP/2 200")
+    assert answers[1] == answers[2]
+    assert answers[1].startswith(b"HTTP/2 404")
+
+
+def test_the_refused_leave_nothing_behind_for_clients(fronted, origin, tmp_path):
+    """Connections that the web server keeps are not spoilt by what a stranger said on them."""
+    get, post = stale(fronted)
+    exchange(fronted.port, *(get, post) * 8)
+    clients = Clients(tmp_path, fronted.bridge.link)
+    try:
+        for codec in CODECS:
+            proxy = ("--socks5-hostname", f"{HOST}:{clients[codec].port}")
+            assert curl("--fail", *proxy, f"{origin.url}/small/7").returncode == 0
+            assert "no carrier" not in clients[codec].program.logged()
+    finally:
+        clients.stop()
+
+
+def test_a_bridge_that_is_down_is_not_there(fronted, clients, origin):
+    """Its path is an unknown one like any other; clients come back when it does."""
+    proxy = ("--socks5-hostname", f"{HOST}:{clients['websocket'].port}")
+    fetch = ("--fail", *proxy, f"{origin.url}/small/7")
+    assert curl(*fetch).returncode == 0
+    fronted.bridge.stop()
+    try:
+        request = fronted.opening("http")
+        for stranger in (request, upgrade(request), *stale(fronted)):
+            unknown = masked(exchange(fronted.port, elsewhere(fronted, stranger)))
+            if fronted.front.kind == "caddy" and stranger.startswith(b"POST"):
+                continue  # caddy 2.6 answers 502: it does not try an upload again
+            assert masked(exchange(fronted.port, stranger)) == unknown
+    finally:
+        fronted.bridge.start()
+    until(lambda: curl(*fetch).returncode == 0, "the client has come back")
+
+
+@pytest.mark.program("caddy")
+@pytest.mark.parametrize("style", ["application", "handled"])
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+def test_whatever_the_site_says_of_unknown_paths(kind, style, tmp_path):
+    """Also where that is no 404, and where the site rewrites what it is asked for."""
+    with Fronted(kind, tmp_path, style=style) as fronted:
+        for codec in CODECS:
+            request = fronted.opening(codec)
+            first = exchange(fronted.port, request)
+            assert first.startswith(b"HTTP/1.1 101 " if codec == "websocket" else b"HTTP/1.1 200 ")
+            assert b"A site" not in first
+            unknown = masked(exchange(fronted.port, elsewhere(fronted, request)))
+            assert unknown.startswith(b"HTTP/1.1 200" if style == "application" else b"HTTP/1.1 410")
+            assert masked(exchange(fronted.port, request)) == unknown
+            assert masked(exchange(fronted.reference.port, request)) == unknown

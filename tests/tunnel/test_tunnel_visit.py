@@ -1,0 +1,147 @@
+"""Carriers of a client that looks like a browser: the page first, the ticket resumed, odd sites."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tunnel_live import ECHO, Collect, TestSite, live
+
+from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.errors import StartError
+from ptproxy.tunnel.appearance import appearance_of
+from ptproxy.tunnel.client_carrier import greeting_of
+from ptproxy.tunnel.client_tls import BrowserLikeTls
+from ptproxy.tunnel.dial import TunnelDialer
+from ptproxy.tunnel.tls import ClientTrust
+
+PAGE = b"<link rel=stylesheet href=/a.css><p>a site</p>"
+
+
+class PageSite(TestSite):
+    """A site that answers each request on a connection, with a page or 404, and keeps it open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[bytes] = []
+
+    def adopt(self, transport: Any, received: bytes) -> None:
+        self.received.append(received)
+        self.transports.append(transport)
+        transport.set_protocol(Visitors(self, transport))
+        transport.get_protocol().data_received(received)
+
+
+class Visitors(asyncio.Protocol):
+    def __init__(self, site: PageSite, transport: Any) -> None:
+        self.site, self.transport = site, transport
+
+    def data_received(self, data: bytes) -> None:
+        for head in bytes(data).split(b"\r\n\r\n")[:-1]:
+            path = head.split()[1]
+            self.site.asked.append(path)
+            body = {b"/": PAGE, b"/a.css": b"p {}"}.get(path, b"")
+            status = b"200 OK" if body else b"404 Not Found"
+            self.transport.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+
+
+def browser_dialer(bridge: Any, codec: str, fingerprint: str = "chrome") -> TunnelDialer:
+    route = bridge.route(codec)
+    route = replace(
+        route,
+        tls=BrowserLikeTls(fingerprint, ClientTrust(pin=bridge.digest)),
+        appearance=appearance_of(fingerprint, SiteMemory()),
+    )
+    dialer = TunnelDialer(bridge.loop, route, carriers=2)
+    bridge.dialers.append(dialer)
+    return dialer
+
+
+async def echo(dialer: TunnelDialer, size: int = 300_000) -> None:
+    local = Collect()
+    stream = await dialer.dial(ECHO, local)
+    data = random.Random(size).randbytes(size)
+    stream.write(data)
+    assert await local.until(size) == data
+    stream.abort()
+
+
+def resumed(dialer: TunnelDialer) -> list[bool]:
+    """Of each connection of the carriers: whether it resumed another one."""
+    carriers = dialer.tunnel.carriers.values()
+    connections = [one for carrier in carriers for one in carrier.connections.values()]
+    return [one.transport.get_extra_info("ssl_object").resumed() for one in connections]
+
+
+@pytest.mark.parametrize("fingerprint", ["chrome", "firefox"])
+@pytest.mark.parametrize("codec", ["websocket", "http", "random"])
+def test_the_page_comes_first_and_its_ticket_is_resumed(
+    run: Any, tmp_path: Any, codec: str, fingerprint: str
+) -> None:
+    async def main() -> None:
+        site = PageSite()
+        async with live(tmp_path, site=site) as bridge:
+            dialer = browser_dialer(bridge, codec, fingerprint)
+            await dialer.start()
+            assert site.asked == [b"/", b"/a.css", b"/favicon.ico"]
+            await echo(dialer)
+            assert resumed(dialer)
+            assert all(resumed(dialer))
+
+    run(main())
+
+
+@pytest.mark.parametrize("codec", ["websocket", "http"])
+def test_a_site_that_closes_at_once_keeps_nobody_out(run: Any, tmp_path: Any, codec: str) -> None:
+    async def main() -> None:
+        async with live(tmp_path) as bridge:  # its site says 404 and closes
+            dialer = browser_dialer(bridge, codec)
+            await dialer.start()
+            await echo(dialer)
+
+    run(main())
+
+
+def test_a_page_that_never_comes_keeps_nobody_waiting(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SilentSite(PageSite):
+        def adopt(self, transport: Any, received: bytes) -> None:
+            self.transports.append(transport)
+
+    async def main() -> None:
+        async with live(tmp_path, site=SilentSite()) as bridge:
+            dialer = browser_dialer(bridge, "websocket")
+            await dialer.start()
+            await echo(dialer)
+
+    monkeypatch.setattr("ptproxy.tunnel.visit.VISIT_PATIENCE", 0.1)
+    run(main())
+
+
+def test_one_visit_serves_all_websockets_while_tickets_are_left(run: Any, tmp_path: Any) -> None:
+    async def main() -> None:
+        site = PageSite()
+        async with live(tmp_path, site=site) as bridge:
+            dialer = browser_dialer(bridge, "websocket")
+            await dialer.start()
+            for _ in range(3):
+                await dialer.tunnel.connect("websocket")
+            assert site.asked.count(b"/") == 1
+            assert all(resumed(dialer))
+            await echo(dialer)
+
+    run(main())
+
+
+def test_codecs_say_as_what_they_greet() -> None:
+    assert greeting_of("http") == "page"
+    assert greeting_of("websocket") == greeting_of("random") == "websocket"
+
+
+def test_a_client_certificate_is_no_browser_s(tmp_path: Any) -> None:
+    with pytest.raises(StartError, match="python"):
+        BrowserLikeTls("chrome", ClientTrust(certificate=tmp_path / "x.pem"))
