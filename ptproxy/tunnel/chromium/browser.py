@@ -298,7 +298,8 @@ class Run:
         except BaseException as error:
             door.close()
             if run is not None:
-                words = run.process.last_words()
+                running = run.process.running
+                words = "" if running else await run.process.last_words()
                 await run.end()
                 if isinstance(error, BrowserError) and words:
                     raise BrowserError(f"the browser ended at once: {words}") from None
