@@ -15,9 +15,11 @@ from tunnel_live import ECHO, Collect, digest
 
 from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.interface import CodecSettings
-from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
+from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, Reason, StartError
+from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.chromium.browser import BrowserFull
-from ptproxy.tunnel.client import OpeningRefused
+from ptproxy.tunnel.client import OpeningRefused, _Nobody
+from ptproxy.tunnel.connect import connect_tls
 
 pytestmark = pytest.mark.program("chromium", "nginx")
 
@@ -189,6 +191,9 @@ def test_a_refused_opening_and_a_site_that_is_not_there(browse: Any, tmp_path: P
             with pytest.raises(DialError) as raised:
                 await there.browsing("websocket", browser).start()
             assert raised.value.reason in (Reason.REFUSED, Reason.CONNECTION_LOST)
+            route = there.browsing("http", browser).tunnel.route
+            with pytest.raises(LocalProtocolError):  # no hello but the browser's, whatever goes wrong
+                await connect_tls(there.loop, Connection(_Nobody(), there.loop), route, "page")
             assert browser.codecs(("random", "http", "websocket")) == ("http", "websocket")
             with pytest.raises(StartError, match="not random"):
                 browser.codecs(("random",))
