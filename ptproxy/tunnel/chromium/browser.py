@@ -64,6 +64,9 @@ START_PAUSE: Final = 0.7
 START_TIMEOUT: Final = 20.0
 """Seconds for a browser to answer for the first time."""
 
+PINNED: Final = "pinned"
+"""The file that keeps the pinned leaf's key: the pin in hexadecimal, the key as the browser wants it."""
+
 JOINED: Final[Mapping[str, Any]] = {"websocket": JOINED_WEBSOCKET, "http": JOINED_HTTP}
 """The codecs that a browser speaks, by name: their client ends."""
 
@@ -186,6 +189,11 @@ class Chromium:
         except DialError:
             self._unreached = self._address
             raise
+        except AuthenticationError:
+            if self._trust.pin is not None:  # perhaps what was kept of the pinned leaf is damaged
+                write_file(self._folder / PINNED, "")
+                await self._end()
+            raise
         if connection.ended:
             raise DialError(Reason.TUNNEL_DOWN, "the browser left at once")
         self._protocol = visit.protocol
@@ -256,7 +264,7 @@ class Chromium:
         key = x509.load_der_x509_certificate(visit.leaf).public_key()
         der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         spki = base64.b64encode(hashlib.sha256(der).digest()).decode("ascii")
-        write_file(self._folder / "pinned", f"{pin.hex()} {spki}\n")
+        write_file(self._folder / PINNED, f"{pin.hex()} {spki}\n")
         return spki
 
     def _pinned_key(self) -> str:
@@ -264,7 +272,7 @@ class Chromium:
         if self._trust.pin is None:
             return ""
         try:
-            pin, _, spki = (self._folder / "pinned").read_text("ascii").strip().partition(" ")
+            pin, _, spki = (self._folder / PINNED).read_text("ascii").strip().partition(" ")
             return spki if pin == self._trust.pin.hex() and len(base64.b64decode(spki)) == 32 else ""
         except (OSError, ValueError):
             return ""

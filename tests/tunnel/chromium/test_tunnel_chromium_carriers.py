@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import random
 import re
@@ -175,6 +176,20 @@ def test_another_certificate_gets_nothing(
                 await there.browsing("http", browser, pin=pin).start()
             assert not any(PATH in line for line in there.requests())
             assert not (tmp_path / "chromium" / "pinned").exists() or known
+
+    browse(main())
+
+
+def test_a_damaged_memory_of_the_pinned_leaf_heals(browse: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            wrong = f"{there.digest.hex()} {base64.b64encode(bytes(32)).decode()}"
+            (tmp_path / "chromium" / "pinned").write_text(wrong)
+            dialer = there.browsing("websocket", browser)
+            with pytest.raises(AuthenticationError):
+                await dialer.start()
+            await dialer.start()
 
     browse(main())
 
