@@ -6,8 +6,8 @@ it. Imports go strictly down, packages in one row never see one another
 (``tests/test_imports.py`` holds both rules)::
 
     cli                                  what a person starts
-    inspect                              one's own bridge and client as a censor sees them
     proxy                                local front (SOCKS, HTTP) ◀ relay ▶ bridge: egress, web site
+    inspect                              beside it, for cli alone: bridge and client as a censor sees them
     ──────── Dialer, Exit, Incoming: all that the rows above know of those below (tunnel.stream) ────────
     tunnel                               asyncio: TLS, carriers, sessions driven by the loop
     session │ auth │ codec │ front       without I/O: streams that outlive connections │ who is at the

@@ -91,7 +91,7 @@ class Plan:
             if self.standalone:
                 self.listen = str(Endpoint(host if local else everywhere, port))
             else:
-                self.listen = BEHIND_LISTEN if self.behind is None else web_server.DEFAULT_SOCKET
+                self.listen = web_server.DEFAULT_LISTEN.get(self.behind or "", BEHIND_LISTEN)
         if self.path is None:
             self.path = f"/{secrets.choice(_PATH_WORDS)}/{secrets.token_hex(8)}"  # 64 bits nobody guesses
         if self.standalone and self.site is None:
@@ -320,7 +320,7 @@ def _tell(plan: Plan, link: Link, *, qr: bool) -> None:
         click.echo(f"For {server.name}'s configuration:")
         for line in server.steps():
             click.echo(f"  {line}")
-        if plan.listen == web_server.DEFAULT_SOCKET:
+        if plan.listen == web_server.SOCKET:
             click.echo("The socket's folder has to be there (systemd: RuntimeDirectory=ptproxy), and open to")
             click.echo(f"{server.name}. Then, here:")
         else:

@@ -30,8 +30,11 @@ from ptproxy.config.quantities import Endpoint, SiteUrl
 
 SERVERS: Final = ("nginx", "caddy", "haproxy")
 """The web servers that there are texts for."""
-DEFAULT_SOCKET: Final = "unix:/run/ptproxy/bridge.sock"
-"""Where a bridge listens for one of them: over TCP nginx's kept connections stall 40 ms an upload."""
+SOCKET: Final = "unix:/run/ptproxy/bridge.sock"
+"""A bridge's socket, in a folder that lets the web server in and nobody else."""
+DEFAULT_LISTEN: Final[Mapping[str, str]] = {"nginx": SOCKET, "caddy": SOCKET, "haproxy": "127.0.0.1:9443"}
+"""Where a bridge listens for each unless told otherwise. haproxy mostly lives in a chroot (Debian's default
+configuration), inside which it would look for a socket's path."""
 DEFAULT_SITE: Final = SiteUrl("http", "127.0.0.1", 8080)
 """What haproxy, which has no pages of its own, shows strangers, unless told otherwise."""
 
@@ -54,7 +57,7 @@ _STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "haproxy": (
         "The lines of haproxy-frontend.cfg go into the site's frontend, before its own use_backend;",
-        "haproxy-backend.cfg is appended, or given to haproxy as one more -f. Strangers see {site}.",
+        "haproxy-backend.cfg goes behind all else, or to haproxy as the last -f. Strangers see {site}.",
     ),
 }
 _NAME = re.compile(r"<([a-z ]+)>")
@@ -107,6 +110,6 @@ class WebServer:
         if not _SOCKET.fullmatch(str(socket)):
             raise ValueError(
                 f"a web server's configuration needs a whole path without spaces for the socket, "
-                f"as in {DEFAULT_SOCKET}, not {socket}"
+                f"as in {SOCKET}, not {socket}"
             )
         return {"nginx": f"unix:{socket}", "caddy": f"unix/{socket}", "haproxy": f"unix@{socket}"}[self.name]

@@ -69,6 +69,11 @@ SCAN_MORE_DELAY: Final = (0.001, 0.006)
 """Seconds from further bytes of the page to the requests they lead to."""
 ICON_DELAY: Final = (0.020, 0.060)
 """Seconds from the last answer to the icon."""
+ASK_GAP: Final = (0.0001, 0.0005)
+"""Seconds between requests that are found at once: they come from the page's process one by one."""
+ASK_PAUSE: Final = (0.001, 0.007)
+ASK_PAUSES: Final = 0.12
+"""... and for this share of them, seconds while that process does something else."""
 
 
 class Requests(Protocol):
@@ -102,8 +107,8 @@ class PageLoad:
     """One visit of one page."""
 
     __slots__ = (
-        "_begun", "_browser", "_bytes", "_clock", "_decoders", "_due", "_fetches", "_fonts", "_for_layout",
-        "_held", "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done",
+        "_asking", "_begun", "_browser", "_bytes", "_clock", "_decoders", "_due", "_fetches", "_fonts",
+        "_for_layout", "_held", "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done",
         "_page_hints", "_planner", "_redirects", "_requests", "_rng", "_scanner", "_unplanned", "asked",
         "failed", "finished",
     )  # fmt: skip
@@ -136,6 +141,7 @@ class PageLoad:
         self._for_layout: list[tuple[Hint, str]] = []  # with the path that named it
         self._fonts: list[tuple[Hint, str]] = []
         self._held: list[Asset] = []
+        self._asking: list[Asset] = []  # their turn comes
         self._fetches: dict[H2Stream, _Fetch] = {}
         self._due: dict[str, float] = {}  # step: when
         self._icon: Hint | None = Hint("/favicon.ico", "icon")
@@ -190,7 +196,9 @@ class PageLoad:
             return
         for step in [name for name, when in self._due.items() if when <= now]:
             del self._due[step]
-            if step == "scan":
+            if step == "ask":
+                self._ask_next(now)
+            elif step == "scan":
                 self._plan_page()
             elif step == "layout":
                 self._lay_out(now)
@@ -317,7 +325,7 @@ class PageLoad:
                 self._wait("layout", LAYOUT_DELAY, now)
         elif self._for_layout:
             self._wait("layout", LAYOUT_DELAY, now)
-        elif not self._fetches and not self._held and not self._fonts:
+        elif not self._fetches and not self._held and not self._asking and not self._fonts:
             if self._icon is not None and self._url_path(self._icon) not in self._memory.entries:
                 self._wait("icon", ICON_DELAY, now)
             elif "icon" not in self._due:
@@ -326,6 +334,7 @@ class PageLoad:
     def _end(self) -> None:
         self.finished = True
         self._held = []
+        self._asking = []
         self._due = {}
 
     # ---- requests --------------------------------------------------------------------------------
@@ -356,9 +365,8 @@ class PageLoad:
 
     def _blocked(self) -> bool:
         """Whether something of the head is not there yet."""
-        return any(asset.blocks for asset in self._held) or any(
-            fetch.asset.blocks for fetch in self._fetches.values()
-        )
+        known = (*self._held, *self._asking, *(fetch.asset for fetch in self._fetches.values()))
+        return any(asset.blocks for asset in known)
 
     def _held_up(self) -> bool:
         """Whether a script keeps the parser in the head (of a page that is cached: an outside one)."""
@@ -368,9 +376,10 @@ class PageLoad:
         )
 
     def _release(self) -> None:
-        """Ask for what is held, most urgent first, as far as the rules of the head allow."""
+        """Have what is held asked for, most urgent first, as far as the rules of the head allow."""
         tight = self._held_up() and self._blocked()
-        less = sum(fetch.asset.urgency >= TIGHT_FROM for fetch in self._fetches.values())
+        under_way = [*self._asking, *(fetch.asset for fetch in self._fetches.values())]
+        less = sum(asset.urgency >= TIGHT_FROM for asset in under_way)
         held: list[Asset] = []
         for asset in sorted(self._held, key=lambda one: one.urgency):
             if tight and asset.urgency >= TIGHT_FROM:
@@ -378,8 +387,16 @@ class PageLoad:
                 if less > TIGHT_LIMIT:
                     held.append(asset)
                     continue
-            self._ask(asset)
+            self._asking.append(asset)
         self._held = held
+        if self._asking and "ask" not in self._due:
+            self._ask_next(self._now)
+
+    def _ask_next(self, now: float) -> None:
+        """Ask for one thing; the next one's turn comes in an instant."""
+        self._ask(self._asking.pop(0))
+        if self._asking:
+            self._wait("ask", ASK_PAUSE if self._rng.random() < ASK_PAUSES else ASK_GAP, now)
 
     def _ask(self, asset: Asset) -> None:
         if self.asked > MAX_ASSETS or self._bytes > MAX_BYTES or self._requests.ending:

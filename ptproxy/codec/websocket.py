@@ -206,6 +206,8 @@ class BridgeWebSocket(WebSocket):
     def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
         """Send payload; no ping is needed for a while then."""
         self._said_at = now
+        if self._ping_at is None:
+            self._plan_ping()  # if cuts have become known since
         super().send_data(chunks, now)
 
     def deadline(self) -> float | None:

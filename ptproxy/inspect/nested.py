@@ -55,6 +55,8 @@ _CLASSES: Final = (161, 601, 1211)
 """Upper ends of packet size classes (exclusive, bytes), as in the paper; both directions make eight."""
 _FEATURES: Final = 100
 """3-grams that count: those that tell beginnings from the rest best."""
+_NOTHING: Final = 1e-9
+"""Added where something may be divided by nothing."""
 _RIDGE: Final = 0.01
 """Added to variances, so that cover of one kind does not make a template of no width."""
 
@@ -62,22 +64,27 @@ Vector = tuple[float, ...]
 Matrix = list[list[float]]
 
 
-def inner_records(flow: Flow) -> list[Part]:
-    """The application data records after the client's Finished."""
-    answered = changed = finished = False
-    found = []
-    for part in flow.records:
-        if finished:
-            if part.kind == APPLICATION_DATA:
-                found.append(part)
-        elif part.direction == DOWN:
+def finished_at(flow: Flow) -> int | None:
+    """Which record is the client's Finished, None where there is none."""
+    answered = changed = False
+    for place, part in enumerate(flow.records):
+        if part.direction == DOWN:
             answered = True
         elif part.kind == CHANGE_CIPHER_SPEC:
             changed = True
         elif answered:
             old = part.kind == HANDSHAKE and changed and part.size < _SMALL_FINISHED
-            finished = old or part.kind == APPLICATION_DATA
-    return found
+            if old or part.kind == APPLICATION_DATA:
+                return place
+    return None
+
+
+def inner_records(flow: Flow) -> list[Part]:
+    """The application data records after the client's Finished."""
+    place = finished_at(flow)
+    return (
+        [] if place is None else [part for part in flow.records[place + 1 :] if part.kind == APPLICATION_DATA]
+    )
 
 
 def carries_data(flow: Flow) -> bool:
@@ -192,7 +199,7 @@ class ThreeGrams:
             sum((value - mean) ** 2 / mean for value, mean in zip(values, means, strict=True))
             for means in (self._later, self._begun)
         )
-        return math.log(to_later + 1e-9) - math.log(to_begun + 1e-9)
+        return math.log(to_later + _NOTHING) - math.log(to_begun + _NOTHING)
 
 
 def _signed(parts: Sequence[Part], overhead: int = 0) -> list[int]:
@@ -200,12 +207,12 @@ def _signed(parts: Sequence[Part], overhead: int = 0) -> list[int]:
 
 
 def _after(flow: Flow) -> list[int]:
-    """Signed sizes of the packets after the outer handshake."""
-    inner = inner_records(flow)
-    if not inner:
+    """Signed sizes of the packets after the one with the client's Finished."""
+    place = finished_at(flow)
+    if place is None:
         return []
-    start = inner[0].time
-    later = [part for part in flow.segments if part.time >= start]
+    start = flow.records[place].time
+    later = [part for part in flow.segments if part.time > start]
     return _signed(later[:GRAM_PACKETS], _OVERHEAD)
 
 
@@ -221,10 +228,12 @@ def _grams(sizes: Sequence[int]) -> dict[int, float]:
 
 
 def _telling(gram: int, begun: Sequence[dict[int, float]], later: Sequence[dict[int, float]]) -> float:
-    """How well a 3-gram's share tells beginnings from the rest: difference of means in deviations."""
+    """How well a 3-gram's share tells beginnings from the rest, by means and variances."""
     one, other = ([shares.get(gram, 0.0) for shares in seen] for seen in (begun, later))
-    spread = statistics.pstdev((*one, *other))
-    return abs(statistics.fmean(one) - statistics.fmean(other)) / (spread + 1e-9)
+    apart = statistics.fmean(one) - statistics.fmean(other)
+    whole = statistics.pvariance((*one, *other))
+    parts = statistics.pvariance(one) + statistics.pvariance(other) + apart**2
+    return parts / (whole + _NOTHING) * abs(apart) / (math.sqrt(whole) + _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,11 @@ class Placement:
             if place.retired_at is None and (worn or load.size >= place.size):
                 place.retired_at = now
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether no carrier takes new streams."""
+        return not any(map(self._is_usable, self.carriers))
+
     # ---- streams ---------------------------------------------------------------------------------
 
     def place(self, traffic: str, now: float) -> int | None:
@@ -227,7 +232,7 @@ class Placement:
                 del self._short[traffic]
             elif not self._dialling[traffic] and self._room(traffic) is None:
                 wanted.append(traffic)
-        if not wanted and not self._dialling.total() and not any(map(self._is_usable, self.carriers)):
+        if not wanted and not self._dialling.total() and self.is_bare:
             wanted.append(self.shape.start)
         if now - self._active_at <= INTEREST:
             start = self.shape.start

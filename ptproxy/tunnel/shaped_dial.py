@@ -96,6 +96,7 @@ class ShapedDialer(TunnelDialer):
         elif self._placement is not None:
             for number, carrier in self.tunnel.carriers.items():
                 self._placement.opened(number, self._class_of(carrier.codec_name))
+        self._came.set()
         self._wanted = max(1, min(len(self.tunnel.carriers), self._most))
         if self._keeper is not None and not self._stopping:
             self._keeper.cancel()
@@ -110,12 +111,9 @@ class ShapedDialer(TunnelDialer):
     def _class_of(self, codec: str) -> str:
         """What a carrier that was opened without a class is good for."""
         assert self._placement is not None
+        start = self._placement.shape.start
         fitting = [one for one in CLASSES if self._placement.codecs(one)[0] == codec]
-        return (
-            self._placement.shape.start
-            if self._placement.shape.start in fitting or not fitting
-            else fitting[0]
-        )
+        return start if start in fitting or not fitting else fitting[0]
 
     # ---- streams -----------------------------------------------------------------------------------
 
@@ -146,6 +144,7 @@ class ShapedDialer(TunnelDialer):
                     placement = self._placement
                     if placement is None:
                         return tunnel, self._place(tunnel)
+                    self._note_ends(placement, tunnel, tunnel.now())
                     number = placement.place(traffic, tunnel.now())
                     self._need.set()
                     if number is not None and number in tunnel.carriers:
@@ -222,14 +221,15 @@ class ShapedDialer(TunnelDialer):
         moves = placement.moves(riding, now)
         for stream, to in moves:
             state = tunnel.session.streams.get(stream)
-            if state is not None and to in tunnel.carriers:
+            if state is not None and to in tunnel.session.carriers:
                 tunnel.client_session.drain(state, to, now)
         for number in placement.over(self._riding(tunnel), now):
             placement.gone(number)
+            self._mine.pop(number, None)
             tunnel.session.send_goaway(number)  # it closes once all is said there
         if moves or tunnel.session.ready:
             tunnel.schedule()
-        if now < self._not_before or not self._is_confirmed(tunnel):
+        if now < self._not_before or not (self._is_confirmed(tunnel) or placement.is_bare):
             return
         for traffic in placement.wanted(now):
             placement.dialling(traffic, now)

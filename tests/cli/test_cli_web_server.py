@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from ptproxy.cli.certificate import self_signed
 from ptproxy.cli.check import load_checked
 from ptproxy.cli.main import program
-from ptproxy.cli.web_server import DEFAULT_SOCKET, SERVERS, WebServer
+from ptproxy.cli.web_server import DEFAULT_LISTEN, SERVERS, WebServer
 from ptproxy.codec.cookie import NAMES, session_cookie_name
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.model import BridgeConfig
@@ -92,9 +92,9 @@ def test_what_init_writes_is_accepted(tmp_path: Path, certificate: Path, server:
     assert done.exit_code == 0, done.output
     config = load_checked(tmp_path / "bridge.yaml")
     assert isinstance(config, BridgeConfig)
-    assert (config.mode, str(config.listen[0]), config.keepalive) == ("behind", DEFAULT_SOCKET, 0.0)
+    assert (config.mode, str(config.listen[0]), config.keepalive) == ("behind", DEFAULT_LISTEN[server], 0.0)
     assert config.codecs == ("websocket", "http")
-    files = WebServer(server, EXAMPLE, parse_listen(DEFAULT_SOCKET)).files()
+    files = WebServer(server, EXAMPLE, parse_listen(DEFAULT_LISTEN[server])).files()
     for name, text in files.items():
         assert (tmp_path / name).read_text() == text
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
@@ -106,7 +106,7 @@ def test_what_init_writes_is_accepted(tmp_path: Path, certificate: Path, server:
 
 @each_server
 def test_the_examples_are_what_init_writes(tmp_path: Path, certificate: Path, server: str) -> None:
-    for name, text in WebServer(server, EXAMPLE, parse_listen(DEFAULT_SOCKET)).files().items():
+    for name, text in WebServer(server, EXAMPLE, parse_listen(DEFAULT_LISTEN[server])).files().items():
         if name == "haproxy-frontend.cfg":
             assert text in (CONFIGS / "haproxy.cfg").read_text()
         else:
@@ -114,7 +114,7 @@ def test_the_examples_are_what_init_writes(tmp_path: Path, certificate: Path, se
     for path in CONFIGS.iterdir():
         if path.is_file():
             shutil.copy(path, tmp_path)
-    put_down(WebServer(server, EXAMPLE, parse_listen(DEFAULT_SOCKET)), tmp_path)
+    put_down(WebServer(server, EXAMPLE, parse_listen(DEFAULT_LISTEN[server])), tmp_path)
     assert accepted(tmp_path, certificate, server) == ""
 
 
@@ -129,7 +129,7 @@ def test_any_path_is_said_in_each_language(tmp_path: Path, certificate: Path, se
 
 @each_server
 def test_a_mistake_would_be_noticed(tmp_path: Path, certificate: Path, server: str) -> None:
-    put_down(WebServer(server, EXAMPLE, parse_listen(DEFAULT_SOCKET)), tmp_path)
+    put_down(WebServer(server, EXAMPLE, parse_listen(DEFAULT_LISTEN[server])), tmp_path)
     for path in tmp_path.iterdir():
         path.write_text(path.read_text() + "\n    nonsense here\n")
     assert accepted(tmp_path, certificate, server)
@@ -151,7 +151,7 @@ def test_the_gate_asks_for_the_cookie_that_clients_send(server: str, number: int
         for settings in (CodecSettings.of("example.org", 443, f"/x/{n}") for n in range(10_000))
         if session_cookie_name(settings) == NAMES[number]
     )
-    text = "".join(WebServer(server, settings, parse_listen(DEFAULT_SOCKET)).files().values())
+    text = "".join(WebServer(server, settings, parse_listen(DEFAULT_LISTEN[server])).files().values())
     name = NAMES[number]
     if server == "haproxy":
         assert f"req.cook({name}) -m reg" in text

@@ -112,6 +112,18 @@ def test_cuts_after_the_same_silence_teach(silences, learnt):
         assert 0.5 * learnt <= due <= 0.8 * learnt + 0.001
 
 
+def test_what_was_learnt_holds_for_connections_that_are_there():
+    reception = WEBSOCKET.reception(SETTINGS, random.Random(3))
+    ours, theirs = client(), reception.open_link()
+    (offer,) = theirs.receive_data(drain(ours), 0.0)
+    offer.accept(bytes(32), 0.0)
+    theirs.send_data([b"x"], 1.0)
+    assert theirs.deadline() is None
+    assert cut_links(reception, 30.0, 30.0, 30.0) is not None
+    theirs.send_data([b"x"], 100.0)
+    assert 115.0 <= theirs.deadline() <= 124.001
+
+
 def test_a_clean_close_teaches_nothing():
     reception = WEBSOCKET.reception(SETTINGS, random.Random(3))
     for _ in range(5):

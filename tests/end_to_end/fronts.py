@@ -37,6 +37,7 @@ server {{
     ssl_certificate {pem};
     ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3;
+    add_header Strict-Transport-Security max-age=63072000 always;
     {settings}
     {site}
     root {folder}/site;
@@ -57,6 +58,7 @@ CADDY = """
 https://{name}:{port} {{
 	bind {host}
 	tls {pem} {key}
+	header Strict-Transport-Security max-age=63072000
 	{site}
 	root * {folder}/site
 	{style}
@@ -75,6 +77,7 @@ defaults
 frontend site
     bind {host}:{port} ssl crt {both} alpn h2,http/1.1
 {site}
+    http-response set-header Strict-Transport-Security max-age=63072000
     default_backend site
 backend site
     server site {host}:{behind}

@@ -285,3 +285,19 @@ async def test_a_second_carrier_waits_until_the_bridge_has_the_session(tmp_path:
         stream = await dialer.dial(ECHO, Collect())
         assert dialer._is_confirmed(dialer.tunnel)
         stream.abort()
+
+
+@on_each_loop
+async def test_a_dial_right_after_all_carriers_were_lost_gets_a_new_one(tmp_path: Path) -> None:
+    async with shaped(tmp_path) as (_, dialer):
+        first = await dialer.dial(ECHO, Collect())
+        await until(lambda: len(dialer.tunnel.carriers) == 3)
+        for carrier in list(dialer.tunnel.carriers.values()):
+            carrier.end("lost")
+        echo = Collect()
+        async with asyncio.timeout(5):
+            stream = await dialer.dial(ECHO, echo)
+            stream.write(b"there")
+            assert await echo.until(5) == b"there"
+        first.abort()
+        stream.abort()
