@@ -7,6 +7,8 @@ Where things are:
   an open WebSocket in ``ws_connection``, a bridge's pings in ``ws_keepalive``.
 - ``http``: requests and responses that pass any reverse proxy; its parts in ``http_*``.
 - ``random``: length, padding, data, nothing that recurs; its records in ``random_records``.
+- ``join``, ``join_websocket``, ``join_http``: the client's end of the first two where a browser
+  is the carrier: what is said on the local socket between its page and the client.
 - a client as a browser (``BROWSER.md``): ``browser`` (one browser as data, from
   ``browsers/*.yaml``), its HTTP/2 in ``h2_*``, the heads of its HTTP/1.1 in
   ``http1_fields``, what it remembers of a site in ``page_cache``; ``visit``: a page

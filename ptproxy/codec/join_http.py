@@ -144,8 +144,8 @@ class JoinedHttp(ClientHttp):
 
     @property
     def links_wanted(self) -> int:
-        """One local socket, which never comes a second time."""
-        return 0 if self._ended else 1
+        """One local socket and never another: nobody but the browser connects to the bridge."""
+        return 0 if self._ended or self._join is not None else 1
 
     @property
     def over(self) -> bool:

@@ -37,8 +37,8 @@ class JoinedWebSocket(JoinSocket):
 
     @property
     def links_wanted(self) -> int:
-        """One local socket, which never comes a second time."""
-        return 0 if self._ended or self.closing else 1
+        """One local socket and never another: nobody but the browser connects to the bridge."""
+        return 0 if self._ended or self.closing else self._wanted
 
     def open_link(self) -> Link:
         """Itself."""

@@ -12,6 +12,7 @@
     browser_tls  a browser's TLS: browser_hello (curl sets BoringSSL up), boringssl and symbols (its
                  functions), tls_connection, browser_transport, tickets, browser_check (at the start)
     curl_tls     the fall-back from it
+    chromium     an installed browser as the carrier: its page joins the bridge with this process
     bridge       the bridge's sessions, continuous verification
     gate         whose is this connection: a client's or the web site's
     doorway      the way in beside a web server's TLS port: terms (what is answered here), site_connection,

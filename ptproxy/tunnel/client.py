@@ -156,7 +156,7 @@ class ClientTunnel(Tunnel):
             settings = replace(settings, options={"download": self._download})
         if self.route.browser is not None:
             connection = Connection(_Nobody(), self.loop)
-            shown = await self.route.browser.connect(connection)
+            shown = await self.route.browser.connect(connection, codec)
             self._learn_clock(shown.date)
             return connection, shown.digest, settings
         greeting = greeting_of(codec)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.codec.interface import Appearance, CodecSettings, Greeting
 from ptproxy.config.link import Link as BridgeLine
-from ptproxy.errors import DialError, Reason
+from ptproxy.errors import DialError, LocalProtocolError, Reason
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.client_tls import ClientTls, speaks_http2
 
@@ -51,6 +51,8 @@ async def connect_tls(
     :class:`~ptproxy.errors.DialError` or :class:`~ptproxy.errors.AuthenticationError`.
     """
     line = route.line
+    if route.browser is not None:
+        raise LocalProtocolError("nobody but the browser connects to the bridge")
     failure: DialError | None = None
     for host in await bridge_addresses(loop, line.host, line.port):
         try:

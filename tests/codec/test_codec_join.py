@@ -133,6 +133,15 @@ def test_the_task_has_the_opening_as_a_cookie() -> None:
         codec.open_link()
 
 
+def test_nobody_else_is_to_connect() -> None:
+    for codec in (websocket(), http()):
+        assert codec.links_wanted == 1
+        link = codec.open_link()
+        assert codec.links_wanted == 0
+        link.receive_eof(0.0)
+        assert codec.links_wanted == 0
+
+
 def test_payload_waits_until_the_site_has_switched() -> None:
     codec = websocket()
     link = codec.open_link()

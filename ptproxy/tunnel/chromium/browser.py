@@ -37,7 +37,7 @@ from ptproxy.codec.join import page_origin
 from ptproxy.codec.join_http import JOINED_HTTP
 from ptproxy.codec.join_websocket import JOINED_WEBSOCKET
 from ptproxy.config.link import Link as BridgeLine
-from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
+from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason, StartError
 from ptproxy.log import get_logger
 from ptproxy.state import make_folder, remove_folder, write_file
 from ptproxy.tunnel.carrier import Connection
@@ -51,6 +51,9 @@ from ptproxy.tunnel.tls import ClientTrust
 
 MAX_JOINS: Final = 64
 """Carriers at once: as many as a client may be configured for, half of what one page holds sockets for."""
+MAX_HTTP1: Final = 1
+"""Carriers of the http codec at once where the site speaks HTTP/1.1: a browser has six connections to it,
+and the downloads of more would leave none for the uploads."""
 TRIES: Final = 3
 """Pages and browsers that may fail under one new carrier."""
 STARTS: Final = 4
@@ -60,6 +63,9 @@ START_PAUSE: Final = 0.7
 """Seconds between them, times their number."""
 START_TIMEOUT: Final = 20.0
 """Seconds for a browser to answer for the first time."""
+
+PINNED: Final = "pinned"
+"""The file that keeps the pinned leaf's key: the pin in hexadecimal, the key as the browser wants it."""
 
 JOINED: Final[Mapping[str, Any]] = {"websocket": JOINED_WEBSOCKET, "http": JOINED_HTTP}
 """The codecs that a browser speaks, by name: their client ends."""
@@ -75,6 +81,10 @@ class Shown:
     """SHA-256 of the leaf certificate."""
     date: str
     """The site's Date header, "" without one."""
+
+
+class BrowserFull(PtproxyError):  # noqa: N818  (no fault: what it carries already goes on)
+    """One browser carries no more carriers of this kind."""
 
 
 class Chromium:
@@ -103,9 +113,11 @@ class Chromium:
         self._origin = page_origin(CodecSettings.of(line.server_name, line.port, line.path))
         self._program: Program | None = None
         self._run: Run | None = None
-        self._addresses: list[str] = []
+        self._address = ""  # that the running browser was told
+        self._unreached = ""  # where the site was not
+        self._protocol = ""  # that the site spoke at the last visit
         self._turn = asyncio.Lock()
-        self._joins: list[Connection] = []
+        self._joins: list[tuple[str, Connection]] = []
 
     @property
     def process_id(self) -> int | None:
@@ -134,17 +146,16 @@ class Chromium:
         """What makes the client's end of a codec, as an entry of the codec table does."""
         return JOINED[self.codecs((name,))[0]]
 
-    async def connect(self, connection: Connection) -> Shown:
+    async def connect(self, connection: Connection, codec: str) -> Shown:
         """Visit the site, then join: ``connection`` is the local socket's from then on.
 
         Raises :class:`~ptproxy.errors.DialError` where site or browser cannot
         be had, :class:`~ptproxy.errors.AuthenticationError` where the site is
-        not the one that the bridge line means, StartError without a browser.
+        not the one that the bridge line means, StartError without a browser,
+        :class:`BrowserFull` where it has enough to carry.
         """
         async with self._turn:
-            self._joins = [known for known in self._joins if not known.ended]
-            if len(self._joins) >= MAX_JOINS:
-                raise DialError(Reason.LIMIT, f"a browser carries at most {MAX_JOINS} connections")
+            self._check_room(codec)
             for left in reversed(range(TRIES)):
                 run = await self._running()
                 try:
@@ -156,11 +167,19 @@ class Chromium:
                         raise
                     log.warning("the browser failed; once more", error=str(error))
                 else:
-                    self._joins.append(connection)
+                    self._joins.append((codec, connection))
                     return shown
             raise AssertionError
 
     # ---- within ------------------------------------------------------------------------------------
+
+    def _check_room(self, codec: str) -> None:
+        self._joins = [(name, known) for name, known in self._joins if not known.ended]
+        alike = sum(name == codec for name, _ in self._joins)
+        if len(self._joins) >= MAX_JOINS:
+            raise BrowserFull(f"a browser carries at most {MAX_JOINS} connections")
+        if codec == "http" and self._protocol == "http/1.1" and alike >= MAX_HTTP1:
+            raise BrowserFull("over HTTP/1.1 a browser has too few connections for another http carrier")
 
     async def _connect(self, run: Run, connection: Connection) -> Shown:
         try:
@@ -168,26 +187,30 @@ class Chromium:
         except BrowserError:
             raise
         except DialError:
-            if len(self._addresses) > 1:  # the next one from then on
-                self._addresses.append(self._addresses.pop(0))
+            self._unreached = self._address
+            raise
+        except AuthenticationError:
+            if self._trust.pin is not None:  # perhaps what was kept of the pinned leaf is damaged
+                write_file(self._folder / PINNED, "")
                 await self._end()
             raise
         if connection.ended:
             raise DialError(Reason.TUNNEL_DOWN, "the browser left at once")
+        self._protocol = visit.protocol
         return Shown(hashlib.sha256(visit.leaf).digest(), visit.date)
 
     async def _running(self) -> Run:
         """The browser, started where there is none that will do."""
-        run = self._run
-        if run is not None and run.process.running and self._program is not None:
-            if not self._program.changed():
+        run, program = self._run, self._program
+        address = await self._locate()
+        if run is not None and run.process.running and program is not None and address == self._address:
+            if not program.changed():
                 return run
             log.info("the browser was updated; starting the new one")
         await self._end()
-        if self._program is None or self._program.changed():
+        if program is None or program.changed():
             await self.start()
-        if not self._addresses:
-            self._addresses = await bridge_addresses(self._loop, self._line.host, self._line.port)
+        self._address = address
         spki = self._pinned_key()
         self._run = run = await self._start(spki)
         if self._trust.pin is not None and not spki:
@@ -198,11 +221,20 @@ class Chromium:
             self._run = run = await self._start(spki)
         return run
 
+    async def _locate(self) -> str:
+        """The bridge's address: looked up at first, and again, for the one after it, where it was in vain."""
+        if self._address and not self._unreached:
+            return self._address
+        found = await bridge_addresses(self._loop, self._line.host, self._line.port)
+        following = found.index(self._unreached) + 1 if self._unreached in found else 0
+        self._unreached = ""
+        return found[following % len(found)]
+
     async def _start(self, spki: str) -> Run:
         """Start the browser, again where one before it still holds the profile."""
         program, profile = self._program, self._folder / "profile"
         assert program is not None
-        command = program.command(profile, self._line.server_name, self._addresses[0], spki)
+        command = program.command(profile, self._line.server_name, self._address, spki)
         command += self._switches
         for attempt in range(1, STARTS + 1):
             make_folder(profile)
@@ -232,7 +264,7 @@ class Chromium:
         key = x509.load_der_x509_certificate(visit.leaf).public_key()
         der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         spki = base64.b64encode(hashlib.sha256(der).digest()).decode("ascii")
-        write_file(self._folder / "pinned", f"{pin.hex()} {spki}\n")
+        write_file(self._folder / PINNED, f"{pin.hex()} {spki}\n")
         return spki
 
     def _pinned_key(self) -> str:
@@ -240,7 +272,7 @@ class Chromium:
         if self._trust.pin is None:
             return ""
         try:
-            pin, _, spki = (self._folder / "pinned").read_text("ascii").strip().partition(" ")
+            pin, _, spki = (self._folder / PINNED).read_text("ascii").strip().partition(" ")
             return spki if pin == self._trust.pin.hex() and len(base64.b64decode(spki)) == 32 else ""
         except (OSError, ValueError):
             return ""
@@ -274,7 +306,8 @@ class Run:
         except BaseException as error:
             door.close()
             if run is not None:
-                words = run.process.last_words()
+                running = run.process.running
+                words = "" if running else await run.process.last_words()
                 await run.end()
                 if isinstance(error, BrowserError) and words:
                     raise BrowserError(f"the browser ended at once: {words}") from None

@@ -11,14 +11,30 @@ const REFUSED = 4001, LOST = 4002;              // codes of closing a local sock
 const HEAD = 0, BODY = 1, END = 2, FAILED = 3;  // kinds of records to the client
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 
-let turn = Promise.resolve();
-
 // Cookies are the whole document's, a request's cookie is its own: whoever sets them waits for
-// its turn and keeps it until its request has left with them.
+// its turn, and until the request before has left with its own.
+let turn = Promise.resolve();
+let last = null;  // the latest request, while it is not known to have left
+
 function inTurn(work) {
-  const mine = turn.then(work);
+  const mine = turn.then(async () => {
+    if (last !== null) await left();
+    last = null;
+    return work();
+  });
   turn = mine.catch(() => {});
   return mine;
+}
+
+// A request has left once it is answered, or else once another one that was made after it has
+// read its cookies: one that only the cache may answer goes the same way in the same order,
+// finds nothing there, and goes no further.
+const left = () => fetch(NOWHERE, { cache: "only-if-cached", mode: "same-origin" }).catch(() => {});
+
+function leaving(answer) {
+  last = answer;
+  answer.then(() => { if (last === answer) last = null; }, () => {});
+  return { answer };
 }
 
 function setCookies(cookie, path, more) {
@@ -28,10 +44,6 @@ function setCookies(cookie, path, more) {
 }
 
 const dropCookies = (cookie, path) => setCookies(cookie, path, "; Max-Age=0");
-
-// Done once every request made before has read its cookies: one that may be answered from the
-// cache only goes the same way in the same order, finds nothing there, and never leaves.
-const settled = () => fetch(NOWHERE, { cache: "only-if-cached", mode: "same-origin" }).catch(() => {});
 
 async function join(url) {
   const local = new WebSocketStream(url);
@@ -60,12 +72,15 @@ function close(local, closeCode) {
 // ---- websocket ------------------------------------------------------------------------------
 
 async function carryWebSocket(task, local, readable, writable) {
+  const end = new AbortController(), over = () => end.abort();
+  local.closed.then(over, over);  // a site that never answers keeps the turn no longer than the client waits
   let remote;
   try {
     remote = await inTurn(async () => {
+      end.signal.throwIfAborted();
       setCookies(task.cookie, task.path, "");
       try {
-        return await new WebSocketStream(task.url).opened;
+        return await new WebSocketStream(task.url, { signal: end.signal }).opened;
       } finally {
         dropCookies(task.cookie, task.path);
       }
@@ -92,8 +107,9 @@ async function carryHttp(task, local, readable, writable) {
       const message = new Uint8Array(value.buffer ?? value, value.byteOffset ?? 0, value.byteLength);
       const view = new DataView(message.buffer, message.byteOffset);
       const body = 7 + view.getUint16(5);
+      const content = view.getUint8(0) ? message.subarray(body) : null;
       cookie = decoder.decode(message.subarray(7, body));
-      request(task, view.getUint8(0) ? message.subarray(body) : null, view.getUint32(1), cookie, writer, end.signal);
+      request(task, content, view.getUint32(1), cookie, writer, end.signal);
     }
   } finally {
     end.abort();
@@ -111,17 +127,13 @@ async function request(task, body, id, cookie, writer, signal) {
     await writer.ready;
     writer.write(record).catch(() => {});
   };
-  const options = body === null
-    ? { cache: "no-store", redirect: "error", signal }
-    : { method: "POST", body, headers: { "Content-Type": "application/octet-stream" }, redirect: "error", signal };
+  const headers = { "Content-Type": "application/octet-stream" };
+  const kind = body === null ? { cache: "no-store" } : { method: "POST", body, headers };
   const nothing = new Uint8Array(0);
   try {
-    let answer;
-    await inTurn(async () => {
+    const { answer } = await inTurn(() => {
       setCookies(cookie, task.path, "");
-      answer = fetch(task.url, options);
-      answer.catch(() => {});
-      await settled();
+      return leaving(fetch(task.url, { ...kind, redirect: "error", signal }));
     });
     const response = await answer;
     const head = encoder.encode("  " + (response.headers.get("date") ?? "").slice(0, 64));

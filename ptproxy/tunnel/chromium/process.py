@@ -26,6 +26,8 @@ ABOVE: Final = 10
 """Descriptors of ours are moved above this, out of the way of those two."""
 LAST_WORDS: Final = 4096
 """Bytes kept of what the browser says on standard error, for the reason of an early end."""
+WORDS_TIMEOUT: Final = 1.0
+"""Seconds for them to arrive once it is gone; a child of its may hold the pipe."""
 END_TIMEOUT: Final = 3.0
 """Seconds for a browser to end by itself before it is killed."""
 KEPT_VARIABLES: Final = (
@@ -40,11 +42,17 @@ class LastWords(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.text = bytearray()
+        self.over = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         """Keep the end."""
         self.text += data
         del self.text[:-LAST_WORDS]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """That was all."""
+        del exc
+        self.over.set()
 
     def line(self) -> str:
         """The last line, "" without one."""
@@ -104,8 +112,11 @@ class Process:
         """Whether it can be spoken to."""
         return not self.devtools.closed.done()
 
-    def last_words(self) -> str:
-        """The last line it said, "" without one."""
+    async def last_words(self) -> str:
+        """The last line that a browser said before it ended, "" without one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WORDS_TIMEOUT):
+                await self._words.over.wait()
         return self._words.line()
 
     async def end(self) -> None:

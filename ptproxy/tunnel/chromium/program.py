@@ -73,6 +73,7 @@ SWITCHES: Final = (
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
+    "--disk-cache-size=50000000",
     # nothing is drawn, played or kept in a key ring
     "--disable-gpu",
     "--mute-audio",

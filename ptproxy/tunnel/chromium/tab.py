@@ -52,6 +52,8 @@ class Visit:
     """The leaf certificate, DER."""
     date: str
     """The answer's Date header, "" without one."""
+    protocol: str
+    """What was spoken: h2, h3, http/1.1."""
 
 
 class Tab:
@@ -232,7 +234,7 @@ def _visit(document: Params, answer: Params) -> Visit:
     except (binascii.Error, ValueError, TypeError):
         raise BrowserError("the browser shows a certificate that is none") from None
     headers = {str(name).lower(): str(value) for name, value in document.get("headers", {}).items()}
-    return Visit(leaf, headers.get("date", ""))
+    return Visit(leaf, headers.get("date", ""), str(document.get("protocol", "")))
 
 
 def _unreached(name: str) -> DialError | AuthenticationError:

@@ -56,7 +56,7 @@ http {{
         location = /assets/live {{
             proxy_pass http://bridge; proxy_http_version 1.1; proxy_set_header Host $host;
             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
-            proxy_intercept_errors on; proxy_read_timeout 1h;
+            proxy_intercept_errors on; proxy_read_timeout 1h; {location}
         }}
     }}
 }}
@@ -79,12 +79,13 @@ def free_port() -> int:
 class Site(Live):
     """The bridge of ``tunnel_live`` behind nginx, and what makes clients of it."""
 
-    def __init__(self, folder: Path, h2: str) -> None:
+    def __init__(self, folder: Path, h2: str, location: str) -> None:
         super().__init__(folder)
         self.certificate, self.private_key = make_certificate(folder, NAME)
         self.digest = leaf_digest(self.certificate)
         self.seal = True
         self.h2 = h2
+        self.location = location
         self.browsers: list[Chromium] = []
 
     async def start(self, **settings: Any) -> None:
@@ -112,7 +113,8 @@ class Site(Live):
         )
         arrivals.append(self.bridge.arrival)
         config = self.folder / "nginx.conf"
-        config.write_text(CONFIG.format(folder=self.folder, port=self.port, name=NAME, h2=self.h2))
+        values = {"port": self.port, "name": NAME, "h2": self.h2, "location": self.location}
+        config.write_text(CONFIG.format(folder=self.folder, **values))
         program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "nginx"
         self.nginx = subprocess.Popen(  # noqa: ASYNC220
             [program, "-p", str(self.folder), "-c", str(config)]
@@ -164,9 +166,9 @@ class Site(Live):
 
 
 @asynccontextmanager
-async def site(folder: Path, h2: str = "http2") -> AsyncIterator[Site]:
+async def site(folder: Path, h2: str = "http2", location: str = "") -> AsyncIterator[Site]:
     """A running site with its bridge; everything that was started ends with it."""
-    running = Site(folder, h2)
+    running = Site(folder, h2, location)
     await running.start()
     try:
         yield running

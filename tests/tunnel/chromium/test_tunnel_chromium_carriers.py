@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import random
 import re
@@ -15,8 +16,11 @@ from tunnel_live import ECHO, Collect, digest
 
 from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.interface import CodecSettings
-from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
-from ptproxy.tunnel.client import OpeningRefused
+from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, Reason, StartError
+from ptproxy.tunnel.carrier import Connection
+from ptproxy.tunnel.chromium.browser import BrowserFull, Run
+from ptproxy.tunnel.client import OpeningRefused, _Nobody
+from ptproxy.tunnel.connect import connect_tls
 
 pytestmark = pytest.mark.program("chromium", "nginx")
 
@@ -73,7 +77,7 @@ def test_a_page_first_and_then_a_carrier(browse: Any, tmp_path: Path, codec: str
             assert all(f'"https://{NAME}:' in line and line.endswith('/"') for line in ours)
             assert all(" 200 " in line for line in ours)
             if h2:
-                assert len({line.split()[1] for line in seen}) == 1  # all on the page's own connection
+                assert {line.split()[1] for line in ours} <= {line.split()[1] for line in others}
 
     browse(main())
 
@@ -94,16 +98,71 @@ def test_several_carriers_share_a_browser(browse: Any, tmp_path: Path) -> None:
     browse(main())
 
 
-def test_the_pinned_leaf_is_learnt_once(browse: Any, tmp_path: Path) -> None:
+def test_over_http1_a_browser_has_room_for_one_http_carrier(browse: Any, tmp_path: Path) -> None:
     async def main() -> None:
+        async with site(tmp_path, "") as there:
+            browser = there.chromium()
+            first, second, other = (there.browsing(codec, browser) for codec in ("http", "http", "websocket"))
+            await first.start()
+            with pytest.raises(BrowserFull):
+                await second.start()
+            await other.start()
+            await asyncio.gather(*(to_and_fro(dialer, 1 << 20) for dialer in (first, other)))
+            await first.stop()
+            await second.start()
+
+    browse(main())
+
+
+@pytest.mark.parametrize("h2", ["http2", ""], ids=["HTTP/2", "HTTP/1.1"])
+def test_polls_where_the_front_buffers(browse: Any, tmp_path: Path, h2: str) -> None:
+    async def main() -> None:
+        async with site(tmp_path, h2, "proxy_ignore_headers X-Accel-Buffering;") as there:
+            dialer = there.browsing("http", there.chromium())
+            dialer.tunnel._download = "poll"  # as once found out
+            await dialer.start()
+            await to_and_fro(dialer, 2 << 20)
+            assert len(dialer.tunnel.carriers) == 1
+
+    browse(main())
+
+
+def test_another_address_where_the_first_is_in_vain(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def found(loop: Any, host: str, port: int) -> list[str]:
+        return ["127.0.0.9", "127.0.0.1"]
+
+    async def main() -> None:
+        monkeypatch.setattr("ptproxy.tunnel.chromium.browser.bridge_addresses", found)
         async with site(tmp_path) as there:
-            for visits in (2, 3):
+            dialer = there.browsing("websocket", there.chromium())
+            with pytest.raises(DialError):
+                await dialer.start()
+            await dialer.start()
+            await to_and_fro(dialer, 1 << 10)
+
+    browse(main())
+
+
+def test_the_pinned_leaf_is_learnt_once(browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    look = Run.look
+
+    async def counted(run: Run) -> Any:
+        looks.append(run)
+        return await look(run)
+
+    async def main() -> None:
+        monkeypatch.setattr(Run, "look", counted)
+        async with site(tmp_path) as there:
+            for _ in range(2):
                 browser = there.chromium(known=False)
                 dialer = there.browsing("websocket", browser)
                 await dialer.start()
                 await dialer.stop()
                 await browser.stop()
-                assert sum(" / HTTP" in line for line in there.requests()) == visits
+                assert len(looks) == 1
             folder = tmp_path / "chromium"
             assert folder.stat().st_mode & 0o777 == 0o700
             assert (folder / "profile").stat().st_mode & 0o777 == 0o700
@@ -129,6 +188,20 @@ def test_another_certificate_gets_nothing(
     browse(main())
 
 
+def test_a_damaged_memory_of_the_pinned_leaf_heals(browse: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            wrong = f"{there.digest.hex()} {base64.b64encode(bytes(32)).decode()}"
+            (tmp_path / "chromium" / "pinned").write_text(wrong)
+            dialer = there.browsing("websocket", browser)
+            with pytest.raises(AuthenticationError):
+                await dialer.start()
+            await dialer.start()
+
+    browse(main())
+
+
 def test_a_refused_opening_and_a_site_that_is_not_there(browse: Any, tmp_path: Path) -> None:
     async def main() -> None:
         async with site(tmp_path) as there:
@@ -141,6 +214,9 @@ def test_a_refused_opening_and_a_site_that_is_not_there(browse: Any, tmp_path: P
             with pytest.raises(DialError) as raised:
                 await there.browsing("websocket", browser).start()
             assert raised.value.reason in (Reason.REFUSED, Reason.CONNECTION_LOST)
+            route = there.browsing("http", browser).tunnel.route
+            with pytest.raises(LocalProtocolError):  # no hello but the browser's, whatever goes wrong
+                await connect_tls(there.loop, Connection(_Nobody(), there.loop), route, "page")
             assert browser.codecs(("random", "http", "websocket")) == ("http", "websocket")
             with pytest.raises(StartError, match="not random"):
                 browser.codecs(("random",))
@@ -198,8 +274,13 @@ def test_a_site_that_is_hard_to_be_a_guest_of(browse: Any, tmp_path: Path) -> No
     browse(main())
 
 
-def test_nothing_but_the_site_is_looked_up_or_connected_to(browse: Any, tmp_path: Path) -> None:
+def test_nothing_but_the_site_is_looked_up_or_connected_to(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the browser's own record of all that its network stack did."""
+    monkeypatch.setattr(
+        "ptproxy.tunnel.chromium.process.END_TIMEOUT", 40.0
+    )  # the record is written at its end
     record = tmp_path / "net.json"
 
     async def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ptproxy.codec.http_records import HELLO, record_head
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.codec.ws_frames import BINARY, unmasked_frame
 from ptproxy.tunnel.carrier import Connection
+from ptproxy.tunnel.chromium import Chromium
 from ptproxy.tunnel.chromium.browser import JOINED
 from ptproxy.tunnel.listen import listen_unix
 
@@ -30,6 +32,9 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 class Sender(asyncio.Protocol):
     """The site's end: answers an upgrade or a GET, then sends all it can; counts what is taken off it."""
+
+    mute = False
+    """It never answers an upgrade."""
 
     def __init__(self, ends: list[Sender]) -> None:
         self.head = b""
@@ -50,6 +55,8 @@ class Sender(asyncio.Protocol):
         if b"\r\n\r\n" not in self.head:
             return
         self.head = self.head.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        if self.mute:
+            return
         if b"upgrade: websocket" in self.head.lower():
             key = next(
                 line.split(b": ")[1]
@@ -116,12 +123,14 @@ async def joined(there: Site, codec: str, ends: list[Sender]) -> Local:
     """A local socket whose page has its WebSocket, or makes requests as told."""
     there.server.close()
     there.server = await listen_unix(there.loop, lambda: Sender(ends), str(there.folder / "bridge.sock"))
-    browser = there.chromium()
-    local = Local(there.loop)
-    await browser.connect(local)
-    settings = CodecSettings(f"{NAME}:{there.port}", "/assets/live")
-    import random
+    return await another(there, there.chromium(), codec)
 
+
+async def another(there: Site, browser: Chromium, codec: str) -> Local:
+    """One more local socket of the same page's."""
+    local = Local(there.loop)
+    await browser.connect(local, codec)
+    settings = CodecSettings(f"{NAME}:{there.port}", "/assets/live")
     link = JOINED[codec].client(settings, bytes(200), random.Random(1)).open_link()
     local.transport.writelines(link.data_to_send())
     return local
@@ -177,5 +186,23 @@ def test_a_site_that_does_not_read_stops_the_client(browse: Any, tmp_path: Path)
             await sending
             await until(lambda: sum(end.received for end in ends) >= OFFERED)
             local.transport.abort()
+
+    browse(main())
+
+
+def test_a_site_that_never_answers_holds_nobody_else_up(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            ends: list[Sender] = []
+            monkeypatch.setattr(Sender, "mute", True)
+            waiting = await joined(there, "websocket", ends)
+            await until(lambda: ends)
+            monkeypatch.setattr(Sender, "mute", False)
+            behind = await another(there, there.browsers[0], "websocket")
+            waiting.transport.close()  # the client gives up
+            await until(lambda: behind.received)
+            behind.transport.abort()
 
     browse(main())
