@@ -269,7 +269,7 @@ def bridge(*, force: bool, qr: bool, **options: Any) -> None:
     A trial on this machine:
       ptproxy init bridge bridge --address 127.0.0.1:8443
     A server with a name and a site of its own:
-      ptproxy init bridge bridge --address example.org:443 --site http://127.0.0.1:8080 \\
+      ptproxy init bridge bridge --address example.org:443 --site https://127.0.0.1:8443 \\
           --certificate fullchain.pem --private-key privkey.pem
     Behind nginx, caddy or haproxy, with the files for its configuration:
       ptproxy init bridge bridge --address example.org:443 --behind nginx \\

@@ -10,9 +10,10 @@ Where things are:
 - ``join``, ``join_websocket``, ``join_http``: the client's end of the first two where a browser
   is the carrier: what is said on the local socket between its page and the client.
 - a client as a browser (``BROWSER.md``): ``browser`` (one browser as data, from
-  ``browsers/*.yaml``), its HTTP/2 in ``h2_*``, the heads of its HTTP/1.1 in
-  ``http1_fields``, what it remembers of a site in ``page_cache``; ``visit``: a page
-  loaded (``page_*``) before anything else; ``http_h2_client``: the ``http`` codec there.
+  ``browsers/*.yaml``), ``http2`` (its HTTP/2, and a bridge's that reads along), the heads
+  of its HTTP/1.1 in ``http1_fields``; ``page``: a page loaded before anything else, and what
+  is remembered of it; ``http_h2_client``: the ``http`` codec over HTTP/2.
+- an installed browser as the carrier: ``join``, ``join_websocket``, ``join_http``.
 - ``shape``: which sizes, pauses and volumes traffic of a class takes, as data; its parts in
   ``shape_parts`` and ``shape_reading``, the built-in ones in ``shapes/``; ``shape_drawing``
   draws figures from recorded cover.

@@ -5,7 +5,7 @@ from what an installed browser sent; whoever reads one (this package opens no
 files) hands the decoded mapping to :meth:`Browser.parse`. Its parts::
 
     browser, version, recorded, platform      where it comes from
-    http2         habits of a connection (h2_habits)
+    http2         habits of a connection (http2.habits)
     values        what varies by build, system or user, by name: brands, user_agent, ...
     requests      by kind: urgency, said, incremental, fields
     websocket_upgrade   header lines of the HTTP/1.1 upgrade, in order and case
@@ -23,8 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ptproxy.codec.h2_habits import H2Habits
-from ptproxy.codec.h2_hpack import Field
+from ptproxy.codec.http2.habits import H2Habits
+from ptproxy.codec.http2.hpack import Field
 from ptproxy.errors import LocalProtocolError
 
 DEFAULT_URGENCY = 3

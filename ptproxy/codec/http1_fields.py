@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ptproxy.codec.h2_hpack import Field
 from ptproxy.codec.head import HttpHead
+from ptproxy.codec.http2.hpack import Field
 
 
 def chromium_head(fields: Sequence[Field]) -> HttpHead:

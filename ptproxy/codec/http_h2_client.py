@@ -13,9 +13,9 @@ from random import Random
 from typing import Final
 
 from ptproxy.buffer import Buffer
-from ptproxy.codec.h2_client import H2Client
-from ptproxy.codec.h2_hpack import Field
-from ptproxy.codec.h2_stream import (
+from ptproxy.codec.http2.client import H2Client
+from ptproxy.codec.http2.hpack import Field
+from ptproxy.codec.http2.stream import (
     ConnectionEnded,
     ConnectionEnding,
     DataReceived,

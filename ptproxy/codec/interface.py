@@ -44,8 +44,8 @@ from ptproxy.errors import CodecError
 
 if TYPE_CHECKING:
     from ptproxy.codec.browser import Browser
-    from ptproxy.codec.h2_client import H2Client
-    from ptproxy.codec.page_cache import SiteMemory
+    from ptproxy.codec.http2.client import H2Client
+    from ptproxy.codec.page.cache import SiteMemory
 
 
 class SiteAnswered(CodecError):  # noqa: N818  (an answer, not a fault)

@@ -13,7 +13,7 @@ from typing import Final
 
 import hpack
 
-from ptproxy.codec.h2_frames import (
+from ptproxy.codec.http2.frames import (
     ACK,
     CONTINUATION,
     FRAME_HEAD,
@@ -25,7 +25,7 @@ from ptproxy.codec.h2_frames import (
     SETTINGS,
     WINDOW_UPDATE,
 )
-from ptproxy.codec.h2_frames import DATA as DATA_FRAME
+from ptproxy.codec.http2.frames import DATA as DATA_FRAME
 
 MASKED_HEADERS: Final = (
     "date", "etag", "last-modified", "expires", "age", "x-request-id", "x-amz-request-id", "cf-ray",

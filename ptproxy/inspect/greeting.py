@@ -22,7 +22,7 @@ from typing import Final
 import hpack
 
 from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
-from ptproxy.codec.h2_frames import (
+from ptproxy.codec.http2.frames import (
     ACK,
     DATA,
     END_HEADERS,

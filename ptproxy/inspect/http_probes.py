@@ -6,7 +6,7 @@ import struct
 from random import Random
 from typing import Final
 
-from ptproxy.codec.h2_frames import (
+from ptproxy.codec.http2.frames import (
     END_HEADERS,
     END_STREAM,
     HEADERS,

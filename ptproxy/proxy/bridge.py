@@ -40,8 +40,8 @@ from ptproxy.proxy.site_beside import make_doorway
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
 from ptproxy.session import Limits, RetentionBudget
 from ptproxy.state import StateFolder
+from ptproxy.tunnel.beside.doorway import Doorway
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
-from ptproxy.tunnel.doorway import Doorway
 from ptproxy.tunnel.listen import Listener, listen_tcp, listen_unix
 from ptproxy.tunnel.recognise import SHAPE_SERVICE
 from ptproxy.tunnel.stream import Exit, Site

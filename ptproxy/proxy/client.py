@@ -12,7 +12,7 @@ import ipaddress
 import time
 from typing import TYPE_CHECKING
 
-from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.config.keyfile import read_password
 from ptproxy.config.model import ClientConfig
 from ptproxy.config.quantities import Endpoint

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.errors import StartError
 from ptproxy.log import get_logger
 from ptproxy.state import Document, StateFolder

@@ -9,10 +9,8 @@
     connect      the way to a bridge: addresses, TCP, TLS, the certificate checked
     client_tls   as whom a client greets: Python, or a browser;  appearance  which one, from recorded data
     visit        the site's page before anything else
-    browser_tls  a browser's TLS: browser_hello (curl sets BoringSSL up), boringssl and symbols (its
-                 functions), tls_connection, browser_transport, tickets, browser_check (at the start)
-    curl_tls     the fall-back from it
-    chromium     an installed browser as the carrier: its page joins the bridge with this process
+    boring       a browser's TLS, through the BoringSSL of curl_cffi;  chromium  a browser as the carrier
+    beside       a bridge's own TLS beside a web server: whoever does not authenticate is that server's
     bridge       the bridge's sessions, continuous verification
     gate         whose is this connection: a client's or the web site's
     doorway      the way in beside a web server's TLS port: terms (what is answered here), site_connection,

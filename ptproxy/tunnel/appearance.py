@@ -12,7 +12,7 @@ import yaml
 from ptproxy.codec.browser import Browser
 from ptproxy.codec.http_request import PLATFORMS, brand_list
 from ptproxy.codec.interface import Appearance
-from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.codec.profile import SYSTEMS
 from ptproxy.errors import LocalProtocolError, StartError, why
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 from ptproxy.auth.binding import Binding
 from ptproxy.auth.opening import Answer, ClientOpening, Hello, Verdict
 from ptproxy.codec import codec_table
-from ptproxy.codec.h2_client import H2Client
+from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.interface import CodecSettings, Event
 from ptproxy.codec.shape import ClassShape
 from ptproxy.codec.shape_parts import Opening

@@ -89,8 +89,8 @@ class BrowserLikeTls:
         Raises :class:`~ptproxy.errors.StartError` where the library is missing
         or fails its check, and for unusable files.
         """
-        from ptproxy.tunnel.browser_tls import HELLOS  # noqa: PLC0415  (a library of megabytes)
-        from ptproxy.tunnel.curl_tls import chosen_browser_tls  # noqa: PLC0415
+        from ptproxy.tunnel.boring.browser_tls import HELLOS  # noqa: PLC0415  (a library of megabytes)
+        from ptproxy.tunnel.boring.curl_tls import chosen_browser_tls  # noqa: PLC0415
 
         self._tls = chosen_browser_tls()
         self._tls.trust(trust)

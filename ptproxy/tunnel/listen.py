@@ -15,7 +15,7 @@ from typing import Final
 from ptproxy.errors import why
 from ptproxy.log import get_logger
 from ptproxy.tunnel import tcp
-from ptproxy.tunnel.doorway import Doorway
+from ptproxy.tunnel.beside.doorway import Doorway
 
 BACKLOG: Final = 4096
 """Connections the kernel may hold before they are accepted; it caps this by its own limit."""

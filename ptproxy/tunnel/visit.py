@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from ptproxy.codec.h1_client import H1Client
-from ptproxy.codec.h2_client import H2Client
+from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.interface import Appearance, Event
-from ptproxy.codec.visit import Visit
+from ptproxy.codec.page.h1_client import H1Client
+from ptproxy.codec.page.visit import Visit
 from ptproxy.errors import CodecError
 from ptproxy.log import get_logger
 from ptproxy.tunnel.carrier import Connection

@@ -9,9 +9,9 @@ import h2.connection
 import h2.events
 from test_codec_h2_golden import browser
 
-from ptproxy.codec.h2_client import H2Client
-from ptproxy.codec.page_cache import SiteMemory
-from ptproxy.codec.page_load import PageLoad
+from ptproxy.codec.http2.client import H2Client
+from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.page.load import PageLoad
 
 HOST = "site.example"
 CLOCK = 1_800_000_000.0

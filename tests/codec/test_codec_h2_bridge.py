@@ -12,11 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.codec import h2_bridge
-from ptproxy.codec.h2_bridge import BridgeH2
-from ptproxy.codec.h2_frames import FRAME_HEAD, MAX_FRAME, PREFACE, SETTINGS_ACK, frame_head, settings_frame
-from ptproxy.codec.h2_own import FIRST_WINDOW, BodyReceived, RequestEnded, StreamGone
-from ptproxy.codec.h2_plain import encode_plainly
+from ptproxy.codec.http2 import bridge as h2_bridge
+from ptproxy.codec.http2.bridge import BridgeH2
+from ptproxy.codec.http2.frames import (
+    FRAME_HEAD,
+    MAX_FRAME,
+    PREFACE,
+    SETTINGS_ACK,
+    frame_head,
+    settings_frame,
+)
+from ptproxy.codec.http2.own import FIRST_WINDOW, BodyReceived, RequestEnded, StreamGone
+from ptproxy.codec.http2.plain import encode_plainly
 from ptproxy.errors import CodecError
 
 PATH, OURS = "/live", "session=ours"

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_codec_h2_golden import agent, browser
 
-from ptproxy.codec import h2_frames as frames
-from ptproxy.codec.h2_client import H2Client
-from ptproxy.codec.h2_frames import ErrorCode, FrameReader
-from ptproxy.codec.h2_hpack import HpackEncoder
-from ptproxy.codec.h2_stream import (
+from ptproxy.codec.http2 import frames
+from ptproxy.codec.http2.client import H2Client
+from ptproxy.codec.http2.frames import ErrorCode, FrameReader
+from ptproxy.codec.http2.hpack import HpackEncoder
+from ptproxy.codec.http2.stream import (
     ConnectionEnded,
     ConnectionEnding,
     DataReceived,

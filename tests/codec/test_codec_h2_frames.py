@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.codec import h2_frames as frames
-from ptproxy.codec.h2_frames import Frame, FrameReader, Priority
+from ptproxy.codec.http2 import frames
+from ptproxy.codec.http2.frames import Frame, FrameReader, Priority
 from ptproxy.errors import CodecError
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ptproxy.codec import h2_client
 from ptproxy.codec.browser import Browser
-from ptproxy.codec.h2_client import H2Client
+from ptproxy.codec.http2 import client as h2_client
+from ptproxy.codec.http2.client import H2Client
 
-CODEC = Path(h2_client.__file__).parent
+CODEC = Path(h2_client.__file__).parent.parent
 VECTORS = Path(__file__).parent.parent / "vectors"
 BROWSERS = {"chromium": "chromium-156", "firefox": "firefox-153"}
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.codec.h2_hpack import MAX_BLOCK, MAX_LIST, HpackDecoder, HpackEncoder, HpackHabits
+from ptproxy.codec.http2.hpack import MAX_BLOCK, MAX_LIST, HpackDecoder, HpackEncoder, HpackHabits
 from ptproxy.errors import CodecError
 
 CHROMIUM = HpackHabits(frozenset((":method", ":path", ":scheme")))

@@ -11,7 +11,7 @@ from test_codec_h2_golden import browser
 from ptproxy.codec.http1_fields import request_head
 from ptproxy.codec.http_request import RequestHeads
 from ptproxy.codec.interface import Appearance, CodecSettings
-from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.codec.ws_upgrade import upgrade_request
 
 RECORDED = json.loads((Path(__file__).parent.parent / "vectors" / "h1-heads.json").read_text())

@@ -12,15 +12,15 @@ import pytest
 from http_rig import KEY, OPENING, SETTINGS
 from page_rig import CHROMIUM, CLOCK
 
-from ptproxy.codec.h2_client import H2Client
-from ptproxy.codec.h2_frames import goaway_frame
 from ptproxy.codec.head import ResponseReader
 from ptproxy.codec.http import HTTP
+from ptproxy.codec.http2.client import H2Client
+from ptproxy.codec.http2.frames import goaway_frame
 from ptproxy.codec.http_body import response_body
 from ptproxy.codec.http_h2_client import ClientHttp2
 from ptproxy.codec.interface import Appearance, CarrierEnded, OpeningReceived, PayloadReceived, SiteAnswered
-from ptproxy.codec.page_cache import SiteMemory
-from ptproxy.codec.visit import Visit
+from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.page.visit import Visit
 
 PAGE = b"<link rel=stylesheet href=/a.css><script src=/b.js></script><img src=/c.png>"
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from page_rig import CHROMIUM, CLOCK, HOST, Rig
 from test_codec_h2_golden import BROWSERS, VECTORS, browser, expand
 
-from ptproxy.codec.h2_client import H2Client
-from ptproxy.codec.page_cache import SiteMemory
-from ptproxy.codec.page_load import ASK_PAUSE, MAX_ASSETS, PageLoad
+from ptproxy.codec.http2.client import H2Client
+from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.page.load import ASK_PAUSE, MAX_ASSETS, PageLoad
 
 HTML = [("content-type", "text/html")]
 KEEP = [("cache-control", "max-age=3600")]

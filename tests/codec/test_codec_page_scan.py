@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.codec.page_scan import Hint, PageScanner, choose_candidate, style_urls
+from ptproxy.codec.page.scan import Hint, PageScanner, choose_candidate, style_urls
 
 
 def scan(page, size=1 << 20):

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from page_rig import CHROMIUM, CLOCK, HOST
 from test_codec_h2_golden import browser
 
-from ptproxy.codec.h1_client import H1Client
-from ptproxy.codec.h2_client import H2Client
+from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.interface import LinkMoved
-from ptproxy.codec.page_cache import SiteMemory
-from ptproxy.codec.visit import Visit
+from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.page.h1_client import H1Client
+from ptproxy.codec.page.visit import Visit
 from ptproxy.errors import CodecError
 
 PAGE = b"<link rel=stylesheet href=/a.css><script src=/b.js></script><img src=/c.png><p>text</p>"

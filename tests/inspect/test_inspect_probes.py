@@ -13,7 +13,7 @@ import pytest
 from inspect_servers import NAME, nginx_pair, python_server
 
 from ptproxy.codec.client_hello import ClientHelloReader
-from ptproxy.codec.h2_frames import PREFACE
+from ptproxy.codec.http2.frames import PREFACE
 from ptproxy.errors import StartError
 from ptproxy.inspect.battery import battery
 from ptproxy.inspect.hello_variants import usual_hello, variants, wire

@@ -28,7 +28,7 @@ from ptproxy.inspect.side_by_side import QUICK, compare_servers
 from ptproxy.inspect.visit import Server
 from ptproxy.proxy.bridge import run_bridge
 from ptproxy.proxy.site_beside import SiteBeside
-from ptproxy.tunnel import openssl
+from ptproxy.tunnel.beside import openssl
 
 NAME = "camo.test"
 PATH = "/secret/path"

@@ -19,14 +19,14 @@ from tunnel_live import Live
 
 from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.interface import CodecSettings
-from ptproxy.tunnel import openssl
+from ptproxy.tunnel.beside import openssl
+from ptproxy.tunnel.beside.doorway import Doorway
+from ptproxy.tunnel.beside.h2_couple import H2Requests
+from ptproxy.tunnel.beside.site_connection import SiteServer
+from ptproxy.tunnel.beside.site_manners import site_context
+from ptproxy.tunnel.beside.terms import Terms
 from ptproxy.tunnel.bridge import Bridge
-from ptproxy.tunnel.doorway import Doorway
-from ptproxy.tunnel.h2_couple import H2Requests
 from ptproxy.tunnel.listen import listen_tcp
-from ptproxy.tunnel.site_connection import SiteServer
-from ptproxy.tunnel.site_manners import site_context
-from ptproxy.tunnel.terms import Terms
 from ptproxy.tunnel.tls import bridge_context
 
 PATIENCE = 10.0

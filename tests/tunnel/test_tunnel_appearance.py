@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.errors import StartError
 from ptproxy.tunnel.appearance import RECORDED, appearance_of, browser_of, own_browser
 

@@ -29,10 +29,10 @@ from tunnel_browser import (
 )
 
 from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
-from ptproxy.tunnel import boringssl
-from ptproxy.tunnel.browser_check import proven_browser_tls
-from ptproxy.tunnel.browser_hello import CHROME_PAGE, CHROME_WEBSOCKET, FIREFOX, Hello
-from ptproxy.tunnel.browser_tls import BrowserTls
+from ptproxy.tunnel.boring import boringssl
+from ptproxy.tunnel.boring.browser_tls import BrowserTls
+from ptproxy.tunnel.boring.check import proven_browser_tls
+from ptproxy.tunnel.boring.hello import CHROME_PAGE, CHROME_WEBSOCKET, FIREFOX, Hello
 from ptproxy.tunnel.tls import ClientTrust, check_leaf, leaf_digest
 
 CHROME_PAGE_JA4 = "t13d1516h2_8daaf6152771_806a8c22fdea"
@@ -308,7 +308,7 @@ class TestCheck:
         keys = tmp_path / "keys.log"
         program = (
             "import sys\n"
-            "from ptproxy.tunnel.browser_check import proven_browser_tls\n"
+            "from ptproxy.tunnel.boring.check import proven_browser_tls\n"
             "proven_browser_tls()\n"
             "sys.exit('curl_cffi' in sys.modules)\n"
         )

@@ -16,7 +16,7 @@ pytest.importorskip("curl_cffi", exc_type=ImportError)
 
 from tunnel_browser import Peer, browser, open_descriptors, serving
 
-from ptproxy.tunnel.browser_hello import CHROME_PAGE, FIREFOX, Hello
+from ptproxy.tunnel.boring.hello import CHROME_PAGE, FIREFOX, Hello
 from ptproxy.tunnel.tcp import FAST, READ_SIZE, send_reset
 
 
@@ -174,7 +174,7 @@ class TestEnds:
     def test_a_peer_that_never_ends_is_left_in_time(
         self, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ptproxy.tunnel.browser_transport.SHUTDOWN_TIMEOUT", 0.1)
+        monkeypatch.setattr("ptproxy.tunnel.boring.transport.SHUTDOWN_TIMEOUT", 0.1)
 
         async def main() -> None:
             async with serving(tmp_path) as server:

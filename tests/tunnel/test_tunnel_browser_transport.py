@@ -15,8 +15,8 @@ pytest.importorskip("curl_cffi", exc_type=ImportError)
 
 from tunnel_browser import Peer, browser, open_descriptors, serving
 
-from ptproxy.tunnel.browser_hello import CHROME_PAGE
-from ptproxy.tunnel.browser_transport import BrowserTransport
+from ptproxy.tunnel.boring.hello import CHROME_PAGE
+from ptproxy.tunnel.boring.transport import BrowserTransport
 from ptproxy.tunnel.tcp import READ_SIZE, tune
 
 BULK = 24 << 20

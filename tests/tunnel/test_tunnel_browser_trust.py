@@ -17,8 +17,8 @@ from tunnel_browser import NAME, Peer, browser, open_descriptors, serving, until
 from tunnel_live import make_certificate
 
 from ptproxy.errors import AuthenticationError, StartError
-from ptproxy.tunnel.browser_hello import CHROME_PAGE
-from ptproxy.tunnel.browser_tls import BrowserTls
+from ptproxy.tunnel.boring.browser_tls import BrowserTls
+from ptproxy.tunnel.boring.hello import CHROME_PAGE
 from ptproxy.tunnel.tls import ClientTrust, leaf_digest
 
 

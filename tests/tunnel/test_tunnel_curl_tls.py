@@ -18,10 +18,10 @@ from tunnel_browser import Peer, ja4, open_descriptors, serving
 from tunnel_live import make_certificate
 
 from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
-from ptproxy.tunnel import boringssl
-from ptproxy.tunnel.browser_hello import CHROME_PAGE, CHROME_WEBSOCKET, Hello
-from ptproxy.tunnel.browser_tls import BrowserTls
-from ptproxy.tunnel.curl_tls import CurlTls, chosen_browser_tls
+from ptproxy.tunnel.boring import boringssl
+from ptproxy.tunnel.boring.browser_tls import BrowserTls
+from ptproxy.tunnel.boring.curl_tls import CurlTls, chosen_browser_tls
+from ptproxy.tunnel.boring.hello import CHROME_PAGE, CHROME_WEBSOCKET, Hello
 from ptproxy.tunnel.tcp import send_reset
 from ptproxy.tunnel.tls import ClientTrust, leaf_digest
 

@@ -12,8 +12,8 @@ import pytest
 from doorway_live import NAME, PATIENCE, Peer, beside, stranger_context
 from tunnel_live import ECHO, Collect
 
-from ptproxy.tunnel import doorway as doorway_module
-from ptproxy.tunnel import openssl
+from ptproxy.tunnel.beside import doorway as doorway_module
+from ptproxy.tunnel.beside import openssl
 
 try:
     openssl.load()

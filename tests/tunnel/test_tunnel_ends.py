@@ -14,11 +14,11 @@ from doorway_live import NAME, Peer, stranger_context
 from tunnel_live import make_certificate
 
 from ptproxy.errors import StartError
-from ptproxy.tunnel import openssl
-from ptproxy.tunnel.ends import RawEnd, TlsEnd
-from ptproxy.tunnel.site_manners import site_context
+from ptproxy.tunnel.beside import openssl
+from ptproxy.tunnel.beside.ends import RawEnd, TlsEnd
+from ptproxy.tunnel.beside.site_manners import site_context
+from ptproxy.tunnel.boring.connection import Want
 from ptproxy.tunnel.tls import bridge_context
-from ptproxy.tunnel.tls_connection import Want
 
 try:
     LIBRARY = openssl.load()

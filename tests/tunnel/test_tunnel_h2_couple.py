@@ -21,7 +21,7 @@ from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.http_records import POST, STREAM, RecordReader, token_text
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.errors import StartError
-from ptproxy.tunnel import openssl
+from ptproxy.tunnel.beside import openssl
 
 try:
     openssl.load()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptproxy.errors import StartError
-from ptproxy.tunnel.symbols import COMPARED, hidden_functions, parse_image
+from ptproxy.tunnel.boring.symbols import COMPARED, hidden_functions, parse_image
 
 EXPORTED = ("curl_easy_init", "curl_version")
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.tunnel.tickets import MOST_OF_ONE, MOST_SERVERS, Tickets
+from ptproxy.tunnel.boring.tickets import MOST_OF_ONE, MOST_SERVERS, Tickets
 
 
 def test_the_two_latest_are_kept_and_the_latest_is_offered_first() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tunnel_live import ECHO, Collect, TestSite, live
 
-from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.errors import StartError
 from ptproxy.tunnel.appearance import appearance_of
 from ptproxy.tunnel.client_carrier import greeting_of

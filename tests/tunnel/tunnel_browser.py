@@ -16,11 +16,11 @@ from typing import Any
 
 from tunnel_live import make_certificate
 
-from ptproxy.tunnel.browser_check import proven_browser_tls
-from ptproxy.tunnel.browser_hello import CHROME_PAGE, Hello
-from ptproxy.tunnel.browser_tls import BrowserTls
-from ptproxy.tunnel.browser_transport import BrowserTransport
-from ptproxy.tunnel.curl_tls import CurlTls
+from ptproxy.tunnel.boring.browser_tls import BrowserTls
+from ptproxy.tunnel.boring.check import proven_browser_tls
+from ptproxy.tunnel.boring.curl_tls import CurlTls
+from ptproxy.tunnel.boring.hello import CHROME_PAGE, Hello
+from ptproxy.tunnel.boring.transport import BrowserTransport
 from ptproxy.tunnel.tcp import BufferedReads, adopt
 from ptproxy.tunnel.tls import ClientTrust
 

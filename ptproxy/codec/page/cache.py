@@ -1,0 +1,146 @@
+"""What a browser remembers of a site between visits: cached answers and cookies, no more than needed to ask.
+
+Bodies are not kept: of a page or style sheet only what it named, so that a 304
+or a fresh entry can be followed without it. Freshness is RFC 9111 section 4.2
+for a private cache, with a tenth of the age as a heuristic as browsers have it.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from ptproxy.codec.http2.hpack import Field
+from ptproxy.codec.page.scan import Hint
+
+MAX_ENTRIES: Final = 500
+"""Answers remembered of one site; the oldest go first."""
+MAX_COOKIES: Final = 50
+"""Cookies remembered of one site: what browsers are asked to keep at least (RFC 6265 section 6.1)."""
+MAX_COOKIE: Final = 4096
+"""Bytes of one cookie's name and value (same section)."""
+HEURISTIC: Final = 0.1
+"""Share of the time since Last-Modified for which an answer without other word counts as fresh."""
+MAX_AGE: Final = 365 * 86400.0
+"""Seconds; what is said to be fresh for longer is no different."""
+
+_CRUMB = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*)")
+_SECONDS = re.compile(r'"?([0-9]{1,10})"?')
+
+
+@dataclass(slots=True)
+class Entry:
+    """One remembered answer."""
+
+    etag: str
+    last_modified: str
+    fresh_until: float
+    """Unix time."""
+    hints: list[Hint] = field(default_factory=list)
+    """What the page or style sheet named."""
+
+
+class SiteMemory:
+    """One site's cache and cookies."""
+
+    __slots__ = ("cookies", "entries")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        """By path with query, oldest first."""
+        self.cookies: dict[str, tuple[str, str]] = {}
+        """Name: (value, path prefix)."""
+
+    def store(self, path: str, fields: list[Field], hints: list[Hint], clock: float) -> None:
+        """Remember an answer (200, or the renewed fields of a 304) if it may be."""
+        known = {name: value for name, value in fields if name != "set-cookie"}
+        control = directives(known.get("cache-control", ""))
+        old = self.entries.pop(path, None)
+        if "no-store" in control or known.get("vary", "").strip() == "*":
+            return
+        etag = known.get("etag", old.etag if old else "")
+        modified = known.get("last-modified", old.last_modified if old else "")
+        fresh = clock + lifetime(known, control, modified, clock)
+        if etag or modified or fresh > clock:
+            self.entries[path] = Entry(etag[:256], modified[:64], fresh, hints)
+        while len(self.entries) > MAX_ENTRIES:
+            del self.entries[next(iter(self.entries))]
+
+    def take_cookies(self, fields: list[Field], path: str) -> None:
+        """Remember, replace or forget cookies as Set-Cookie fields say (RFC 6265 section 5.2)."""
+        for name, value in fields:
+            if name != "set-cookie":
+                continue
+            pair, *rest = value.split(";")
+            found = _CRUMB.fullmatch(pair.strip())
+            if found is None or len(pair) > MAX_COOKIE:
+                continue
+            attributes = directives(",".join(part.replace(",", " ") for part in rest))
+            prefix = attributes.get("path", "")
+            if not prefix.startswith("/"):
+                prefix = path.rpartition("/")[0] or "/"
+            self.cookies.pop(found[1], None)
+            age = attributes.get("max-age", "1")
+            gone = age.startswith("-") or not age.strip("0")
+            if not gone and len(self.cookies) < MAX_COOKIES:
+                self.cookies[found[1]] = (found[2], prefix)
+
+    def crumbs(self, path: str) -> tuple[str, ...]:
+        """The cookies for a request, longer path prefixes first (RFC 6265 section 5.4)."""
+        fitting = [
+            (prefix, f"{name}={value}")
+            for name, (value, prefix) in self.cookies.items()
+            if path == prefix or path.startswith(prefix.rstrip("/") + "/")
+        ]
+        fitting.sort(key=lambda one: -len(one[0]))
+        return tuple(crumb for _, crumb in fitting)
+
+    def dump(self) -> dict[str, Any]:
+        """All of it in JSON's types."""
+        return {
+            "entries": {path: asdict(entry) for path, entry in self.entries.items()},
+            "cookies": {name: list(one) for name, one in self.cookies.items()},
+        }
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> SiteMemory:
+        """What :meth:`dump` gave; anything else raises KeyError, TypeError or ValueError."""
+        memory = cls()
+        for path, entry in data["entries"].items():
+            hints = [Hint(**hint) for hint in entry["hints"]]
+            memory.entries[str(path)] = Entry(**{**entry, "hints": hints})
+        memory.cookies = {str(name): (str(one[0]), str(one[1])) for name, one in data["cookies"].items()}
+        return memory
+
+
+def directives(text: str) -> dict[str, str]:
+    """Comma-separated directives by name, in lower case; quoted commas are not expected."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        found.setdefault(name.strip().lower(), value.strip())
+    return found
+
+
+def lifetime(known: Mapping[str, str], control: Mapping[str, str], modified: str, clock: float) -> float:
+    """Seconds for which an answer is fresh."""
+    if "no-cache" in control:
+        return 0.0
+    age = _SECONDS.fullmatch(control.get("max-age", ""))
+    if age is not None:
+        return min(float(age[1]), MAX_AGE)
+    if "expires" in known:
+        return min(max((unix_time(known["expires"]) or 0.0) - clock, 0.0), MAX_AGE)
+    changed = unix_time(modified)
+    return 0.0 if changed is None else min(max(clock - changed, 0.0) * HEURISTIC, MAX_AGE)
+
+
+def unix_time(text: str) -> float | None:
+    """An HTTP date (RFC 9110 section 5.6.7), None for anything else."""
+    try:
+        return email.utils.parsedate_to_datetime(text[:64]).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None

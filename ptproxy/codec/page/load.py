@@ -1,0 +1,431 @@
+"""Loading a page as Chromium does: the page, what it names, what its style sheets name, the icon.
+
+Order of a life, on an :class:`~ptproxy.codec.http2.client.H2Client` of its own or shared::
+
+    load = PageLoad(h2, browser, "site.example", "/", memory, rng, now, clock)
+    for event in h2.receive_data(data, now): load.receive_event(event, now) or ...    # False: not its own
+    load.deadline(), load.on_deadline(now)                                 # then h2.data_to_send()
+    load.finished                                                          # nothing more will be asked for
+
+Steps, with the delays of recordings (SHAPES.md; Chromium 156, 2026-11): the
+scan 15 to 60 ms after the page's first bytes, then with every piece of it;
+layout when the head's style sheets and scripts are there; the icon when all
+else is. What may be asked when, and how urgently, is :mod:`ptproxy.codec.page.plan`'s;
+what need not be asked again is known to :class:`~ptproxy.codec.page.cache.SiteMemory`.
+The order is Chromium's for every browser: Firefox's is recorded, but not modelled.
+A page that is missing, a redirect elsewhere and nonsense end the load early;
+nothing a site sends raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from random import Random
+from typing import Final, Protocol
+
+from ptproxy.buffer import Buffer
+from ptproxy.codec.browser import Browser
+from ptproxy.codec.http2.hpack import Field
+from ptproxy.codec.http2.stream import (
+    DataReceived,
+    H2Event,
+    H2Stream,
+    HeadReceived,
+    StreamEnded,
+    StreamReset,
+)
+from ptproxy.codec.page.body import BodyText, Decoders
+from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.page.plan import IN_SIGHT, TIGHT_FROM, TIGHT_LIMIT, Asset, Planner, joined
+from ptproxy.codec.page.scan import MAX_CSS, Hint, PageScanner, style_urls
+
+MAX_ASSETS: Final = 80
+"""Requests of one load beside the page; real pages with more are no cover worth their volume."""
+MAX_BYTES: Final = 8 << 20
+"""Bytes of bodies after which nothing new is asked for."""
+MAX_SECONDS: Final = 30.0
+"""After which a load that hangs is given up."""
+MAX_REDIRECTS: Final = 5
+"""Redirects followed within the host; browsers take 20."""
+MAX_FONTS: Final = 4
+"""Fonts of style sheets taken for used: a scanner cannot know which are."""
+MAX_BACKGROUNDS: Final = 4
+"""Pictures of style sheets taken for used."""
+MAX_LAZY: Final = 4
+"""Pictures with loading="lazy" taken to be near enough: Chromium loads what is within 1,250 pixels."""
+MAX_SIGHTED: Final = 8
+"""Pictures taken to be in sight, at most: how many is a matter of layout, recordings have 0 to 7."""
+SCAN_DELAY: Final = (0.015, 0.060)
+"""Seconds from the page's first bytes to the first requests."""
+LAYOUT_DELAY: Final = (0.012, 0.035)
+"""Seconds from the last blocking answer to what layout finds."""
+FONT_DELAY: Final = (0.0004, 0.015)
+"""Seconds from layout to its fonts."""
+SIGHT_DELAY: Final = (0.002, 0.012)
+"""Seconds from layout to pictures becoming urgent because they are in sight."""
+SCAN_MORE_DELAY: Final = (0.001, 0.006)
+"""Seconds from further bytes of the page to the requests they lead to."""
+ICON_DELAY: Final = (0.020, 0.060)
+"""Seconds from the last answer to the icon."""
+ASK_GAP: Final = (0.0001, 0.0005)
+"""Seconds between requests that are found at once: they come from the page's process one by one."""
+ASK_PAUSE: Final = (0.001, 0.007)
+ASK_PAUSES: Final = 0.12
+"""... and for this share of them, seconds while that process does something else."""
+
+
+class Requests(Protocol):
+    """Where requests go: :class:`~ptproxy.codec.http2.client.H2Client`, or the same for HTTP/1.1."""
+
+    @property
+    def ending(self) -> bool:
+        """No new request can be sent."""
+
+    def send_request(
+        self, fields: Sequence[Field], urgency: int, body: Sequence[Buffer] | None, now: float
+    ) -> H2Stream:
+        """Send a request; what comes of it are events that name the stream."""
+
+    def send_priority(self, stream: H2Stream, urgency: int) -> None:
+        """The request became more or less urgent."""
+
+
+@dataclass(slots=True, eq=False)
+class _Fetch:
+    """A request under way."""
+
+    asset: Asset
+    status: int = 0
+    fields: list[Field] = field(default_factory=list)
+    text: BodyText | None = None
+    css: list[bytes] = field(default_factory=list)
+
+
+class PageLoad:
+    """One visit of one page."""
+
+    __slots__ = (
+        "_asking", "_begun", "_browser", "_bytes", "_clock", "_decoders", "_due", "_fetches", "_fonts",
+        "_for_layout", "_held", "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done",
+        "_page_hints", "_planner", "_redirects", "_requests", "_rng", "_scanner", "_unplanned", "asked",
+        "failed", "finished", "page_alone",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        requests: Requests,
+        browser: Browser,
+        host: str,
+        path: str,
+        memory: SiteMemory,
+        rng: Random,
+        now: float,
+        clock: float,
+        decoders: Decoders | None = None,
+    ) -> None:
+        """``clock`` is unix time at ``now``: what caches reckon with."""
+        self._requests = requests
+        self._browser = browser
+        self._host = host
+        self._memory = memory
+        self._rng = rng
+        self._begun = self._now = now
+        self._clock = clock - now
+        self._decoders: Decoders = decoders or {}
+        self._planner = Planner(host)
+        self._scanner = PageScanner()
+        self._page_hints: list[Hint] = []
+        self._unplanned: list[Hint] = []
+        self._for_layout: list[tuple[Hint, str]] = []  # with the path that named it
+        self._fonts: list[tuple[Hint, str]] = []
+        self._held: list[Asset] = []
+        self._asking: list[Asset] = []  # their turn comes
+        self._fetches: dict[H2Stream, _Fetch] = {}
+        self._due: dict[str, float] = {}  # step: when
+        self._icon: Hint | None = Hint("/favicon.ico", "icon")
+        self._bytes = self._redirects = 0
+        self._page_done = self._laid_out = False
+        self.asked = 0
+        """Requests sent."""
+        self.failed = False
+        """The page itself was not to be had."""
+        self.page_alone = False
+        """What the page names is not asked for."""
+        self.finished = False
+        """Nothing more will be asked for."""
+        self._page = path
+        self._ask(Asset(path, "navigation", 0, 0, "", "page"))
+
+    @property
+    def foreign(self) -> frozenset[str]:
+        """Other hosts that the page names; a browser would connect to them, this load does not."""
+        return frozenset(self._planner.foreign)
+
+    # ---- what the caller tells -------------------------------------------------------------------
+
+    def receive_event(self, event: H2Event, now: float) -> bool:
+        """Take an event of the connection; False where it is of no request of this load."""
+        self._now = now
+        stream = getattr(event, "stream", None)
+        fetch = self._fetches.get(stream) if isinstance(stream, H2Stream) else None
+        if stream is None or fetch is None:
+            return False
+        if isinstance(event, HeadReceived):
+            self._head(fetch, event)
+        elif isinstance(event, DataReceived):
+            self._data(fetch, event, now)
+        elif isinstance(event, StreamEnded | StreamReset):
+            del self._fetches[stream]
+            self._complete(fetch, isinstance(event, StreamEnded), now)
+            self._go_on(now)
+        return True
+
+    def deadline(self) -> float | None:
+        """When the next step is due."""
+        if self.finished:
+            return None
+        return min(self._begun + MAX_SECONDS, *self._due.values(), inf)
+
+    def on_deadline(self, now: float) -> None:
+        """Time has come."""
+        self._now = now
+        if self.finished:
+            return
+        if now >= self._begun + MAX_SECONDS:
+            self._end()
+            return
+        for step in [name for name, when in self._due.items() if when <= now]:
+            del self._due[step]
+            if step == "ask":
+                self._ask_next(now)
+            elif step == "scan":
+                self._plan_page()
+            elif step == "layout":
+                self._lay_out(now)
+            elif step == "fonts":
+                self._plan_all(self._fonts[:MAX_FONTS])
+                self._fonts = []
+            elif step == "sight":
+                self._see()
+            elif self._icon is not None:
+                self._plan(self._icon, self._page)
+                self._icon = None
+        self._go_on(now)
+
+    # ---- answers ---------------------------------------------------------------------------------
+
+    def _head(self, fetch: _Fetch, event: HeadReceived) -> None:
+        fetch.status, fetch.fields = event.status, event.fields
+        self._memory.take_cookies(event.fields, fetch.asset.path)
+        if event.status == 200 and fetch.asset.what in ("page", "style"):
+            encoding = next((value for name, value in event.fields if name == "content-encoding"), "")
+            fetch.text = BodyText(encoding, self._decoders)
+
+    def _data(self, fetch: _Fetch, event: DataReceived, now: float) -> None:
+        self._bytes += len(event.data)
+        if fetch.text is None:
+            return
+        text = fetch.text.feed(event.data)
+        if fetch.asset.what == "style":
+            if sum(map(len, fetch.css)) < MAX_CSS:
+                fetch.css.append(text)
+            return
+        first = not self._page_hints and "scan" not in self._due
+        self._found(self._scanner.feed(text, False))
+        if first and text:
+            self._wait("scan", SCAN_DELAY, now)
+        elif self._unplanned:
+            self._wait("scan", SCAN_MORE_DELAY, now)
+
+    def _found(self, hints: list[Hint]) -> None:
+        if self._scanner.base:
+            for hint in hints:
+                hint.url = joined(self._scanner.base, hint.url)
+        self._page_hints += hints
+        self._unplanned += hints
+
+    def _complete(self, fetch: _Fetch, whole: bool, now: float) -> None:
+        asset, status = fetch.asset, fetch.status if whole else 0
+        known = self._memory.entries.get(asset.path)
+        hints: list[Hint] = known.hints if known is not None and status == 304 else []
+        if asset.what == "page":
+            self._page_complete(fetch, status, hints, now)
+            hints = self._page_hints
+        elif asset.what == "style" and status == 200:
+            hints = style_hints(b"".join(fetch.css))
+        if asset.what == "style":
+            self._style_named(hints, asset.path)
+        if status in (200, 304) and not self.failed:
+            self._memory.store(asset.path, fetch.fields, hints, now + self._clock)
+
+    def _page_complete(self, fetch: _Fetch, status: int, known: list[Hint], now: float) -> None:
+        if status in (301, 302, 303, 307, 308):
+            location = next((value for name, value in fetch.fields if name == "location"), "")
+            path = self._planner.local_path(location, self._url(fetch.asset.path)) if location else None
+            if path is not None and self._redirects < MAX_REDIRECTS:
+                self._redirects += 1
+                self._page = path
+                self._ask(Asset(path, "navigation", 0, 0, "", "page"))
+                return
+        self._page_done = True
+        if status not in (200, 304):
+            self.failed = True
+            self._end()
+            return
+        first = not self._page_hints and "scan" not in self._due
+        self._found(list(known) if status == 304 else self._scanner.feed(b"", True))
+        self._wait("scan", SCAN_DELAY if first else SCAN_MORE_DELAY, now)
+
+    # ---- steps -----------------------------------------------------------------------------------
+
+    def _wait(self, step: str, delay: tuple[float, float], now: float) -> None:
+        self._due.setdefault(step, now + self._rng.uniform(*delay))
+
+    def _plan_page(self) -> None:
+        """What the scanner has found becomes requests; frames and icon have their own time."""
+        unplanned, self._unplanned = self._unplanned, []
+        for hint in unplanned:
+            if hint.what == "icon":
+                self._icon = hint
+            elif hint.what == "frame" or hint.lazy:
+                self._for_layout.append((hint, self._page))
+            else:
+                self._plan(hint, self._page)
+
+    def _lay_out(self, now: float) -> None:
+        """The head's style sheets are there: frames and pictures are needed, a little later fonts."""
+        self._laid_out = True
+        named, self._for_layout = self._for_layout, []
+        self._plan_all([one for one in named if one[0].what == "frame"])
+        self._plan_all([one for one in named if one[0].what == "background"][:MAX_BACKGROUNDS])
+        self._plan_all([one for one in named if one[0].what == "image"][:MAX_LAZY])
+        self._fonts += [one for one in named if one[0].what == "font"]
+        if self._fonts:
+            self._wait("fonts", FONT_DELAY, now)
+        if any(fetch.asset.picture for fetch in self._fetches.values()):
+            self._wait("sight", SIGHT_DELAY, now)
+
+    def _see(self) -> None:
+        """Pictures in sight become urgent."""
+        pictures = [item for item in self._fetches.items() if item[1].asset.picture]
+        for stream, fetch in pictures[: self._rng.randint(1, MAX_SIGHTED)]:
+            if fetch.asset.urgency > IN_SIGHT:
+                fetch.asset.urgency = IN_SIGHT
+                self._requests.send_priority(stream, IN_SIGHT)
+
+    def _go_on(self, now: float) -> None:
+        """After anything has happened: ask for what may be asked, and see which step comes next."""
+        if self.finished:
+            return
+        self._release()
+        if not self._page_done or "scan" in self._due or "layout" in self._due:
+            return
+        if not self._laid_out:
+            if not self._blocked():
+                self._wait("layout", LAYOUT_DELAY, now)
+        elif self._for_layout:
+            self._wait("layout", LAYOUT_DELAY, now)
+        elif not self._fetches and not self._held and not self._asking and not self._fonts:
+            if self._icon is not None and self._url_path(self._icon) not in self._memory.entries:
+                self._wait("icon", ICON_DELAY, now)
+            elif "icon" not in self._due:
+                self._end()
+
+    def _end(self) -> None:
+        self.finished = True
+        self._held = []
+        self._asking = []
+        self._due = {}
+
+    # ---- requests --------------------------------------------------------------------------------
+
+    def _plan(self, hint: Hint, referrer: str) -> None:
+        """Hold a request for a hint unless a fresh answer is remembered."""
+        if self.page_alone:
+            return
+        asset = self._planner.asset(hint, self._url(referrer), self._url(referrer))
+        if asset is None:
+            return
+        known = self._memory.entries.get(asset.path)
+        if known is not None and known.fresh_until > self._now + self._clock:
+            if asset.what == "style":
+                self._style_named(known.hints, asset.path)
+            return
+        self._held.append(asset)
+
+    def _plan_all(self, named: list[tuple[Hint, str]]) -> None:
+        for hint, referrer in named:
+            self._plan(hint, referrer)
+
+    def _style_named(self, hints: list[Hint], path: str) -> None:
+        """What a style sheet names: imports at once, the rest when the page is laid out."""
+        for hint in hints:
+            if hint.what == "style":
+                self._plan(hint, path)
+            else:
+                self._for_layout.append((hint, path))
+
+    def _blocked(self) -> bool:
+        """Whether something of the head is not there yet."""
+        known = (*self._held, *self._asking, *(fetch.asset for fetch in self._fetches.values()))
+        return any(asset.blocks for asset in known)
+
+    def _held_up(self) -> bool:
+        """Whether a script keeps the parser in the head (of a page that is cached: an outside one)."""
+        return self._scanner.held_up or any(
+            hint.what == "script" and hint.in_head and not hint.deferred and not hint.preload
+            for hint in self._page_hints
+        )
+
+    def _release(self) -> None:
+        """Have what is held asked for, most urgent first, as far as the rules of the head allow."""
+        tight = self._held_up() and self._blocked()
+        under_way = [*self._asking, *(fetch.asset for fetch in self._fetches.values())]
+        less = sum(asset.urgency >= TIGHT_FROM for asset in under_way)
+        held: list[Asset] = []
+        for asset in sorted(self._held, key=lambda one: one.urgency):
+            if tight and asset.urgency >= TIGHT_FROM:
+                less += 1
+                if less > TIGHT_LIMIT:
+                    held.append(asset)
+                    continue
+            self._asking.append(asset)
+        self._held = held
+        if self._asking and "ask" not in self._due:
+            self._ask_next(self._now)
+
+    def _ask_next(self, now: float) -> None:
+        """Ask for one thing; the next one's turn comes in an instant."""
+        self._ask(self._asking.pop(0))
+        if self._asking:
+            self._wait("ask", ASK_PAUSE if self._rng.random() < ASK_PAUSES else ASK_GAP, now)
+
+    def _ask(self, asset: Asset) -> None:
+        if self.asked > MAX_ASSETS or self._bytes > MAX_BYTES or self._requests.ending:
+            return
+        variables = {"host": self._host, "path": asset.path}
+        if asset.what != "page":
+            variables |= {"referer": asset.referer, "origin": f"https://{self._host}"}
+        known = self._memory.entries.get(asset.path)
+        if known is not None:
+            variables |= {"etag": known.etag, "last_modified": known.last_modified}
+        fields = self._browser.fields(asset.kind, variables, self._memory.crumbs(asset.path), asset.said)
+        stream = self._requests.send_request(fields, asset.urgency, None, self._now)
+        self._fetches[stream] = _Fetch(asset)
+        self.asked += 1
+
+    def _url(self, path: str) -> str:
+        return f"https://{self._host}{path}"
+
+    def _url_path(self, hint: Hint) -> str | None:
+        return self._planner.local_path(hint.url, self._url(self._page))
+
+
+def style_hints(data: bytes) -> list[Hint]:
+    """What a style sheet names, as hints."""
+    imports, fonts, pictures = style_urls(data)
+    hints = [Hint(url, "style") for url in imports]
+    hints += [Hint(url, "background", in_head=False) for url in pictures]
+    return hints + [Hint(url, "font", in_head=False) for url in fonts]
