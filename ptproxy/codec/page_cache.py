@@ -88,12 +88,17 @@ class SiteMemory:
             if not gone and len(self.cookies) < MAX_COOKIES:
                 self.cookies[found[1]] = (found[2], prefix)
 
-    def crumbs(self, path: str) -> tuple[str, ...]:
-        """The cookies for a request, longer path prefixes first (RFC 6265 section 5.4)."""
+    def crumbs(self, path: str, own: str = "") -> tuple[str, ...]:
+        """The cookies for a request, longer path prefixes first (RFC 6265 section 5.4).
+
+        ``own`` is a cookie that the request has of us, whole or in two: the site's of that name, which a
+        bridge would read in its place, stays out, as where a page's script has replaced it.
+        """
+        ours = (own, f"{own}.0", f"{own}.1") if own else ()
         fitting = [
             (prefix, f"{name}={value}")
             for name, (value, prefix) in self.cookies.items()
-            if path == prefix or path.startswith(prefix.rstrip("/") + "/")
+            if (path == prefix or path.startswith(prefix.rstrip("/") + "/")) and name not in ours
         ]
         fitting.sort(key=lambda one: -len(one[0]))
         return tuple(crumb for _, crumb in fitting)
