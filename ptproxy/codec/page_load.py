@@ -95,7 +95,7 @@ class _Fetch:
     status: int = 0
     fields: list[Field] = field(default_factory=list)
     text: BodyText | None = None
-    css: list[bytes] = field(default_factory=list)
+    css: bytearray = field(default_factory=bytearray)
 
 
 class PageLoad:
@@ -219,8 +219,7 @@ class PageLoad:
             return
         text = fetch.text.feed(event.data)
         if fetch.asset.what == "style":
-            if sum(map(len, fetch.css)) < MAX_CSS:
-                fetch.css.append(text)
+            fetch.css += text[: MAX_CSS - len(fetch.css)]
             return
         first = not self._page_hints and "scan" not in self._due
         self._found(self._scanner.feed(text, False))
@@ -244,7 +243,7 @@ class PageLoad:
             self._page_complete(fetch, status, hints, now)
             hints = self._page_hints
         elif asset.what == "style" and status == 200:
-            hints = style_hints(b"".join(fetch.css))
+            hints = style_hints(bytes(fetch.css))
         if asset.what == "style":
             self._style_named(hints, asset.path)
         if status in (200, 304) and not self.failed:
