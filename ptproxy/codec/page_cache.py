@@ -28,6 +28,9 @@ MAX_AGE: Final = 365 * 86400.0
 """Seconds; what is said to be fresh for longer is no different."""
 
 _CRUMB = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*)")
+_PATH = re.compile(r"[!-~]+")
+_VALUE = re.compile(r"[\x01-\x09\x0b\x0c\x0e-\xff]*")
+_HALF = re.compile(r"[\ud800-\udfff]")
 _SECONDS = re.compile(r'"?([0-9]{1,10})"?')
 
 
@@ -41,6 +44,16 @@ class Entry:
     """Unix time."""
     hints: list[Hint] = field(default_factory=list)
     """What the page or style sheet named."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether its values are such as :meth:`SiteMemory.store` makes: they go into requests."""
+        values = (self.etag, self.last_modified)
+        return (
+            all(isinstance(value, str) and _VALUE.fullmatch(value) for value in values)
+            and isinstance(self.fresh_until, int | float)
+            and all(isinstance(hint.url, str) and not _HALF.search(hint.url) for hint in self.hints)
+        )
 
 
 class SiteMemory:
@@ -116,8 +129,14 @@ class SiteMemory:
         memory = cls()
         for path, entry in data["entries"].items():
             hints = [Hint(**hint) for hint in entry["hints"]]
-            memory.entries[str(path)] = Entry(**{**entry, "hints": hints})
-        memory.cookies = {str(name): (str(one[0]), str(one[1])) for name, one in data["cookies"].items()}
+            known = Entry(**{**entry, "hints": hints})
+            if not known.valid or not _PATH.fullmatch(path):
+                raise ValueError("an answer that no site gave")
+            memory.entries[path] = known
+        for name, (value, prefix) in data["cookies"].items():
+            if not _CRUMB.fullmatch(f"{name}={value}") or not isinstance(prefix, str):
+                raise ValueError("a cookie that no site set")
+            memory.cookies[name] = value, prefix
         return memory
 
 

@@ -283,7 +283,7 @@ def test_style_sheets_alone_hold_nothing_back():
 
 
 def test_a_style_sheet_byte_by_byte_costs_no_more_than_its_bytes():
-    """40,000 DATA frames of one byte took 20 s of the loop's time when their sizes were added up each time."""
+    """40,000 DATA frames of one byte stood the loop for 20 s when their sizes were added up each time."""
     rig = Rig({})
     rig.client.data_to_send()
     page = b"<link rel=stylesheet href=/a.css>".ljust(2000)
@@ -305,3 +305,29 @@ def test_a_style_sheet_byte_by_byte_costs_no_more_than_its_bytes():
         arrive(piece * 100)
     assert time.process_time() - began < 5.0
     assert rig.load.asked == 2
+
+
+ENTRY = {"etag": '"1"', "last_modified": "", "fresh_until": 0.0, "hints": []}
+
+
+@pytest.mark.parametrize(
+    ("entries", "cookies"),
+    [
+        ({"/": ENTRY | {"fresh_until": "soon"}}, {}),
+        ({"/": ENTRY | {"etag": 5}}, {}),
+        ({"/": ENTRY | {"etag": "\u4e00"}}, {}),
+        ({"/": ENTRY | {"last_modified": "a\r\nX: y"}}, {}),
+        ({"/": ENTRY | {"hints": [{"url": 5, "what": "image"}]}}, {}),
+        ({"/": ENTRY | {"hints": [{"url": "\ud800", "what": "image"}]}}, {}),
+        ({"/a b": ENTRY}, {}),
+        ({}, {"a": ["b\r\nX: y", "/"]}),
+        ({}, {"a": ["\u4e00", "/"]}),
+        ({}, {"a b": ["c", "/"]}),
+        ({}, {"a": ["b", 5]}),
+        ({}, {"a": "b"}),
+    ],
+)
+def test_a_damaged_memory_is_refused_before_it_is_put_into_requests(entries, cookies):
+    SiteMemory.load({"entries": {"/": ENTRY}, "cookies": {"a": ["b", "/"]}})
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        SiteMemory.load({"entries": entries, "cookies": cookies})
