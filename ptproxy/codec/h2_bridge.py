@@ -38,6 +38,13 @@ MOST_TAKEN: Final = 256
 """Streams taken at once; nginx allows 128."""
 REMEMBERED: Final = 1024
 """Taken streams that are over and still known, for frames on their way."""
+MOST_READ: Final = 32768
+"""Header fields of requests that are read before one is taken, about 0.1 s of work: a page with a thousand
+assets. A client's opening comes after one page; whoever asks for more is a stranger, and passed on unread."""
+REQUEST_COST: Final = 8
+"""What a request counts beside its fields ..."""
+JUDGED_COST: Final = 128
+"""... and one that the judge, who has to calculate, looked at in vain."""
 MOST_HELD: Final = 1 << 20
 """Bytes of the web server's kept while the client has no window for them, because we used it."""
 PIECE: Final = 64 * 1024
@@ -133,6 +140,7 @@ class BridgeH2:
         self._taken: dict[int, _Taken] = {}
         self._over: dict[int, None] = {}
         self._highest = 0
+        self._left_to_read = MOST_READ
 
     # ---- what arrives ------------------------------------------------------------------------------
 
@@ -350,7 +358,7 @@ class BridgeH2:
             self._block_stream, self._block_ends = frame.stream, bool(frame.flags & frames.END_STREAM)
             self._skip_or_pass(end)
             return
-        fields = self._decoder.decode(bytes(fragment))
+        fields = self._decode(bytes(fragment))
         ends = bool(frame.flags & frames.END_STREAM)
         if frame.stream in self._taken or frame.stream in self._over:  # trailers
             del self._up[:end]
@@ -371,9 +379,17 @@ class BridgeH2:
         if not frame.flags & frames.END_HEADERS:
             self._skip_or_pass(end)
             return
-        fields = self._decoder.decode(bytes(block))
+        fields = self._decode(bytes(block))
         self._block = None
         self._request_for_site(self._block_stream, fields, self._block_ends, end)
+
+    def _decode(self, block: bytes) -> list[Field]:
+        """A block's fields; CodecError for a stranger who asks for so much that nobody reads it."""
+        fields = self._decoder.decode(block)
+        self._left_to_read -= len(fields) + REQUEST_COST
+        if self._left_to_read < 0 and not self.joined:
+            raise CodecError("HTTP/2: more requests than a client has before its opening")
+        return fields
 
     def _skip_or_pass(self, end: int) -> None:
         """Part of a header block: passed on, or kept until it is whole and encoded anew."""
@@ -407,6 +423,7 @@ class BridgeH2:
         self._taken[stream] = _Taken(self._stream_window, complete=ends)
         if not self._judge(stream, fields, ends):
             self._taken.pop(stream, None)
+            self._left_to_read -= JUDGED_COST
             return False
         self.joined = True
         self._highest = max(self._highest, stream)
