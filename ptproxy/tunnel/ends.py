@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import ssl
@@ -137,12 +138,13 @@ class RawEnd:
 class TlsEnd(RawEnd):
     """OpenSSL on a connected, non-blocking socket; also what a transport drives (``TlsStream``)."""
 
-    __slots__ = ("_error_of", "_library", "_pointer", "_read", "_write", "corks")
+    __slots__ = ("_error_of", "_library", "_pointer", "_read", "_waits", "_write", "corks")
 
     def __init__(self, library: OpenSSL, context: ssl.SSLContext, sock: socket.socket) -> None:
         super().__init__(sock)
         self.corks = False
         """Whether what is written at once leaves at once, though it is several records."""
+        self._waits = False  # whether what was stopped last can go on later
         self._library = library
         self._pointer = library.new(context)
         self._read = library.SSL_read
@@ -215,6 +217,9 @@ class TlsEnd(RawEnd):
             count: int = write(pointer, address + total, min(size - total, MOST_AT_ONCE))
             if count <= 0:
                 self._stopped(count)
+                if not self._waits and self.failure is None:
+                    # After the peer's end OpenSSL calls a broken pipe just that: there never is room again.
+                    self.failure = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
                 break
             total += count
         if corked:
@@ -245,7 +250,8 @@ class TlsEnd(RawEnd):
         """Note why a read or write did nothing."""
         number = ctypes.get_errno()
         error = self._error_of(self._pointer, result)
-        if error in (ERROR_WANT_READ, ERROR_WANT_WRITE):
+        self._waits = error in (ERROR_WANT_READ, ERROR_WANT_WRITE)
+        if self._waits:
             return
         if error == ERROR_ZERO_RETURN and self._pointer in _close_notified:
             _close_notified.discard(self._pointer)

@@ -255,6 +255,36 @@ def test_how_a_stranger_ends_tls_is_how_it_ends_there(run: Any, tmp_path: Path, 
     run(main())
 
 
+def test_a_stranger_that_ends_and_breaks_is_not_written_to_for_ever(run: Any, tmp_path: Path) -> None:
+    """A FIN without close_notify, then a reset: what OpenSSL said of the write was taken for "no room"."""
+    reset = threading.Event()
+
+    def stranger(peer: Peer) -> None:
+        peer.send(GET)
+        peer.finish()
+        peer.read(2)
+        peer.reset()
+        reset.set()
+
+    def server(peer: Peer) -> None:
+        peer.read(len(GET))
+        peer.piece(1)
+        peer.send(b"ok")
+        assert reset.wait(PATIENCE)
+        for _ in range(3):
+            peer.send(b"late")
+        peer.read_all()
+
+    async def main() -> None:
+        async with beside(tmp_path) as bridge:
+            await both(bridge.stranger(stranger, alpn=("http/1.1",)), bridge.far.serve(server, tls=True))
+            async with asyncio.timeout(PATIENCE):
+                while bridge.doorway.strangers:
+                    await asyncio.sleep(0.01)
+
+    run(main())
+
+
 # ---- clients, tickets, limits --------------------------------------------------------------------------
 
 
