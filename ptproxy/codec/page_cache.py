@@ -22,6 +22,8 @@ MAX_COOKIES: Final = 50
 """Cookies remembered of one site: what browsers are asked to keep at least (RFC 6265 section 6.1)."""
 MAX_COOKIE: Final = 4096
 """Bytes of one cookie's name and value (same section)."""
+MAX_NAMED: Final = 16384
+"""Characters of URLs remembered of what one page or style sheet named; a load asks for 80 at most."""
 HEURISTIC: Final = 0.1
 """Share of the time since Last-Modified for which an answer without other word counts as fresh."""
 MAX_AGE: Final = 365 * 86400.0
@@ -78,7 +80,7 @@ class SiteMemory:
         modified = known.get("last-modified", old.last_modified if old else "")
         fresh = clock + lifetime(known, control, modified, clock)
         if etag or modified or fresh > clock:
-            self.entries[path] = Entry(etag[:256], modified[:64], fresh, hints)
+            self.entries[path] = Entry(etag[:256], modified[:64], fresh, _first(hints))
         while len(self.entries) > MAX_ENTRIES:
             del self.entries[next(iter(self.entries))]
 
@@ -138,6 +140,16 @@ class SiteMemory:
                 raise ValueError("a cookie that no site set")
             memory.cookies[name] = value, prefix
         return memory
+
+
+def _first(hints: list[Hint]) -> list[Hint]:
+    """As many as are remembered: a hostile site's would fill memory and disk."""
+    room = MAX_NAMED
+    for count, hint in enumerate(hints):
+        room -= len(hint.url)
+        if room < 0:
+            return hints[:count]
+    return hints
 
 
 def directives(text: str) -> dict[str, str]:

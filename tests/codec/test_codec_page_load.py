@@ -17,7 +17,7 @@ from test_codec_h2_golden import BROWSERS, VECTORS, browser, expand
 from ptproxy.codec import h2_frames as frames
 from ptproxy.codec.h2_client import H2Client
 from ptproxy.codec.h2_plain import encode_plainly
-from ptproxy.codec.page_cache import SiteMemory
+from ptproxy.codec.page_cache import MAX_NAMED, SiteMemory
 from ptproxy.codec.page_load import MAX_ASSETS, PageLoad
 
 HTML = [("content-type", "text/html")]
@@ -331,3 +331,16 @@ def test_a_damaged_memory_is_refused_before_it_is_put_into_requests(entries, coo
     SiteMemory.load({"entries": {"/": ENTRY}, "cookies": {"a": ["b", "/"]}})
     with pytest.raises((KeyError, TypeError, ValueError)):
         SiteMemory.load({"entries": entries, "cookies": cookies})
+
+
+def test_what_a_page_named_is_remembered_within_bounds():
+    """80 style sheets of half a megabyte each, a few KiB in gzip, were kept in memory and on disk."""
+    css = gzip.compress(b"".join(b"a{b:url(/%04d%s)}" % (number, b"x" * 2000) for number in range(200)))
+    rig = Rig(
+        {
+            "/": (200, HTML, b"<link rel=stylesheet href=/a.css>"),
+            "/a.css": (200, [*KEEP, ("content-encoding", "gzip")], css),
+        }
+    ).run()
+    hints = rig.memory.entries["/a.css"].hints
+    assert 0 < sum(len(hint.url) for hint in hints) <= MAX_NAMED
