@@ -25,7 +25,8 @@ from ptproxy.tunnel.listen import Listener, listen_tcp
 HEAD_TIMEOUT: Final = 5.0
 """Seconds for a visitor to say what it wants; the page does so at once."""
 MAX_VISITORS: Final = 16
-"""Visitors that have not said it yet; with more the newest is turned away."""
+"""Visitors that have not said it yet; with more the oldest is turned away: the page speaks at once, and
+whoever else is on this machine keeps it out by silence otherwise."""
 JOIN_TIMEOUT: Final = 10.0
 """Seconds for a page that was told to join to do so."""
 
@@ -46,7 +47,7 @@ class Door:
         self.loop = loop
         self.origin = origin
         self.host = ""
-        self.visitors: set[Visitor] = set()
+        self.visitors: dict[Visitor, None] = {}  # oldest first
         self._listener: Listener | None = None
         self._expected: list[Expected] = []
 
@@ -110,10 +111,10 @@ class Visitor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody knocks."""
         self._transport = cast("asyncio.Transport", transport)
-        if len(self._door.visitors) >= MAX_VISITORS:
-            self._transport.abort()
-            return
-        self._door.visitors.add(self)
+        visitors = self._door.visitors
+        if len(visitors) >= MAX_VISITORS:
+            next(iter(visitors)).leave()
+        visitors[self] = None
         self._timer = self._door.loop.call_later(HEAD_TIMEOUT, self.leave)
 
     def data_received(self, data: bytes) -> None:
@@ -154,7 +155,7 @@ class Visitor(asyncio.Protocol):
 
     def _decided(self) -> None:
         """No visitor any more."""
-        self._door.visitors.discard(self)
+        self._door.visitors.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
