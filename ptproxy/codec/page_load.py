@@ -86,6 +86,9 @@ class Requests(Protocol):
     def send_priority(self, stream: H2Stream, urgency: int) -> None:
         """The request became more or less urgent."""
 
+    def send_reset(self, stream: H2Stream) -> None:
+        """The request is given up."""
+
 
 @dataclass(slots=True, eq=False)
 class _Fetch:
@@ -203,6 +206,13 @@ class PageLoad:
                 self._plan(self._icon, self._page)
                 self._icon = None
         self._go_on(now)
+
+    def give_up(self) -> None:
+        """Leave what is under way, as when the user goes on: a body without end would come for ever."""
+        for stream in self._fetches:
+            self._requests.send_reset(stream)
+        self._fetches.clear()
+        self._end()
 
     # ---- answers ---------------------------------------------------------------------------------
 
