@@ -127,7 +127,8 @@ class ClientHttp2(ClientHttp):
             assert type(exchange) is Download
             cookie = self._cookie(exchange.kind, exchange.number)
         browser = self._look.browser
-        crumbs = (*self._look.memory.crumbs(self._path), *cookie.decode("ascii").split("; "))
+        site = self._look.memory.crumbs(self._path, self._cookie_name.decode())
+        crumbs = (*site, *cookie.decode("ascii").split("; "))
         kind = "fetch" if body is None else "post"
         fields = browser.fields(kind, variables, crumbs)
         link.exchange = exchange

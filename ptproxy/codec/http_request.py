@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import sys
 
+from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.head import HttpHead
 from ptproxy.codec.http1_fields import request_head
 from ptproxy.codec.interface import Appearance, CodecSettings
@@ -95,7 +96,7 @@ def _templates(settings: CodecSettings, look: Appearance) -> tuple[bytes, bytes]
     """Templates of a GET and a POST as the browser's data has them; the site's cookies before ours."""
     origin = f"https://{settings.host}"
     variables = {"host": settings.host, "path": settings.path, "referer": f"{origin}/"}
-    crumbs = (*look.memory.crumbs(settings.path), "\x01")
+    crumbs = (*look.memory.crumbs(settings.path, session_cookie_name(settings)), "\x01")
     get = look.browser.fields("fetch", variables, crumbs)
     variables |= {"length": "\x02", "content_type": "application/octet-stream", "origin": origin}
     post = look.browser.fields("post", variables, crumbs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,6 +11,9 @@ from ptproxy.errors import RemoteProtocolError
 
 MAX_KEYS: Final = 64
 """Keys of one mapping; no part of a shape has a third of that."""
+
+MOST: Final = 1e300
+"""What a number is below, whatever its key's limits: JSON's may have thousands of digits."""
 
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -131,7 +133,7 @@ class Place:
     def _number(self, key: str, value: object, least: float, most: float) -> float:
         if isinstance(value, str) and _NUMBER.fullmatch(value):
             value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MOST:
             raise self.wrong(key, "expected a number")
         if not least <= value <= most:
             raise self.wrong(key, f"{value:g} is not between {least:g} and {most:g}")

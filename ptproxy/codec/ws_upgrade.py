@@ -42,10 +42,11 @@ def accept_value(key: str) -> str:
 
 def upgrade_request(settings: CodecSettings, opening: bytes, key: str) -> HttpHead:
     """What a browser on a page of ``settings.host`` sends for ``new WebSocket(path)``."""
-    cookie = opening_to_cookie(session_cookie_name(settings), opening)
+    name = session_cookie_name(settings)
+    cookie = opening_to_cookie(name, opening)
     look = settings.appearance
     if look is not None:
-        crumbs = (*look.memory.crumbs(settings.path), cookie)
+        crumbs = (*look.memory.crumbs(settings.path, name), cookie)
         variables = {"host": settings.host, "key": key, "cookie": "; ".join(crumbs)}
         return HttpHead(look.browser.upgrade_lines(variables), "GET", settings.path)
     headers = [

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import random
 import time
@@ -85,7 +84,7 @@ class KeptShape:
             return read_body(document)
         except StartError as error:
             log.warning("the kept shape is not used", why=str(error))
-        except (RemoteProtocolError, KeyError, TypeError, ValueError, binascii.Error) as error:
+        except (RemoteProtocolError, KeyError, TypeError, ValueError, OverflowError) as error:
             log.info("the kept shape is not used", why=str(error) or "it is damaged")
         return built_in()
 

@@ -120,6 +120,8 @@ class _Visiting:
                 await self._done
         except TimeoutError:
             log.debug("the page takes long")
+            visit.give_up()
+            connection.flush()
         finally:
             if self._timer is not None:
                 self._timer.cancel()

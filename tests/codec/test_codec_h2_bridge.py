@@ -20,6 +20,7 @@ from ptproxy.codec.http2.frames import (
     PREFACE,
     SETTINGS_ACK,
     frame_head,
+    headers_frames,
     settings_frame,
 )
 from ptproxy.codec.http2.own import FIRST_WINDOW, BodyReceived, RequestEnded, StreamGone
@@ -373,6 +374,27 @@ def test_a_small_table_is_never_a_clients():
     rig.run()
     assert rig.judged == []
     assert rig.site_requests
+
+
+@pytest.mark.parametrize("cookie", ["a=b", OURS])
+def test_a_stranger_who_asks_for_ever_is_passed_on_unread(cookie):
+    """Two connections that did nothing but ask kept a bridge from everybody else for seconds."""
+    judged = []
+
+    def judge(stream, fields, ends):
+        judged.append(stream)
+        return False
+
+    bridge = BridgeH2(PATH, "session", judge)
+    request = encode_plainly([(":method", "GET"), (":path", PATH), ("cookie", cookie)])
+    asked = (headers_frames(number, request, True, None) for number in range(1, 10_000, 2))
+    said = b"".join((PREFACE, settings_frame([]), *asked))
+    assert bridge.receive_from_client(said) == []
+    assert bridge.data_to_site() == said
+    seen = h2_bridge.MOST_READ // (3 + h2_bridge.REQUEST_COST + h2_bridge.JUDGED_COST) + 1
+    assert len(judged) == (seen if cookie == OURS else 0)
+    bridge.receive_from_client(headers_frames(1, request, True, None) * 100)  # nobody looks any more
+    assert len(judged) == (seen if cookie == OURS else 0)
 
 
 def test_a_client_that_breaks_rules_ends():

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from test_codec_h2_golden import browser
 
+from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.http1_fields import request_head
 from ptproxy.codec.http_request import RequestHeads
 from ptproxy.codec.interface import Appearance, CodecSettings
 from ptproxy.codec.page.cache import SiteMemory
-from ptproxy.codec.ws_upgrade import upgrade_request
+from ptproxy.codec.ws_upgrade import opening_in_request, upgrade_request
 
 RECORDED = json.loads((Path(__file__).parent.parent / "vectors" / "h1-heads.json").read_text())
 
@@ -82,3 +83,20 @@ def test_the_site_s_cookies_go_before_ours(name):
     assert "other" not in cookie
     head = RequestHeads(settings).get(b"ours=1")
     assert b"\r\nCookie: sid=1; ours=1\r\n" in head
+
+
+@pytest.mark.parametrize("name", ["chromium", "firefox"])
+def test_a_site_s_cookie_of_our_name_does_not_go_before_the_opening(name):
+    """A bridge reads the first of a name: else one Set-Cookie of the site's ended every later carrier."""
+    plain = CodecSettings("site.example", "/x")
+    own = session_cookie_name(plain)
+    memory = SiteMemory()
+    for crumb in (own, f"{own}.0", f"{own}.1", "kept"):
+        memory.take_cookies([("set-cookie", f"{crumb}=abcdefghijklmnopqrstuvwx; path=/")], "/")
+    settings = CodecSettings("site.example", "/x", appearance=Appearance(known(name), memory))
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    head = upgrade_request(settings, b"x" * 80, key)
+    assert opening_in_request(head, "/x", own) == (b"x" * 80, key)
+    assert head.get("cookie").startswith("kept=")
+    assert RequestHeads(settings).get(b"ours=1").count(own.encode()) == 0
+    assert any(crumb.startswith(f"{own}=") for crumb in memory.crumbs("/"))  # pages have it as ever

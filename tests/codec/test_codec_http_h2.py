@@ -12,6 +12,7 @@ import pytest
 from http_rig import KEY, OPENING, SETTINGS
 from page_rig import CHROMIUM, CLOCK
 
+from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.head import ResponseReader
 from ptproxy.codec.http import HTTP
 from ptproxy.codec.http2.client import H2Client
@@ -116,9 +117,9 @@ def dict_of(fields):
 
 
 class Rig:
-    def __init__(self, seed=0):
+    def __init__(self, seed=0, memory=None):
         self.random, self.now = random.Random(seed), 100.0
-        memory = SiteMemory()
+        memory = SiteMemory() if memory is None else memory
         visit = Visit(
             H2Client(CHROMIUM.http2, self.now),
             CHROMIUM,
@@ -249,3 +250,13 @@ def test_an_opening_answered_as_a_strangers_says_so():
     with pytest.raises(SiteAnswered) as raised:
         rig.run(1.0)
     assert raised.value.date == "today"
+
+
+def test_a_site_s_cookie_of_our_name_does_not_stand_in_the_openings_way():
+    memory = SiteMemory()
+    memory.take_cookies([("set-cookie", f"{session_cookie_name(SETTINGS)}={'a' * 60}; path=/")], "/")
+    rig = Rig(memory=memory)
+    rig.client.send_data([b"up"], rig.now)
+    rig.run()
+    assert rig.up.endswith(b"up")
+    assert rig.ended == {}

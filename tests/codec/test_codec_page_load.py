@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import time
 import zlib
 from itertools import pairwise
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from page_rig import CHROMIUM, CLOCK, HOST, Rig
 from test_codec_h2_golden import BROWSERS, VECTORS, browser, expand
 
+from ptproxy.codec.http2 import frames
 from ptproxy.codec.http2.client import H2Client
-from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.http2.plain import encode_plainly
+from ptproxy.codec.page.cache import MAX_NAMED, SiteMemory
 from ptproxy.codec.page.load import ASK_PAUSE, MAX_ASSETS, PageLoad
 
 HTML = [("content-type", "text/html")]
@@ -281,3 +284,67 @@ def test_a_page_alone():
     rig = Rig(SITE)
     rig.load.page_alone = True
     assert rig.run().paths == ["/"]
+
+
+def test_a_style_sheet_byte_by_byte_costs_no_more_than_its_bytes():
+    """40,000 DATA frames of one byte stood the loop for 20 s when their sizes were added up each time."""
+    rig = Rig({})
+    rig.client.data_to_send()
+    page = b"<link rel=stylesheet href=/a.css>".ljust(2000)
+
+    def arrive(data):
+        for event in rig.client.receive_data(data, rig.now):
+            assert rig.load.receive_event(event, rig.now)
+        return rig.client.data_to_send()
+
+    head = frames.headers_frames(1, encode_plainly([(":status", "200")]), False, None)
+    body = frames.frame_head(frames.DATA, frames.END_STREAM, 1, len(page)) + page
+    arrive(frames.settings_frame([]) + head + body)
+    rig.load.on_deadline(rig.now + 1)
+    rig.client.data_to_send()
+    arrive(frames.headers_frames(3, encode_plainly([(":status", "200")]), False, None))
+    piece = frames.frame_head(frames.DATA, 0, 3, 1) + b" "
+    began = time.process_time()
+    for _ in range(400):
+        arrive(piece * 100)
+    assert time.process_time() - began < 5.0
+    assert rig.load.asked == 2
+
+
+ENTRY = {"etag": '"1"', "last_modified": "", "fresh_until": 0.0, "hints": []}
+
+
+@pytest.mark.parametrize(
+    ("entries", "cookies"),
+    [
+        ({"/": ENTRY | {"fresh_until": "soon"}}, {}),
+        ({"/": ENTRY | {"etag": 5}}, {}),
+        ({"/": ENTRY | {"etag": "\u4e00"}}, {}),
+        ({"/": ENTRY | {"last_modified": "a\r\nX: y"}}, {}),
+        ({"/": ENTRY | {"hints": [{"url": 5, "what": "image"}]}}, {}),
+        ({"/": ENTRY | {"hints": [{"url": "\ud800", "what": "image"}]}}, {}),
+        ({"/a b": ENTRY}, {}),
+        ({}, {"a": ["b\r\nX: y", "/"]}),
+        ({}, {"a": ["\u4e00", "/"]}),
+        ({}, {"a b": ["c", "/"]}),
+        ({}, {"a": ["b", 5]}),
+        ({}, {"a": "b"}),
+    ],
+)
+def test_a_damaged_memory_is_refused_before_it_is_put_into_requests(entries, cookies):
+    SiteMemory.load({"entries": {"/": ENTRY}, "cookies": {"a": ["b", "/"]}})
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        SiteMemory.load({"entries": entries, "cookies": cookies})
+
+
+def test_what_a_page_named_is_remembered_within_bounds():
+    """80 style sheets of half a megabyte each, a few KiB in gzip, were kept in memory and on disk."""
+    css = gzip.compress(b"".join(b"a{b:url(/%04d%s)}" % (number, b"x" * 2000) for number in range(200)))
+    rig = Rig(
+        {
+            "/": (200, HTML, b"<link rel=stylesheet href=/a.css>"),
+            "/a.css": (200, [*KEEP, ("content-encoding", "gzip")], css),
+        }
+    ).run()
+    hints = rig.memory.entries["/a.css"].hints
+    assert 0 < sum(len(hint.url) for hint in hints) <= MAX_NAMED

@@ -98,6 +98,7 @@ def test_the_measured_figures_are_the_ones_of_the_record() -> None:
         ("browse.up.post_body", [100] * 65, "0 to 64 numbers"),
         ("browse.up.gather_ms", 51, "browse.up.gather_ms"),
         ("browse.up.gather_ms", float("nan"), "expected a number"),
+        ("browse.up.gather_ms", 10**400, "expected a number"),
         ("browse.up.in_flight", True, "expected a number"),
         ("browse.up.record", [40], "the least and the most"),
         ("browse.down.end_when_idle_ms", 251, "end_when_idle_ms"),

@@ -13,6 +13,7 @@ from page_rig import CHROMIUM, CLOCK, HOST
 from test_codec_h2_golden import browser
 
 from ptproxy.codec.http2.client import H2Client
+from ptproxy.codec.http2.frames import ErrorCode, reset_frame
 from ptproxy.codec.interface import LinkMoved
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.codec.page.h1_client import H1Client
@@ -192,3 +193,20 @@ def test_urgent_requests_go_first_and_priorities_change_the_order():
         order.append(head.split()[1])
         client.receive_data(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0.0)
     assert order == [b"/0", b"/1", b"/2"]
+
+
+def test_a_visit_that_is_given_up_asks_its_server_for_no_more():
+    """Over HTTP/2 the connection goes on without the page's streams, over HTTP/1.1 it cannot."""
+    h2 = H2Client(CHROMIUM.http2, 100.0)
+    one = Visit(h2, CHROMIUM, HOST, "/", SiteMemory(), random.Random(1), 100.0, CLOCK)
+    one.data_to_send()
+    one.give_up()
+    assert b"".join(one.data_to_send()) == reset_frame(1, ErrorCode.CANCEL)
+    assert one.done
+    assert one.usable
+    assert one.deadline() is None
+    other = visit()
+    other.data_to_send()
+    other.give_up()
+    assert other.closing
+    assert not other.usable

@@ -257,6 +257,36 @@ def test_how_a_stranger_ends_tls_is_how_it_ends_there(run: Any, tmp_path: Path, 
     run(main())
 
 
+def test_a_stranger_that_ends_and_breaks_is_not_written_to_for_ever(run: Any, tmp_path: Path) -> None:
+    """A FIN without close_notify, then a reset: what OpenSSL said of the write was taken for "no room"."""
+    reset = threading.Event()
+
+    def stranger(peer: Peer) -> None:
+        peer.send(GET)
+        peer.finish()
+        peer.read(2)
+        peer.reset()
+        reset.set()
+
+    def server(peer: Peer) -> None:
+        peer.read(len(GET))
+        peer.piece(1)
+        peer.send(b"ok")
+        assert reset.wait(PATIENCE)
+        for _ in range(3):
+            peer.send(b"late")
+        peer.read_all()
+
+    async def main() -> None:
+        async with beside(tmp_path) as bridge:
+            await both(bridge.stranger(stranger, alpn=("http/1.1",)), bridge.far.serve(server, tls=True))
+            async with asyncio.timeout(PATIENCE):
+                while bridge.doorway.strangers:
+                    await asyncio.sleep(0.01)
+
+    run(main())
+
+
 # ---- clients, tickets, limits --------------------------------------------------------------------------
 
 
@@ -323,6 +353,10 @@ def test_a_ticket_goes_to_whom_it_is_from(run: Any, tmp_path: Path) -> None:
             serve = bridge.far.serve
             assert await both(bridge.stranger(stranger(NAME)), serve(server, tls=True)) == (False, False)
             assert (await both(bridge.stranger(stranger("other")), serve(server, tls=True)))[0] is True
+            # Also by a hello that would be the web server's without it, which nobody else can resume.
+            context.set_ecdh_curve("prime256v1")
+            assert (await both(bridge.stranger(stranger(NAME)), serve(server, tls=True)))[0] is True
+            context.set_ecdh_curve("X25519")
             sessions.clear()
             assert (await both(bridge.stranger(stranger("other")), serve(server, tls=True)))[0] is False
             # Spliced: what the web server takes, the stranger sees taken.

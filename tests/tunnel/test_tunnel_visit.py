@@ -12,6 +12,7 @@ from tunnel_live import ECHO, Collect, TestSite, live
 
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.errors import StartError
+from ptproxy.tunnel import visit as visit_module
 from ptproxy.tunnel.appearance import appearance_of
 from ptproxy.tunnel.client_carrier import greeting_of
 from ptproxy.tunnel.client_tls import BrowserLikeTls
@@ -36,6 +37,9 @@ class PageSite(TestSite):
 
 
 class Visitors(asyncio.Protocol):
+    withheld = 0
+    """Bytes of each style sheet that never come."""
+
     def __init__(self, site: PageSite, transport: Any) -> None:
         self.site, self.transport = site, transport
 
@@ -45,7 +49,8 @@ class Visitors(asyncio.Protocol):
             self.site.asked.append(path)
             body = {b"/": PAGE, b"/a.css": b"p {}"}.get(path, b"")
             status = b"200 OK" if body else b"404 Not Found"
-            self.transport.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+            size = len(body) + self.withheld * (path == b"/a.css")
+            self.transport.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, size, body))
 
 
 def browser_dialer(bridge: Any, codec: str, fingerprint: str = "chrome") -> TunnelDialer:
@@ -119,6 +124,26 @@ def test_a_page_that_never_comes_keeps_nobody_waiting(
             await echo(dialer)
 
     monkeypatch.setattr("ptproxy.tunnel.visit.VISIT_PATIENCE", 0.1)
+    run(main())
+
+
+def test_an_asset_without_an_end_is_left(run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came for as long as the connection of the page stayed, gigabytes of it."""
+    monkeypatch.setattr(visit_module, "VISIT_PATIENCE", 0.3)
+
+    site = PageSite()
+    monkeypatch.setattr(Visitors, "withheld", 1 << 40)
+
+    async def main() -> None:
+        async with live(tmp_path, site=site) as bridge:
+            dialer = browser_dialer(bridge, "websocket")
+            await dialer.start()
+            assert site.asked == [b"/", b"/a.css"]
+            async with asyncio.timeout(5):
+                while not site.transports[0].is_closing():
+                    await asyncio.sleep(0.01)
+            await echo(dialer)
+
     run(main())
 
 

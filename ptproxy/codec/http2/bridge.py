@@ -31,6 +31,13 @@ from ptproxy.codec.http2.own import H2BridgeEvent, OwnStreams
 from ptproxy.codec.http2.plain import encode_plainly
 from ptproxy.errors import CodecError
 
+MOST_READ: Final = 32768
+"""Header fields of requests that are read before one is taken, about 0.1 s of work: a page with a thousand
+assets. A client's opening comes after one page; whoever asks for more is a stranger, and passed on unread."""
+REQUEST_COST: Final = 8
+"""What a request counts beside its fields ..."""
+JUDGED_COST: Final = 128
+"""... and one that the judge, who has to calculate, looked at in vain."""
 MOST_HELD: Final = 1 << 20
 """Bytes of the web server's kept while the client has no window for them, because we used it."""
 _HEAD = struct.Struct(">HBBBI")
@@ -69,6 +76,7 @@ class BridgeH2:
         self._to_client: list[bytes] = []
         self.own = OwnStreams()
         """The taken ones; what they send leaves with :meth:`data_to_client`."""
+        self._left_to_read = MOST_READ
 
     # ---- what arrives ------------------------------------------------------------------------------
 
@@ -187,7 +195,7 @@ class BridgeH2:
             self._block_stream, self._block_ends = frame.stream, bool(frame.flags & frames.END_STREAM)
             self._skip_or_pass(end)
             return
-        fields = self._decoder.decode(bytes(fragment))
+        fields = self._decode(bytes(fragment))
         ends = bool(frame.flags & frames.END_STREAM)
         if self.own.knows(frame.stream):  # trailers
             del self._up[:end]
@@ -207,9 +215,17 @@ class BridgeH2:
         if not frame.flags & frames.END_HEADERS:
             self._skip_or_pass(end)
             return
-        fields = self._decoder.decode(bytes(block))
+        fields = self._decode(bytes(block))
         self._block = None
         self._request_for_site(self._block_stream, fields, self._block_ends, end)
+
+    def _decode(self, block: bytes) -> list[Field]:
+        """A block's fields; CodecError for a stranger who asks for so much that nobody reads it."""
+        fields = self._decoder.decode(block)
+        self._left_to_read -= len(fields) + REQUEST_COST
+        if self._left_to_read < 0 and not self.joined:
+            raise CodecError("HTTP/2: more requests than a client has before its opening")
+        return fields
 
     def _skip_or_pass(self, end: int) -> None:
         """Part of a header block: passed on, or kept until it is whole and encoded anew."""
@@ -243,6 +259,7 @@ class BridgeH2:
         self.own.take(stream, complete=ends)
         if not self._judge(stream, fields, ends):
             self.own.give_back(stream)
+            self._left_to_read -= JUDGED_COST
             return False
         self.joined = True
         return True

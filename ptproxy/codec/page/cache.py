@@ -22,12 +22,17 @@ MAX_COOKIES: Final = 50
 """Cookies remembered of one site: what browsers are asked to keep at least (RFC 6265 section 6.1)."""
 MAX_COOKIE: Final = 4096
 """Bytes of one cookie's name and value (same section)."""
+MAX_NAMED: Final = 16384
+"""Characters of URLs remembered of what one page or style sheet named; a load asks for 80 at most."""
 HEURISTIC: Final = 0.1
 """Share of the time since Last-Modified for which an answer without other word counts as fresh."""
 MAX_AGE: Final = 365 * 86400.0
 """Seconds; what is said to be fresh for longer is no different."""
 
 _CRUMB = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*)")
+_PATH = re.compile(r"[!-~]+")
+_VALUE = re.compile(r"[\x01-\x09\x0b\x0c\x0e-\xff]*")
+_HALF = re.compile(r"[\ud800-\udfff]")
 _SECONDS = re.compile(r'"?([0-9]{1,10})"?')
 
 
@@ -41,6 +46,16 @@ class Entry:
     """Unix time."""
     hints: list[Hint] = field(default_factory=list)
     """What the page or style sheet named."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether its values are such as :meth:`SiteMemory.store` makes: they go into requests."""
+        values = (self.etag, self.last_modified)
+        return (
+            all(isinstance(value, str) and _VALUE.fullmatch(value) for value in values)
+            and isinstance(self.fresh_until, int | float)
+            and all(isinstance(hint.url, str) and not _HALF.search(hint.url) for hint in self.hints)
+        )
 
 
 class SiteMemory:
@@ -65,7 +80,7 @@ class SiteMemory:
         modified = known.get("last-modified", old.last_modified if old else "")
         fresh = clock + lifetime(known, control, modified, clock)
         if etag or modified or fresh > clock:
-            self.entries[path] = Entry(etag[:256], modified[:64], fresh, hints)
+            self.entries[path] = Entry(etag[:256], modified[:64], fresh, _first(hints))
         while len(self.entries) > MAX_ENTRIES:
             del self.entries[next(iter(self.entries))]
 
@@ -88,12 +103,17 @@ class SiteMemory:
             if not gone and len(self.cookies) < MAX_COOKIES:
                 self.cookies[found[1]] = (found[2], prefix)
 
-    def crumbs(self, path: str) -> tuple[str, ...]:
-        """The cookies for a request, longer path prefixes first (RFC 6265 section 5.4)."""
+    def crumbs(self, path: str, own: str = "") -> tuple[str, ...]:
+        """The cookies for a request, longer path prefixes first (RFC 6265 section 5.4).
+
+        ``own`` is a cookie that the request has of us, whole or in two: the site's of that name, which a
+        bridge would read in its place, stays out, as where a page's script has replaced it.
+        """
+        ours = (own, f"{own}.0", f"{own}.1") if own else ()
         fitting = [
             (prefix, f"{name}={value}")
             for name, (value, prefix) in self.cookies.items()
-            if path == prefix or path.startswith(prefix.rstrip("/") + "/")
+            if (path == prefix or path.startswith(prefix.rstrip("/") + "/")) and name not in ours
         ]
         fitting.sort(key=lambda one: -len(one[0]))
         return tuple(crumb for _, crumb in fitting)
@@ -111,9 +131,25 @@ class SiteMemory:
         memory = cls()
         for path, entry in data["entries"].items():
             hints = [Hint(**hint) for hint in entry["hints"]]
-            memory.entries[str(path)] = Entry(**{**entry, "hints": hints})
-        memory.cookies = {str(name): (str(one[0]), str(one[1])) for name, one in data["cookies"].items()}
+            known = Entry(**{**entry, "hints": hints})
+            if not known.valid or not _PATH.fullmatch(path):
+                raise ValueError("an answer that no site gave")
+            memory.entries[path] = known
+        for name, (value, prefix) in data["cookies"].items():
+            if not _CRUMB.fullmatch(f"{name}={value}") or not isinstance(prefix, str):
+                raise ValueError("a cookie that no site set")
+            memory.cookies[name] = value, prefix
         return memory
+
+
+def _first(hints: list[Hint]) -> list[Hint]:
+    """As many as are remembered: a hostile site's would fill memory and disk."""
+    room = MAX_NAMED
+    for count, hint in enumerate(hints):
+        room -= len(hint.url)
+        if room < 0:
+            return hints[:count]
+    return hints
 
 
 def directives(text: str) -> dict[str, str]:

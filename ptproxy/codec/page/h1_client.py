@@ -72,6 +72,13 @@ class H1Client:
         """The request became more or less urgent."""
         stream.urgency = urgency
 
+    def send_reset(self, stream: H2Stream) -> None:
+        """The request is given up; where it is under way, and with it the connection, no other follows."""
+        if stream in self._waiting:
+            self._waiting.remove(stream)
+        elif stream is self._current:
+            self._ended = True
+
     def deadline(self) -> float | None:
         """No time of its own."""
         return None

@@ -91,6 +91,9 @@ class Requests(Protocol):
     def send_priority(self, stream: H2Stream, urgency: int) -> None:
         """The request became more or less urgent."""
 
+    def send_reset(self, stream: H2Stream) -> None:
+        """The request is given up."""
+
 
 @dataclass(slots=True, eq=False)
 class _Fetch:
@@ -100,7 +103,7 @@ class _Fetch:
     status: int = 0
     fields: list[Field] = field(default_factory=list)
     text: BodyText | None = None
-    css: list[bytes] = field(default_factory=list)
+    css: bytearray = field(default_factory=bytearray)
 
 
 class PageLoad:
@@ -214,6 +217,13 @@ class PageLoad:
                 self._icon = None
         self._go_on(now)
 
+    def give_up(self) -> None:
+        """Leave what is under way, as when the user goes on: a body without end would come for ever."""
+        for stream in self._fetches:
+            self._requests.send_reset(stream)
+        self._fetches.clear()
+        self._end()
+
     # ---- answers ---------------------------------------------------------------------------------
 
     def _head(self, fetch: _Fetch, event: HeadReceived) -> None:
@@ -229,8 +239,7 @@ class PageLoad:
             return
         text = fetch.text.feed(event.data)
         if fetch.asset.what == "style":
-            if sum(map(len, fetch.css)) < MAX_CSS:
-                fetch.css.append(text)
+            fetch.css += text[: MAX_CSS - len(fetch.css)]
             return
         first = not self._page_hints and "scan" not in self._due
         self._found(self._scanner.feed(text, False))
@@ -254,7 +263,7 @@ class PageLoad:
             self._page_complete(fetch, status, hints, now)
             hints = self._page_hints
         elif asset.what == "style" and status == 200:
-            hints = style_hints(b"".join(fetch.css))
+            hints = style_hints(bytes(fetch.css))
         if asset.what == "style":
             self._style_named(hints, asset.path)
         if status in (200, 304) and not self.failed:

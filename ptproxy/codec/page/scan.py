@@ -39,6 +39,7 @@ _ATTRIBUTE = re.compile(
     r"""[\s/]*([^\s/>="'<][^\s/>=]{0,60})(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']+)))?"""
 )
 _TAG_END = re.compile(r"[\s/]*>")
+_COMMENT_END = re.compile("-->")
 _RAW: Final = frozenset(("script", "style", "textarea", "title", "xmp", "noscript", "template", "noframes"))
 _URL = re.compile(
     r"""url\(\s*(?:"([^"\\\n]{1,2048})"|'([^'\\\n]{1,2048})'|([^\s"'()\\]{1,2048}))\s*\)""", re.I
@@ -85,6 +86,7 @@ class PageScanner:
         "_picture",
         "_raw",
         "_size",
+        "_styled",
         "_text",
         "base",
         "held_up",
@@ -96,10 +98,11 @@ class PageScanner:
         self._new: list[bytes] = []  # not yet scanned
         self._size = 0
         self._at = 0
-        self._raw = ""  # the element whose end is looked for
+        self._raw = ""  # the element (or comment) whose end is looked for
         self._end: re.Pattern[str] | None = None
         self._hints: list[Hint] = []
         self._in_head = True
+        self._styled = False  # a style sheet that is not for later was named
         self._picture = False  # inside one whose source is chosen
         self.base = ""
         """The href of the first base element, "" without one."""
@@ -137,10 +140,7 @@ class PageScanner:
             return False
         self._at = at
         if text.startswith("<!--", at):
-            end = text.find("-->", at + 4)
-            if end < 0:
-                return self._give_up(at, len(text)) if last else False
-            self._at = end + 3
+            self._at, self._raw, self._end = at + 4, "--", _COMMENT_END
             return True
         if len(text) - at < MAX_TAG and not last and text.find(">", at, at + MAX_TAG) < 0:
             return False
@@ -149,10 +149,6 @@ class PageScanner:
             self._at = at + 1
             return True
         return self._start_tag(tag, last)
-
-    def _give_up(self, at: int, end: int) -> bool:
-        self._at = end
-        return at < end
 
     def _start_tag(self, tag: re.Match[str], last: bool) -> bool:
         text, at = self._text, tag.end()
@@ -218,8 +214,7 @@ class PageScanner:
             return
         deferred = not module and ("async" in attributes or "defer" in attributes)
         if "src" not in attributes:
-            styled = any(hint.what == "style" and not hint.deferred for hint in self._hints)
-            self.held_up |= self._in_head and not module and styled
+            self.held_up |= self._in_head and not module and self._styled
             return
         self.held_up |= self._in_head and not module and not deferred
         self._add(attributes["src"], "module" if module else "script", deferred=deferred)
@@ -245,7 +240,9 @@ class PageScanner:
     def _add(self, url: str, what: str, **marks: bool) -> None:
         url = html.unescape(url).strip()
         if url and len(url) <= MAX_URL:
-            self._hints.append(Hint(url, what, self._in_head, **marks))
+            hint = Hint(url, what, self._in_head, **marks)
+            self._hints.append(hint)
+            self._styled |= what == "style" and not hint.deferred
 
 
 def choose_candidate(srcset: str) -> str:
@@ -268,9 +265,9 @@ def choose_candidate(srcset: str) -> str:
 def style_urls(data: bytes) -> tuple[list[str], list[str], list[str]]:
     """The URLs of a style sheet: imports, fonts, pictures, each in order and once."""
     text = without_comments(data[:MAX_CSS].decode("utf-8", "replace"))
-    imports: list[str] = []
-    fonts: list[str] = []
-    pictures: list[str] = []
+    imports: dict[str, None] = {}
+    fonts: dict[str, None] = {}
+    pictures: dict[str, None] = {}
     for found in _URL.finditer(text):
         url = next(one for one in found.groups() if one)
         before = text[max(found.start() - 12, 0) : found.start()].rstrip().lower()
@@ -280,9 +277,9 @@ def style_urls(data: bytes) -> tuple[list[str], list[str], list[str]]:
             into = imports
         elif path.endswith((".woff2", ".woff", ".ttf", ".otf", ".eot")):
             into = fonts
-        if len(url) <= MAX_URL and url not in into and len(into) < MAX_HINTS:
-            into.append(url)
-    return imports, fonts, pictures
+        if len(url) <= MAX_URL and len(into) < MAX_HINTS:
+            into[url] = None
+    return list(imports), list(fonts), list(pictures)
 
 
 def without_comments(text: str) -> str:

@@ -61,6 +61,11 @@ class Visit:
         """The HTTP/2 conversation to go on with, None over HTTP/1.1."""
         return self._client if isinstance(self._client, H2Client) else None
 
+    def give_up(self) -> None:
+        """Do not wait for the rest of the page; over HTTP/1.1 that ends the connection."""
+        self.load.give_up()
+        self.closing = self.closing or (self.http2 is None and self._client.ending)
+
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Feed what the connection received."""
         if not self.closing:

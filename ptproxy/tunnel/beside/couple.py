@@ -32,6 +32,8 @@ class Couple:
 
     __slots__ = ("_on_end", "_overdue", "closed", "flows", "loop", "near", "polled", "server")
 
+    rounds = ROUNDS
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -172,7 +174,7 @@ class Flow:
         """Pass on what there is."""
         if self._couple.closed:
             return
-        for _ in range(ROUNDS):
+        for _ in range(self._couple.rounds):
             if not self._pass_on():
                 break
         else:

@@ -53,6 +53,8 @@ class H2Couple(Couple):
 
     __slots__ = ("_arrival", "_h2", "_joined", "_streams", "_waking")
 
+    rounds = 1  # 16 pieces of small frames take seconds to read, which are everybody's
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -36,17 +36,14 @@ class Terms:
 
     def protocol_for(self, hello: ClientHello) -> bytes | None:
         """What to agree on with whom says this (b"": nothing); None: it is the web server's to answer."""
-        if not usual(hello):
-            return None
         offered = ticket_offered(hello)
-        if offered is None:
-            name = hello.server_name
-            ours = name is not None and name.lower() == self.server_name.lower()
-        else:
-            ours = offered.startswith(self.ticket_name)
-            if ours and not hello.alpn:
+        if offered is not None:
+            # However unusual the hello: from the web server it would be no resumption, which is seen.
+            if TLS13 not in hello.supported_versions or not offered.startswith(self.ticket_name):
+                return None
+            if not hello.alpn:
                 return b""
-        if not ours:
+        elif not usual(hello) or (hello.server_name or "").lower() != self.server_name.lower():
             return None
         return next((protocol for protocol in self.protocols if protocol in hello.alpn), None)
 

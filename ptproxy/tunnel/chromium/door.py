@@ -25,7 +25,8 @@ from ptproxy.tunnel.listen import Listener, listen_tcp
 HEAD_TIMEOUT: Final = 5.0
 """Seconds for a visitor to say what it wants; the page does so at once."""
 MAX_VISITORS: Final = 16
-"""Visitors that have not said it yet; with more the oldest is turned away: the page says it at once."""
+"""Visitors that have not said it yet; with more the oldest is turned away: the page speaks at once, and
+whoever else is on this machine keeps it out by silence otherwise."""
 JOIN_TIMEOUT: Final = 10.0
 """Seconds for a page that was told to join to do so."""
 

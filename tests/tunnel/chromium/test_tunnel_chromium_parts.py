@@ -213,6 +213,23 @@ def test_a_join_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
+def test_visitors_that_say_nothing_do_not_keep_the_page_out() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        door = Door(loop, ORIGIN)
+        await door.open()
+        host, _, port = door.host.partition(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(door_module.MAX_VISITORS)]
+        expected = door.expect(Connection(_Nobody(), loop))
+        answer = await knock(door, token=door.url(expected).rpartition("/")[2])
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        for _, writer in silent:
+            writer.close()
+        door.close()
+
+    asyncio.run(main())
+
+
 def test_visitors_that_say_nothing_are_few_and_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         monkeypatch.setattr(door_module, "MAX_VISITORS", 3)
