@@ -20,20 +20,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from ptproxy.buffer import Buffer
 from ptproxy.codec.head import HttpHead
 from ptproxy.codec.interface import CarrierEnded, CodecSettings, Event
-from ptproxy.codec.ws_connection import JOIN, WebSocket
+from ptproxy.codec.ws_connection import ServerWebSocket
 from ptproxy.codec.ws_frames import (
     CLOSE,
     TEXT,
     Control,
     MaskedFrameReader,
-    frame_header,
     parse_close,
     unmasked_frame,
 )
@@ -88,7 +85,7 @@ def page_task(do: str, scheme: str, settings: CodecSettings, cookie: str = "") -
     return unmasked_frame(TEXT, json.dumps(task).encode())
 
 
-class JoinSocket(WebSocket):
+class JoinSocket(ServerWebSocket):
     """The client's end of the local socket, once it is open: a WebSocket server's."""
 
     __slots__ = ()
@@ -99,21 +96,6 @@ class JoinSocket(WebSocket):
         """``record`` as in :class:`WebSocket`: the page passes messages on as they come."""
         super().__init__(MaskedFrameReader(), rng, record)
         self._out.append(task)
-
-    def _send_message(self, chunks: Sequence[Buffer], length: int) -> None:
-        header = frame_header(2, length, 0)
-        if length <= JOIN:
-            self._out.append(b"".join((header, *chunks)))
-        else:
-            self._out.append(header)
-            self._out += chunks
-
-    def _control_frame(self, opcode: int, payload: bytes) -> bytes:
-        return unmasked_frame(opcode, payload)
-
-    def _after_close_frames(self, now: float) -> None:
-        self.closing = True
-        self._deadline = None
 
     def _receive_control(self, control: Control, events: list[Event], now: float) -> None:
         reason = CLOSE_REASONS.get(parse_close(control.payload)) if control.opcode == CLOSE else None

@@ -44,7 +44,7 @@ from ptproxy.codec.interface import (
 )
 from ptproxy.codec.randomness import RandomPool
 from ptproxy.codec.shape import ClassShape
-from ptproxy.codec.ws_connection import JOIN, SERVER_FIRST, WebSocket
+from ptproxy.codec.ws_connection import JOIN, SERVER_FIRST, ServerWebSocket, WebSocket
 from ptproxy.codec.ws_frames import (
     BINARY,
     MASKED,
@@ -54,7 +54,6 @@ from ptproxy.codec.ws_frames import (
     apply_mask,
     frame_header,
     masked_frame,
-    unmasked_frame,
 )
 from ptproxy.codec.ws_keepalive import Keepalive
 from ptproxy.codec.ws_upgrade import check_answer, opening_in_request, upgrade_answer, upgrade_request
@@ -154,7 +153,7 @@ class ClientWebSocket(WebSocket):
         self._deadline = now + SERVER_FIRST
 
 
-class BridgeWebSocket(WebSocket):
+class BridgeWebSocket(ServerWebSocket):
     """The bridge's end: a link that becomes a carrier once its opening is accepted."""
 
     __slots__ = (
@@ -272,21 +271,6 @@ class BridgeWebSocket(WebSocket):
         self._early = None
         self._request = None
         self._reader.ended = True
-
-    def _send_message(self, chunks: Sequence[Buffer], length: int) -> None:
-        header = frame_header(BINARY, length, 0)
-        if length <= JOIN:
-            self._out.append(b"".join((header, *chunks)))
-        else:
-            self._out.append(header)
-            self._out += chunks
-
-    def _control_frame(self, opcode: int, payload: bytes) -> bytes:
-        return unmasked_frame(opcode, payload)
-
-    def _after_close_frames(self, now: float) -> None:
-        self.closing = True
-        self._deadline = None
 
 
 class WebSocketReception:

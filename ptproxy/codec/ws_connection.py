@@ -14,6 +14,7 @@ from ptproxy.buffer import Buffer
 from ptproxy.codec.interface import CarrierEnded, Event, Link, PayloadReceived
 from ptproxy.codec.shape_parts import split
 from ptproxy.codec.ws_frames import (
+    BINARY,
     CLOSE,
     GOING_AWAY,
     NO_STATUS,
@@ -24,7 +25,9 @@ from ptproxy.codec.ws_frames import (
     FrameError,
     FrameReader,
     close_payload,
+    frame_header,
     parse_close,
+    unmasked_frame,
 )
 
 MAX_MESSAGE: Final = 128 * 1024
@@ -187,6 +190,27 @@ class WebSocket:
         self._pong = None
         self._deadline = None
         return [] if ended else [CarrierEnded(self, reason)]
+
+
+class ServerWebSocket(WebSocket):
+    """A server's end: its frames are not masked, and it closes the connection first."""
+
+    __slots__ = ()
+
+    def _send_message(self, chunks: Sequence[Buffer], length: int) -> None:
+        header = frame_header(BINARY, length, 0)
+        if length <= JOIN:
+            self._out.append(b"".join((header, *chunks)))
+        else:
+            self._out.append(header)
+            self._out += chunks
+
+    def _control_frame(self, opcode: int, payload: bytes) -> bytes:
+        return unmasked_frame(opcode, payload)
+
+    def _after_close_frames(self, now: float) -> None:
+        self.closing = True
+        self._deadline = None
 
 
 def _pieces(chunks: Sequence[Buffer]) -> list[list[Buffer]]:

@@ -19,7 +19,8 @@ from ptproxy.codec.http2 import frames
 from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.http2.plain import encode_plainly
 from ptproxy.codec.page.cache import MAX_NAMED, SiteMemory
-from ptproxy.codec.page.load import ASK_PAUSE, MAX_ASSETS, PageLoad
+from ptproxy.codec.page.delays import ASK_PAUSE
+from ptproxy.codec.page.load import MAX_ASSETS, PageLoad
 
 HTML = [("content-type", "text/html")]
 KEEP = [("cache-control", "max-age=3600")]

@@ -112,15 +112,15 @@ class HpackEncoder:
         out = bytearray()
         if self._smallest is not None:
             if self._smallest < self._limit:
-                _integer(out, 0x20, 5, self._smallest)
-            _integer(out, 0x20, 5, self._limit)
+                encode_integer(out, 0x20, 5, self._smallest)
+            encode_integer(out, 0x20, 5, self._limit)
             self._smallest = None
         habits = self._habits
         for name, value in fields:
             field = (name.encode("latin-1"), value.encode("latin-1"))
             index = self._index(_STATIC_FIELDS.get(field), self._fields.get(field))
             if index and name not in habits.literal:
-                _integer(out, 0x80, 7, index)
+                encode_integer(out, 0x80, 7, index)
             elif name in habits.never_indexed or (name == "cookie" and len(value) < habits.short_cookie):
                 self._literal(out, 0x10, 4, field, index)
             elif name in habits.unindexed:
@@ -143,7 +143,7 @@ class HpackEncoder:
             index = self._highest(name)
         elif not index:
             index = self._index(_STATIC_NAMES.get(name), self._names.get(name))
-        _integer(out, prefix, bits, index)
+        encode_integer(out, prefix, bits, index)
         always = self._habits.huffman_always
         if not index:
             _string(out, name, always)
@@ -177,7 +177,7 @@ class HpackEncoder:
                 del self._names[field[0]]
 
 
-def _integer(out: bytearray, prefix: int, bits: int, value: int) -> None:
+def encode_integer(out: bytearray, prefix: int, bits: int, value: int) -> None:
     """An integer behind a prefix (RFC 7541 section 5.1)."""
     most = (1 << bits) - 1
     if value < most:
@@ -195,10 +195,10 @@ def _string(out: bytearray, text: bytes, always: bool) -> None:
     """A string literal (RFC 7541 section 5.2)."""
     coded = _HUFFMAN.encode(text)
     if always or len(coded) < len(text):
-        _integer(out, 0x80, 7, len(coded))
+        encode_integer(out, 0x80, 7, len(coded))
         out += coded
     else:
-        _integer(out, 0, 7, len(text))
+        encode_integer(out, 0, 7, len(text))
         out += text
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from hpack.table import HeaderTable
 
-from ptproxy.codec.http2.hpack import Field
+from ptproxy.codec.http2.hpack import Field, encode_integer
 
 _STATIC = {field: index for index, field in reversed(list(enumerate(HeaderTable.STATIC_TABLE, 1)))}
 _NAMES = {name: index for index, (name, _) in reversed(list(enumerate(HeaderTable.STATIC_TABLE, 1)))}
@@ -23,27 +23,13 @@ def encode_plainly(fields: Iterable[Field]) -> bytes:
         raw_name, raw_value = name.encode("latin-1"), value.encode("latin-1")
         index = _STATIC.get((raw_name, raw_value))
         if index is not None:
-            _integer(out, 0x80, 7, index)
+            encode_integer(out, 0x80, 7, index)
             continue
         known = _NAMES.get(raw_name, 0)
-        _integer(out, 0x00, 4, known)
+        encode_integer(out, 0x00, 4, known)
         if not known:
-            _integer(out, 0x00, 7, len(raw_name))
+            encode_integer(out, 0x00, 7, len(raw_name))
             out += raw_name
-        _integer(out, 0x00, 7, len(raw_value))
+        encode_integer(out, 0x00, 7, len(raw_value))
         out += raw_value
     return bytes(out)
-
-
-def _integer(out: bytearray, prefix: int, bits: int, value: int) -> None:
-    """RFC 7541 section 5.1."""
-    most = (1 << bits) - 1
-    if value < most:
-        out.append(prefix | value)
-        return
-    out.append(prefix | most)
-    value -= most
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)

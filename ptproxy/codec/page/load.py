@@ -38,6 +38,17 @@ from ptproxy.codec.http2.stream import (
 )
 from ptproxy.codec.page.body import BodyText, Decoders
 from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.page.delays import (
+    ASK_GAP,
+    ASK_PAUSE,
+    ASK_PAUSES,
+    FONT_DELAY,
+    ICON_DELAY,
+    LAYOUT_DELAY,
+    SCAN_DELAY,
+    SCAN_MORE_DELAY,
+    SIGHT_DELAY,
+)
 from ptproxy.codec.page.plan import IN_SIGHT, TIGHT_FROM, TIGHT_LIMIT, Asset, Planner, joined
 from ptproxy.codec.page.scan import MAX_CSS, Hint, PageScanner, style_urls
 
@@ -57,23 +68,6 @@ MAX_LAZY: Final = 4
 """Pictures with loading="lazy" taken to be near enough: Chromium loads what is within 1,250 pixels."""
 MAX_SIGHTED: Final = 8
 """Pictures taken to be in sight, at most: how many is a matter of layout, recordings have 0 to 7."""
-SCAN_DELAY: Final = (0.015, 0.060)
-"""Seconds from the page's first bytes to the first requests."""
-LAYOUT_DELAY: Final = (0.012, 0.035)
-"""Seconds from the last blocking answer to what layout finds."""
-FONT_DELAY: Final = (0.0004, 0.015)
-"""Seconds from layout to its fonts."""
-SIGHT_DELAY: Final = (0.002, 0.012)
-"""Seconds from layout to pictures becoming urgent because they are in sight."""
-SCAN_MORE_DELAY: Final = (0.001, 0.006)
-"""Seconds from further bytes of the page to the requests they lead to."""
-ICON_DELAY: Final = (0.020, 0.060)
-"""Seconds from the last answer to the icon."""
-ASK_GAP: Final = (0.0001, 0.0005)
-"""Seconds between requests that are found at once: they come from the page's process one by one."""
-ASK_PAUSE: Final = (0.001, 0.007)
-ASK_PAUSES: Final = 0.12
-"""... and for this share of them, seconds while that process does something else."""
 
 
 class Requests(Protocol):

@@ -1,0 +1,26 @@
+"""How long a browser takes between the steps of loading a page: least and most, drawn evenly between.
+
+From recordings of Chromium 156 and cover record by record (2026-11).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCAN_DELAY: Final = (0.015, 0.060)
+"""Seconds from the page's first bytes to the first requests."""
+LAYOUT_DELAY: Final = (0.012, 0.035)
+"""Seconds from the last blocking answer to what layout finds."""
+FONT_DELAY: Final = (0.0004, 0.015)
+"""Seconds from layout to its fonts."""
+SIGHT_DELAY: Final = (0.002, 0.012)
+"""Seconds from layout to pictures becoming urgent because they are in sight."""
+SCAN_MORE_DELAY: Final = (0.001, 0.006)
+"""Seconds from further bytes of the page to the requests they lead to."""
+ICON_DELAY: Final = (0.020, 0.060)
+"""Seconds from the last answer to the icon."""
+ASK_GAP: Final = (0.0001, 0.0005)
+"""Seconds between requests that are found at once: they come from the page's process one by one."""
+ASK_PAUSE: Final = (0.001, 0.007)
+ASK_PAUSES: Final = 0.12
+"""... and for this share of them, seconds while that process does something else."""
