@@ -19,13 +19,11 @@ nothing a site sends raises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
-from ptproxy.buffer import Buffer
 from ptproxy.codec.browser import Browser
 from ptproxy.codec.http2.hpack import Field
 from ptproxy.codec.http2.stream import (
@@ -36,20 +34,11 @@ from ptproxy.codec.http2.stream import (
     StreamEnded,
     StreamReset,
 )
+from ptproxy.codec.page import delays
 from ptproxy.codec.page.body import BodyText, Decoders
 from ptproxy.codec.page.cache import SiteMemory
-from ptproxy.codec.page.delays import (
-    ASK_GAP,
-    ASK_PAUSE,
-    ASK_PAUSES,
-    FONT_DELAY,
-    ICON_DELAY,
-    LAYOUT_DELAY,
-    SCAN_DELAY,
-    SCAN_MORE_DELAY,
-    SIGHT_DELAY,
-)
 from ptproxy.codec.page.plan import IN_SIGHT, TIGHT_FROM, TIGHT_LIMIT, Asset, Planner, joined
+from ptproxy.codec.page.requests import Requests
 from ptproxy.codec.page.scan import MAX_CSS, Hint, PageScanner, style_urls
 
 MAX_ASSETS: Final = 80
@@ -68,25 +57,6 @@ MAX_LAZY: Final = 4
 """Pictures with loading="lazy" taken to be near enough: Chromium loads what is within 1,250 pixels."""
 MAX_SIGHTED: Final = 8
 """Pictures taken to be in sight, at most: how many is a matter of layout, recordings have 0 to 7."""
-
-
-class Requests(Protocol):
-    """Where requests go: :class:`~ptproxy.codec.http2.client.H2Client`, or the same for HTTP/1.1."""
-
-    @property
-    def ending(self) -> bool:
-        """No new request can be sent."""
-
-    def send_request(
-        self, fields: Sequence[Field], urgency: int, body: Sequence[Buffer] | None, now: float
-    ) -> H2Stream:
-        """Send a request; what comes of it are events that name the stream."""
-
-    def send_priority(self, stream: H2Stream, urgency: int) -> None:
-        """The request became more or less urgent."""
-
-    def send_reset(self, stream: H2Stream) -> None:
-        """The request is given up."""
 
 
 @dataclass(slots=True, eq=False)
@@ -238,9 +208,9 @@ class PageLoad:
         first = not self._page_hints and "scan" not in self._due
         self._found(self._scanner.feed(text, False))
         if first and text:
-            self._wait("scan", SCAN_DELAY, now)
+            self._wait("scan", delays.SCAN_DELAY, now)
         elif self._unplanned:
-            self._wait("scan", SCAN_MORE_DELAY, now)
+            self._wait("scan", delays.SCAN_MORE_DELAY, now)
 
     def _found(self, hints: list[Hint]) -> None:
         if self._scanner.base:
@@ -279,7 +249,7 @@ class PageLoad:
             return
         first = not self._page_hints and "scan" not in self._due
         self._found(list(known) if status == 304 else self._scanner.feed(b"", True))
-        self._wait("scan", SCAN_DELAY if first else SCAN_MORE_DELAY, now)
+        self._wait("scan", delays.SCAN_DELAY if first else delays.SCAN_MORE_DELAY, now)
 
     # ---- steps -----------------------------------------------------------------------------------
 
@@ -306,9 +276,9 @@ class PageLoad:
         self._plan_all([one for one in named if one[0].what == "image"][:MAX_LAZY])
         self._fonts += [one for one in named if one[0].what == "font"]
         if self._fonts:
-            self._wait("fonts", FONT_DELAY, now)
+            self._wait("fonts", delays.FONT_DELAY, now)
         if any(fetch.asset.picture for fetch in self._fetches.values()):
-            self._wait("sight", SIGHT_DELAY, now)
+            self._wait("sight", delays.SIGHT_DELAY, now)
 
     def _see(self) -> None:
         """Pictures in sight become urgent."""
@@ -327,12 +297,12 @@ class PageLoad:
             return
         if not self._laid_out:
             if not self._blocked():
-                self._wait("layout", LAYOUT_DELAY, now)
+                self._wait("layout", delays.LAYOUT_DELAY, now)
         elif self._for_layout:
-            self._wait("layout", LAYOUT_DELAY, now)
+            self._wait("layout", delays.LAYOUT_DELAY, now)
         elif not self._fetches and not self._held and not self._asking and not self._fonts:
             if self._icon is not None and self._url_path(self._icon) not in self._memory.entries:
-                self._wait("icon", ICON_DELAY, now)
+                self._wait("icon", delays.ICON_DELAY, now)
             elif "icon" not in self._due:
                 self._end()
 
@@ -403,7 +373,9 @@ class PageLoad:
         """Ask for one thing; the next one's turn comes in an instant."""
         self._ask(self._asking.pop(0))
         if self._asking:
-            self._wait("ask", ASK_PAUSE if self._rng.random() < ASK_PAUSES else ASK_GAP, now)
+            self._wait(
+                "ask", delays.ASK_PAUSE if self._rng.random() < delays.ASK_PAUSES else delays.ASK_GAP, now
+            )
 
     def _ask(self, asset: Asset) -> None:
         if self.asked > MAX_ASSETS or self._bytes > MAX_BYTES or self._requests.ending:
