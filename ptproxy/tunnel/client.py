@@ -13,7 +13,7 @@ import email.utils
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ptproxy.auth.binding import Binding
@@ -21,6 +21,7 @@ from ptproxy.auth.opening import Answer, ClientOpening, Hello, Verdict
 from ptproxy.codec import codec_table
 from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.interface import CodecSettings, Event
+from ptproxy.codec.page.visit import Visit
 from ptproxy.codec.shape import ClassShape
 from ptproxy.codec.shape_parts import Opening
 from ptproxy.errors import (
@@ -42,12 +43,34 @@ from ptproxy.tunnel.visit import Visitor
 
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
-OPENING: Final = Opening("real", "all")
+UNSHAPED: Final = ClassShape("browse", (), Opening("real", "all"))
 """What comes first where no shape says it."""
 CLOCK_TOLERANCE: Final = 20.0
 """Seconds our clock may differ from the site's without a correction: a third of what a bridge accepts."""
 
 log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Visited:
+    """A connection on which the site's page was loaded, and that waits for a carrier to go on on it.
+
+    Until then nothing on it is anybody's but a browser's that has loaded a page.
+    """
+
+    connection: Connection
+    digest: bytes
+    """SHA-256 of the certificate shown on it."""
+    visit: Visit
+
+    @property
+    def usable(self) -> bool:
+        """Whether a carrier can begin on it."""
+        return self.visit.http2 is not None and self.visit.usable and not self.connection.ended
+
+    def drop(self) -> None:
+        """Close it, as a browser does that has no more use for it."""
+        self.connection.drop()
 
 
 class OpeningRefused(PtproxyError):  # noqa: N818  (an answer, not a fault)
@@ -83,8 +106,23 @@ class ClientTunnel(Tunnel):
         self._first = asyncio.Lock()
         self._rng = random.SystemRandom()
 
-    async def connect(self, codec: str, shape: ClassShape | None = None) -> ClientCarrier:
+    def goes_on(self, codec: str, shape: ClassShape) -> bool:
+        """Whether carriers like this begin on the connection of a page, where the site's HTTP allows it."""
+        first = shape.open
+        visits = self._visitor is not None and self.route.browser is None and first.page == "real"
+        return visits and greeting_of(codec) == "page" and first.then == "same_connection"
+
+    async def visit_ahead(self, shape: ClassShape) -> Visited:
+        """Load the page on a connection of its own, for a carrier to come; raises as :meth:`connect`."""
+        assert self._visitor is not None
+        return Visited(*await self._visitor.visit(shape.open.assets))
+
+    async def connect(
+        self, codec: str, shape: ClassShape | None = None, visited: Visited | None = None
+    ) -> ClientCarrier:
         """Dial one more carrier and attach it; ``shape`` is that of what it is going to carry.
+
+        It begins on ``visited``, or beside it where that cannot be used for more.
 
         Raises :class:`~ptproxy.errors.DialError` where the bridge cannot be
         reached, :class:`OpeningRefused` or
@@ -93,21 +131,23 @@ class ClientTunnel(Tunnel):
         """
         believed = self.clock_offset
         try:
-            return await self._connect_in_turn(codec, shape)
+            return await self._connect_in_turn(codec, shape, visited)
         except OpeningRefused:
             if abs(self.clock_offset - believed) <= CLOCK_TOLERANCE:
                 raise
             log.warning(
                 "this machine's clock is off; taking the web site's", seconds=round(self.clock_offset)
             )
-            return await self._connect_in_turn(codec, shape)
+            return await self._connect_in_turn(codec, shape, None)
 
-    async def _connect_in_turn(self, codec: str, shape: ClassShape | None) -> ClientCarrier:
+    async def _connect_in_turn(
+        self, codec: str, shape: ClassShape | None, visited: Visited | None
+    ) -> ClientCarrier:
         """The first carrier alone, as it makes the session; further ones side by side."""
         if self.session_id:
-            return await self._connect(codec, shape)
+            return await self._connect(codec, shape, visited)
         async with self._first:
-            return await self._connect(codec, shape)
+            return await self._connect(codec, shape, visited)
 
     def _learn_clock(self, date: str) -> None:
         """The site's own Date header says by how much our clock is off (its certificate was checked)."""
@@ -118,8 +158,8 @@ class ClientTunnel(Tunnel):
         if abs(offset - self.clock_offset) > CLOCK_TOLERANCE:
             self.clock_offset = offset
 
-    async def _connect(self, codec: str, shape: ClassShape | None) -> ClientCarrier:
-        connection, digest, settings = await self._first_connection(codec, shape)
+    async def _connect(self, codec: str, shape: ClassShape | None, visited: Visited | None) -> ClientCarrier:
+        connection, digest, settings = await self._first_connection(codec, shape, visited)
         settings = replace(settings, shape=shape)
         try:
             carrier = self._make_carrier(codec, settings, digest)
@@ -143,7 +183,7 @@ class ClientTunnel(Tunnel):
         return carrier
 
     async def _first_connection(
-        self, codec: str, shape: ClassShape | None
+        self, codec: str, shape: ClassShape | None, visited: Visited | None
     ) -> tuple[Connection, bytes, CodecSettings]:
         """A carrier's first connection, its certificate's digest, and what the codec is to know of both.
 
@@ -159,18 +199,17 @@ class ClientTunnel(Tunnel):
             shown = await self.route.browser.connect(connection, codec)
             self._learn_clock(shown.date)
             return connection, shown.digest, settings
-        greeting = greeting_of(codec)
-        first = OPENING if shape is None else shape.open
-        visitor = self._visitor if first.page == "real" else None
-        if visitor is not None and greeting == "page" and first.then == "same_connection":
-            connection, digest, visit = await visitor.visit(first.assets)
-            if visit.http2 is not None and visit.usable and not connection.ended:
-                return connection, digest, _going_on(settings, visit.http2)
-            visitor.keep(connection)
-        elif visitor is not None:
-            await visitor.prepare(first.assets)
+        shape = shape or UNSHAPED
+        if visited is None and self.goes_on(codec, shape):
+            visited = await self.visit_ahead(shape)
+        if visited is not None and self._visitor is not None:
+            if visited.usable and visited.visit.http2 is not None:
+                return visited.connection, visited.digest, _going_on(settings, visited.visit.http2)
+            self._visitor.keep(visited.connection)
+        elif self._visitor is not None and shape.open.page == "real":
+            await self._visitor.prepare(shape.open.assets)
         connection = Connection(_Nobody(), self.loop)
-        digest = await connect_tls(self.loop, connection, self.route, greeting)
+        digest = await connect_tls(self.loop, connection, self.route, greeting_of(codec))
         look = settings.appearance
         if look is not None and connection.apart:
             settings = _going_on(settings, H2Client(look.browser.http2, self.loop.time()))

@@ -11,11 +11,12 @@ Carriers have a class of traffic, as streams do. The rules:
 - What does not belong where it is moves: a stream of another class, or one that
   has outlived its carrier by :data:`LEAVE_AFTER`, to a carrier in use. None is
   opened for what merely waits: an idle stream costs no page loads.
-- Carriers are opened ahead only while somebody is active.
+- What is opened ahead, and only while somebody is active, is the connection with
+  its page and no more: until a carrier is opened on it, it is a visitor's.
 
 Order of calls, every tick and whenever a carrier or stream came or went:
-:meth:`Placement.observe`, then :meth:`~Placement.moves`, :meth:`~Placement.over`
-and :meth:`~Placement.wanted`.
+:meth:`Placement.observe`, then :meth:`~Placement.moves`, :meth:`~Placement.over`,
+:meth:`~Placement.wanted` and :meth:`~Placement.wanted_ahead`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from typing import Final
 from ptproxy.codec.shape import CLASSES, Shape
 
 MAX_CARRIERS: Final = 12
-"""Carriers at once, retired ones included: a session allows 16, and some may be dying unnoticed."""
+"""Carriers at once, retired ones and those to come included: a session allows 16, and some may be
+dying unnoticed."""
 MAX_DIALS: Final = 3
 """Carriers being opened at once: each loads a page."""
 DIALS_AT_ONCE: Final = 12.0
@@ -90,6 +92,7 @@ class Placement:
         self._most = most
         self._rng = rng
         self._dialling: Counter[str] = Counter()
+        self._visiting = 0
         self._short: dict[str, float] = {}
         self._active_at = float("-inf")
         self._budget = DIALS_AT_ONCE
@@ -102,15 +105,29 @@ class Placement:
 
     # ---- carriers come and go --------------------------------------------------------------------
 
-    def dialling(self, traffic: str, now: float) -> None:
+    def dialling(self, traffic: str) -> None:
         """A carrier of this class is being opened."""
-        self._budget = min(self._budget + (now - self._budget_at) * DIALS_A_SECOND, DIALS_AT_ONCE) - 1.0
-        self._budget_at = now
         self._dialling[traffic] += 1
 
     def dialled(self, traffic: str) -> None:
         """That is over, however it ended."""
         self._dialling[traffic] -= 1
+
+    def visiting(self) -> None:
+        """A page is being loaded for a carrier to come."""
+        self._visiting += 1
+
+    def visited(self) -> None:
+        """That is over, however it ended."""
+        self._visiting -= 1
+
+    def connecting(self, now: float) -> None:
+        """For either of the two a new connection is made."""
+        self._budget = min(self._allowed(now), DIALS_AT_ONCE) - 1.0
+        self._budget_at = now
+
+    def _allowed(self, now: float) -> float:
+        return self._budget + (now - self._budget_at) * DIALS_A_SECOND
 
     def opened(self, number: int, traffic: str) -> None:
         """A carrier is there, with its page loaded."""
@@ -234,13 +251,8 @@ class Placement:
                 wanted.append(traffic)
         if not wanted and not self._dialling.total() and self.is_bare:
             wanted.append(self.shape.start)
-        if now - self._active_at <= INTEREST:
-            start = self.shape.start
-            warm = sum(self.carriers[one].used_at is None for one in self._usable(start))
-            missing = self.shape[start].warm_carriers - warm - self._dialling[start] - wanted.count(start)
-            wanted += [start] * missing
         allowed: list[str] = []
-        budget = self._budget + (now - self._budget_at) * DIALS_A_SECOND
+        budget = self._allowed(now)
         if not self.carriers and not self._dialling.total():
             budget = max(budget, 1.0)  # to have none at all is no shape's wish
         for traffic in wanted[: max(int(budget), 0)]:
@@ -250,6 +262,30 @@ class Placement:
             if total < MAX_CARRIERS and same < self._most and dials < MAX_DIALS:
                 allowed.append(traffic)
         return allowed
+
+    def wanted_ahead(self, waiting: int, now: float) -> int:
+        """How many pages to load now for carriers of the starting class to come; ``waiting`` are loaded."""
+        if now - self._active_at > INTEREST:
+            return 0
+        start = self.shape.start
+        usable = self._usable(start)
+        ahead = waiting + self._visiting
+        warm = sum(self.carriers[one].used_at is None for one in usable) + ahead
+        dialling = self._dialling.total()
+        return max(
+            min(
+                self.shape[start].warm_carriers - warm - self._dialling[start],
+                self._most - len(usable) - self._dialling[start] - ahead,
+                MAX_CARRIERS - len(self.carriers) - dialling - ahead,
+                MAX_DIALS - dialling - self._visiting,
+                int(self._allowed(now)),
+            ),
+            0,
+        )
+
+    def is_wanted_ahead(self, now: float) -> bool:
+        """Whether pages that are loaded ahead are still for somebody."""
+        return now - self._active_at <= INTEREST
 
     # ---- looking ---------------------------------------------------------------------------------
 

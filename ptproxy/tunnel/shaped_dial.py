@@ -4,8 +4,10 @@ What goes where and when is :class:`~ptproxy.tunnel.placement.Placement`'s, whic
 class a stream is :mod:`~ptproxy.tunnel.recognise`'s; here it is done. With the
 shape None everything is :class:`~ptproxy.tunnel.dial.TunnelDialer`'s.
 
-A carrier is *warm* once ``ClientTunnel.connect`` returns: with whatever the
-shape's ``open`` asks for done, such as a page loaded.
+What waits for streams to come is a connection with its page loaded and nothing
+of a carrier on it (:class:`~ptproxy.tunnel.client.Visited`): a censor finds
+there what it finds of any visitor. Where no carrier can go on on one, the carrier
+itself is opened ahead.
 """
 
 from __future__ import annotations
@@ -21,10 +23,17 @@ from ptproxy.log import get_logger
 from ptproxy.session import Limits
 from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target
-from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
+from ptproxy.tunnel.client import ClientTunnel, OpeningRefused, Visited
 from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.connect import Route
-from ptproxy.tunnel.dial import BACKOFF_FIRST, BACKOFF_LAST, CARRIER_WAIT, HURRY_LAST, TunnelDialer
+from ptproxy.tunnel.dial import (
+    BACKOFF_FIRST,
+    BACKOFF_LAST,
+    CARRIER_WAIT,
+    DRAIN_CHECK,
+    HURRY_LAST,
+    TunnelDialer,
+)
 from ptproxy.tunnel.placement import Load, Placement, Riding
 from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, Volume, by_beginning, by_target
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
@@ -37,6 +46,8 @@ LONGEST_TICK: Final = 1.0
 """... more seldom the more there are, so that looking stays below a hundredth of a processor."""
 QUIET_TICK: Final = 5.0
 """... while there are none."""
+AHEAD: Final = "ahead"
+"""What pauses of visits ahead go by, as those of carriers go by their class."""
 
 log = get_logger(__name__)
 
@@ -81,6 +92,7 @@ class ShapedDialer(TunnelDialer):
         self._pauses: dict[str, float] = {}
         self._not_before = self._hurry = 0.0
         self._mine: dict[int, tuple[ClientCarrier, float]] = {}
+        self._waiting: list[tuple[str, Visited]] = []  # with the class that they were visited for
         self._told = 0  # payload of the session's first carrier before anything that shows it to be confirmed
         self._take(shape)
 
@@ -101,6 +113,16 @@ class ShapedDialer(TunnelDialer):
         if self._keeper is not None and not self._stopping:
             self._keeper.cancel()
             self._keeper = self._loop.create_task(self._keep())
+
+    async def stop(self, drain: float = 0.0) -> None:
+        """As :meth:`TunnelDialer.stop`."""
+        await super().stop(drain)
+        waiting = [visited.connection for _, visited in self._waiting]
+        self._drop_visits()
+        if waiting:
+            await asyncio.sleep(DRAIN_CHECK)
+            for connection in waiting:
+                connection.abort()
 
     def _take(self, shape: Shape | None) -> None:
         self.shape = shape
@@ -163,15 +185,20 @@ class ShapedDialer(TunnelDialer):
             return await super()._connect()
         return await self._connect_as(placement, placement.shape.start)
 
-    async def _connect_as(self, placement: Placement, traffic: str) -> ClientCarrier:
+    async def _connect_as(
+        self, placement: Placement, traffic: str, visited: Visited | None = None
+    ) -> ClientCarrier:
         """One more carrier for a class, by the first of its codecs that the bridge takes."""
         failure: PtproxyError = DialError(Reason.TUNNEL_DOWN)
         tunnel = self.tunnel
         for codec in placement.codecs(traffic):
+            visited = visited or self._take_visited(placement, traffic, codec)
+            if visited is None:
+                placement.connecting(tunnel.now())
             try:
-                carrier = await tunnel.connect(codec, placement.shape[traffic])
+                carrier = await tunnel.connect(codec, placement.shape[traffic], visited)
             except OpeningRefused as error:
-                failure = error
+                failure, visited = error, None
                 continue
             except (DialError, AuthenticationError) as error:
                 raise error from None
@@ -229,11 +256,27 @@ class ShapedDialer(TunnelDialer):
             tunnel.session.send_goaway(number)  # it closes once all is said there
         if moves or tunnel.session.ready:
             tunnel.schedule()
-        if now < self._not_before or not (self._is_confirmed(tunnel) or placement.is_bare):
+        self._forget_visits(placement, now)
+        if now < self._not_before:
             return
-        for traffic in placement.wanted(now):
-            placement.dialling(traffic, now)
-            dials.create_task(self._dial_one(placement, traffic))
+        if self._is_confirmed(tunnel) or placement.is_bare:
+            for traffic in placement.wanted(now):
+                placement.dialling(traffic)
+                dials.create_task(self._dial_one(placement, traffic))
+        self._open_ahead(placement, dials, now)
+
+    def _open_ahead(self, placement: Placement, dials: asyncio.TaskGroup, now: float) -> None:
+        """What is to be there before a stream needs it: pages loaded, or carriers where none begins there."""
+        wanted = placement.wanted_ahead(len(self._waiting), now)
+        start = placement.shape.start
+        if self.tunnel.goes_on(placement.codecs(start)[0], placement.shape[start]):
+            for _ in range(wanted):
+                placement.visiting()
+                dials.create_task(self._visit_one(placement, start))
+        elif self._is_confirmed(self.tunnel):
+            for _ in range(wanted):
+                placement.dialling(start)
+                dials.create_task(self._dial_one(placement, start))
 
     def _is_confirmed(self, tunnel: ClientTunnel) -> bool:
         """Whether the bridge is known to have the session: it is made when CONFIRM arrives there.
@@ -291,18 +334,58 @@ class ShapedDialer(TunnelDialer):
             await self._connect_as(placement, traffic)
             self._pauses.pop(traffic, None)
         except (PtproxyError, OSError) as error:
-            self.last_error = str(error)
             if not isinstance(error, DialError):
                 self._up.set()  # refused: whoever waits is told at once
-            pause = self._pauses.get(traffic, BACKOFF_FIRST)
-            self._pauses[traffic] = min(2 * pause, BACKOFF_LAST)
-            log.warning(
-                "no carrier to the bridge", error=str(error), traffic=traffic, again_in=round(pause, 1)
-            )
-            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+            await self._pause_after(error, traffic)
         finally:
             placement.dialled(traffic)
             self._need.set()
+
+    async def _visit_one(self, placement: Placement, traffic: str) -> None:
+        """Load a page for a carrier to come; where none can go on there, open the carrier beside it."""
+        try:
+            placement.connecting(self.tunnel.now())
+            visited = await self.tunnel.visit_ahead(placement.shape[traffic])
+            if visited.usable or not self._is_confirmed(self.tunnel):
+                self._waiting.append((traffic, visited))
+            else:
+                await self._connect_as(placement, traffic, visited)
+            self._pauses.pop(AHEAD, None)
+        except (PtproxyError, OSError) as error:
+            await self._pause_after(error, AHEAD)
+        finally:
+            placement.visited()
+            self._need.set()
+
+    async def _pause_after(self, error: Exception, what: str) -> None:
+        """Wait after a dial that failed: longer each time, for each class by itself."""
+        self.last_error = str(error)
+        pause = self._pauses.get(what, BACKOFF_FIRST)
+        self._pauses[what] = min(2 * pause, BACKOFF_LAST)
+        log.warning("no carrier to the bridge", error=str(error), traffic=what, again_in=round(pause, 1))
+        await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+
+    def _take_visited(self, placement: Placement, traffic: str, codec: str) -> Visited | None:
+        """A connection on which the carrier can begin, the one that has waited longest."""
+        for position, (reason, visited) in enumerate(self._waiting):
+            same = placement.shape[reason].open == placement.shape[traffic].open
+            if same and codec == placement.codecs(reason)[0] and visited.usable:
+                del self._waiting[position]
+                return visited
+        return None
+
+    def _forget_visits(self, placement: Placement, now: float) -> None:
+        """Connections that the site has closed, and those that wait for nobody."""
+        if not placement.is_wanted_ahead(now):
+            self._drop_visits()
+        for one in [one for one in self._waiting if not one[1].usable]:
+            self._waiting.remove(one)
+            one[1].drop()
+
+    def _drop_visits(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _, visited in waiting:
+            visited.drop()
 
     # ---- what the base does otherwise ----------------------------------------------------------------
 

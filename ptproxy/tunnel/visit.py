@@ -43,6 +43,7 @@ class Visitor:
         self._one = asyncio.Lock()
         self._last: float | None = None
         self._page: Connection | None = None
+        self._unread: list[str] = []
         self.on_visited: Callable[[], None] | None = None
         """Told when the memory of the site has changed."""
 
@@ -60,8 +61,7 @@ class Visitor:
         look, now = self._look, self._loop.time()
         client = H2Client(look.browser.http2, now) if connection.apart else H1Client(look.browser.name)
         host = self._route.settings().host
-        page = self._rng.choice(self._route.line.pages)
-        visit = Visit(client, look.browser, host, page, look.memory, self._rng, now, time.time())
+        visit = Visit(client, look.browser, host, self._next_page(), look.memory, self._rng, now, time.time())
         visit.load.page_alone = assets == "none"
         try:
             await visiting.finish(connection, visit)
@@ -73,6 +73,13 @@ class Visitor:
         if self.on_visited is not None:
             self.on_visited()
         return connection, digest, visit
+
+    def _next_page(self) -> str:
+        """One of the site's pages; none again before all were read: caches leave little of a second visit."""
+        if not self._unread:
+            self._unread = list(self._route.line.pages)
+            self._rng.shuffle(self._unread)
+        return self._unread.pop()
 
     async def prepare(self, assets: str = "all") -> None:
         """See that the next connection can resume one on which the page was loaded.

@@ -31,7 +31,11 @@ class Rig:
             h2.config.H2Configuration(client_side=False, header_encoding="latin-1")
         )
         self.server.initiate_connection()
-        self.requests, self.priorities = [], []
+        self.requests, self.priorities, self.resets = [], [], []
+        self.moved = []
+        """Streams and weights of PRIORITY frames."""
+        self.latency, self.trickle = {}, 0.0
+        """Seconds until an answer, where it is not ``rtt``; and from a body's first piece to the rest."""
 
     @property
     def paths(self):
@@ -45,12 +49,11 @@ class Rig:
         answers = []
         for _ in range(2000):
             for write in self.client.data_to_send():
-                for event in self.server.receive_data(bytes(write)):
-                    if isinstance(event, h2.events.RequestReceived):
-                        self.requests.append((self.now, event.headers))
-                        answers.append((self.now + self.rtt, event.stream_id, dict(event.headers)))
-                    elif isinstance(event, h2.events.PriorityUpdated) and event.stream_id:
-                        self.priorities.append((self.now, event.stream_id, event.weight))
+                events = self.server.receive_data(bytes(write))
+                for event in events:
+                    self.asked(event, answers)
+                    if isinstance(event, h2.events.PriorityUpdated) and len(events) == 1:
+                        self.moved.append((event.stream_id, event.weight))
             if self.load.finished:
                 return self
             times = [when for when, _, _ in answers]
@@ -58,24 +61,44 @@ class Rig:
             self.now = max(self.now, min(times + ([due] if due is not None else [])))
             for answer in [one for one in answers if one[0] <= self.now]:
                 answers.remove(answer)
-                self.answer(*answer[1:])
+                rest = self.answer(*answer[1:])
+                if rest:
+                    answers.append((self.now + self.trickle, answer[1], rest))
             if due is not None and due <= self.now:
                 self.load.on_deadline(self.now)
         raise AssertionError("the load does not end")
 
+    def asked(self, event, answers):
+        if isinstance(event, h2.events.RequestReceived):
+            self.requests.append((self.now, event.headers))
+            request = dict(event.headers)
+            delay = self.latency.get(request[":path"], self.rtt)
+            answers.append((self.now + delay, event.stream_id, request))
+        elif isinstance(event, h2.events.PriorityUpdated) and event.stream_id:
+            self.priorities.append((self.now, event.stream_id, event.weight))
+        elif isinstance(event, h2.events.StreamReset):
+            self.resets.append(self.paths[event.stream_id // 2])
+
     def answer(self, stream, request):
-        status, fields, body = self.site.get(request[":path"], (404, [], b"nothing here"))
-        if dict(fields).get("etag") and request.get("if-none-match") == dict(fields)["etag"]:
-            status, body = 304, b""
+        """Answer a request, or go on with a body; what of it is to follow."""
         try:
-            self.server.send_headers(stream, [(":status", str(status)), *fields], end_stream=not body)
-            for at in range(0, len(body), 3000):
-                self.server.send_data(stream, body[at : at + 3000], end_stream=at + 3000 >= len(body))
+            if isinstance(request, dict):
+                status, fields, body = self.site.get(request[":path"], (404, [], b"nothing here"))
+                if dict(fields).get("etag") and request.get("if-none-match") == dict(fields)["etag"]:
+                    status, body = 304, b""
+                self.server.send_headers(stream, [(":status", str(status)), *fields], end_stream=not body)
+            else:
+                body = request
+            piece, rest = (body[:3000], body[3000:]) if self.trickle else (body, b"")
+            for at in range(0, len(piece), 3000):
+                last = not rest and at + 3000 >= len(piece)
+                self.server.send_data(stream, piece[at : at + 3000], end_stream=last)
         except h2.exceptions.StreamClosedError:
-            return
+            return b""
         data = self.server.data_to_send()
         while data:
             size = self.random.randint(1, 4000)
             for event in self.client.receive_data(data[:size], self.now):
                 assert self.load.receive_event(event, self.now)
             data = data[size:]
+        return rest

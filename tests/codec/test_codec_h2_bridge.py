@@ -9,7 +9,7 @@ import h2.connection
 import h2.events
 import h2.settings
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ptproxy.codec.http2 import bridge as h2_bridge
@@ -18,6 +18,7 @@ from ptproxy.codec.http2.frames import (
     FRAME_HEAD,
     MAX_FRAME,
     PREFACE,
+    SETTINGS,
     SETTINGS_ACK,
     frame_head,
     headers_frames,
@@ -184,7 +185,9 @@ def test_a_strangers_bytes_are_passed_on_as_they_are(parts, begins_well):
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8))
+@example([b"\0\0\1\4\0", b"\0\0\0\0"])
 def test_the_web_servers_bytes_reach_a_stranger_as_they_are(parts):
+    """Whatever they are: all but the beginning of a frame, and SETTINGS that are not complete."""
     bridge = BridgeH2(PATH, "session", no_judge)
     passed = b""
     for part in parts:
@@ -194,7 +197,15 @@ def test_the_web_servers_bytes_reach_a_stranger_as_they_are(parts):
         passed += data
     whole = b"".join(parts)
     assert whole.startswith(passed)
-    assert len(whole) - len(passed) < FRAME_HEAD
+    held = whole[len(passed) :]
+    assert len(held) < FRAME_HEAD or (held[3] == SETTINGS and len(held) < FRAME_HEAD + MAX_FRAME)
+
+
+def test_settings_longer_than_a_frame_may_be_are_not_waited_for():
+    bridge = BridgeH2(PATH, "session", no_judge)
+    said = frame_head(SETTINGS, 0, 0, MAX_FRAME + 6) + bytes(1000)
+    bridge.receive_from_site(said)
+    assert bridge.data_to_client()[0] == said
 
 
 def test_nothing_is_held_of_what_cannot_be_a_request():

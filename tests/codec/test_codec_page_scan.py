@@ -31,7 +31,7 @@ def scan(page, size=1 << 20):
         (b"<script src=a type=module></script><script src=x type=json></script>", [Hint("a", "module")]),
         (b"<noscript><img src=x></noscript><script nomodule src=x></script>", []),
         (b"<img data-src=x><img src='a b'>", [Hint("a b", "image", False)]),
-        (b"<img src=a width=10 height=10>", [Hint("a", "image", False, small=True)]),
+        (b"<img src=a width=10 height=10>", [Hint("a", "image", False, small=True, height=10)]),
         (b"<picture><source srcset=a type=image/webp><img src=x></picture>", [Hint("a", "image")]),
         (b"<picture><source srcset=x type=x/y><img src=a></picture>", [Hint("a", "image", False)]),
         (b"<img src=a&amp;b loading=lazy>", [Hint("a&b", "image", False, lazy=True)]),

@@ -45,6 +45,10 @@ class World:
         self.streams: dict[int, tuple[str, int]] = {}
         self.closed: list[int] = []
         self.opened = 0
+        self.waiting = 0
+        """Pages loaded for carriers to come ..."""
+        self.loads = 0
+        """... and pages loaded in all."""
 
     def open(self, traffic: str) -> int:
         number = self.next
@@ -80,13 +84,30 @@ class World:
         for number in placement.over(self.riding(), self.now):
             assert all(carrier != number for _, carrier in self.streams.values()), "closed under a stream"
             self.close(number)
+        if not placement.is_wanted_ahead(self.now):
+            self.waiting = 0
         wanted = placement.wanted(self.now)
         assert len(wanted) <= MAX_DIALS
         for traffic in wanted if dials else ():
-            placement.dialling(traffic, self.now)
+            placement.dialling(traffic)
+            if self.waiting and traffic == placement.shape.start:
+                self.waiting -= 1
+            else:
+                self.connect()
             placement.dialled(traffic)
             self.open(traffic)
-        assert len(self.live) <= MAX_CARRIERS
+        ahead = placement.wanted_ahead(self.waiting, self.now)
+        assert ahead <= MAX_DIALS
+        for _ in range(ahead if dials else 0):
+            placement.visiting()
+            self.connect()
+            placement.visited()
+            self.waiting += 1
+        assert len(self.live) + self.waiting <= MAX_CARRIERS
+
+    def connect(self) -> None:
+        self.placement.connecting(self.now)
+        self.loads += 1
 
     def close(self, number: int) -> None:
         self.placement.gone(number)
@@ -113,27 +134,43 @@ def test_a_client_that_nobody_uses_keeps_one_carrier() -> None:
     assert (len(world.live), world.opened) == (1, 1)
 
 
-def test_carriers_are_warm_while_somebody_is_active_and_not_much_longer() -> None:
+def test_pages_are_loaded_ahead_while_somebody_is_active_and_not_much_longer() -> None:
     world = started()
     first = world.stream("browse")
     world.tick()
     assert first == 1
-    assert len(world.of("browse")) == 1 + SHAPE.browse.warm_carriers
+    assert (len(world.of("browse")), world.waiting) == (1, SHAPE.browse.warm_carriers)
     world.streams.clear()
     world.run(INTEREST + SHAPE.browse.rotate.age[1] + 1)
-    assert len(world.live) == 1
-    opened = world.opened
+    assert (len(world.live), world.waiting) == (1, 0)
+    opened, loads = world.opened, world.loads
     world.run(3600, 5)
-    assert world.opened == opened, "nothing is opened for nobody"
+    assert (world.opened, world.loads) == (opened, loads), "nothing is opened for nobody"
 
 
-def test_streams_share_a_carrier_up_to_the_shape_and_then_take_a_warm_one() -> None:
+def test_streams_share_a_carrier_up_to_the_shape_and_then_one_opens_where_a_page_is_loaded() -> None:
     world = started()
     world.stream("browse")
     world.tick()
     placed = [world.stream("browse") for _ in range(SHAPE.browse.streams)]
-    assert placed[:-1] == [1] * (SHAPE.browse.streams - 1)
-    assert placed[-1] != 1
+    assert placed == [1] * SHAPE.browse.streams, "the one too many does not wait for the next carrier"
+    loads = world.loads
+    world.tick()
+    assert (world.opened, world.loads) == (2, loads), "opened where a page was loaded"
+    assert world.stream("browse") == world.of("browse")[1]
+    world.tick()
+    assert (world.opened, world.loads) == (2, loads + 1), "the next one's is loaded"
+
+
+def test_carriers_that_are_to_be_there_at_once_do_not_wait_for_a_page_ahead() -> None:
+    """As many pages loaded ahead as may be are no reason not to open what a stream needs."""
+    world = started(replace(SHAPE, browse=replace(SHAPE.browse, streams=1, warm_carriers=4)))
+    world.stream("browse")
+    world.run(5)
+    assert world.waiting == 3, "four of a class, with the one in use"
+    world.stream("browse")
+    world.tick()
+    assert (len(world.of("browse")), world.waiting) == (2, 2)
 
 
 def test_a_carrier_retires_by_age_from_its_first_stream_and_ends_when_it_is_empty() -> None:
@@ -255,7 +292,7 @@ def test_nothing_is_dialled_twice() -> None:
         world.tick(dials=False)
     wanted = world.placement.wanted(world.now)
     for traffic in wanted:
-        world.placement.dialling(traffic, world.now)
+        world.placement.dialling(traffic)
     assert world.placement.wanted(world.now) == []
     for traffic in wanted:
         world.placement.dialled(traffic)
@@ -400,7 +437,8 @@ def test_a_shape_that_changes_its_mind_fast_opens_no_storm() -> None:
         world.tick()
         for stream in list(world.streams)[:-20]:
             del world.streams[stream]
-    assert world.opened <= 1 + DIALS_AT_ONCE + 60 * DIALS_A_SECOND
+    assert world.loads <= DIALS_AT_ONCE + 60 * DIALS_A_SECOND
+    assert world.opened <= 1 + world.loads
 
 
 def test_there_are_never_more_carriers_than_a_session_takes() -> None:
@@ -411,6 +449,6 @@ def test_there_are_never_more_carriers_than_a_session_takes() -> None:
     for _ in range(40):
         world.stream("browse")
         world.run(1)
-        seen = max(seen, len(world.live))
+        seen = max(seen, len(world.live) + world.waiting)
     assert seen == MAX_CARRIERS
     assert all(carrier in world.live for _, carrier in world.streams.values())

@@ -309,13 +309,13 @@ class BridgeH2:
                 if self.joined and length > self.own.window:
                     return
                 self.own.window -= length
-            elif kind == frames.SETTINGS and not flags & frames.ACK:
+            elif kind == frames.SETTINGS and not flags & frames.ACK and length <= MAX_FRAME:
                 if len(down) < FRAME_HEAD + length:
                     return
                 self._site_settings(bytes(down[FRAME_HEAD : FRAME_HEAD + length]))
             elif kind in (frames.HEADERS, frames.PUSH_PROMISE, frames.CONTINUATION):
                 self._down_block = not flags & frames.END_HEADERS
-            elif kind == frames.GOAWAY and self.joined:
+            elif kind == frames.GOAWAY and self.joined and length <= MAX_FRAME:
                 if len(down) < FRAME_HEAD + length:
                     return
                 del down[: FRAME_HEAD + length]  # its streams end as they do; ours go on

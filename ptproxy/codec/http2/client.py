@@ -65,6 +65,11 @@ class H2Client:
         self._credit = Credit(size, habits.renew_connection_at, habits.renew_after, now)
         self._greeted = self._ended = False
 
+    @property
+    def resets_alone(self) -> bool:
+        """RST_STREAM ends one request and no other."""
+        return True
+
     def hello_was_sent(self) -> None:
         """Who made the connection has written preface, SETTINGS and WINDOW_UPDATE, as libcurl does."""
         self._sender.drop_hello()

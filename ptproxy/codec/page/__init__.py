@@ -3,6 +3,7 @@
     visit      a connection on which a page is loaded, and nothing else yet: start here
     load       the page, what it names, what its style sheets name, the icon: its steps;  delays  between them
     scan       what a page or style sheet names;  plan  how urgent a browser finds each thing, and when
+    pictures   which of them are in sight, and which are none
     body       bodies as they were before Content-Encoding;  cache  what is remembered between visits
     requests   where its requests go;  h1_client  over HTTP/1.1
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCAN_DELAY: Final = (0.015, 0.060)
+SCAN_DELAY: Final = (0.016, 0.045)
 """Seconds from the page's first bytes to the first requests."""
 LAYOUT_DELAY: Final = (0.012, 0.035)
 """Seconds from the last blocking answer to what layout finds."""
@@ -17,6 +17,8 @@ SIGHT_DELAY: Final = (0.002, 0.012)
 """Seconds from layout to pictures becoming urgent because they are in sight."""
 SCAN_MORE_DELAY: Final = (0.001, 0.006)
 """Seconds from further bytes of the page to the requests they lead to."""
+BROKEN_DELAY: Final = (0.0015, 0.004)
+"""Seconds from the first bytes of what is no picture to its request being given up."""
 ICON_DELAY: Final = (0.020, 0.060)
 """Seconds from the last answer to the icon."""
 ASK_GAP: Final = (0.0001, 0.0005)

@@ -72,6 +72,11 @@ class H1Client:
         """The request became more or less urgent."""
         stream.urgency = urgency
 
+    @property
+    def resets_alone(self) -> bool:
+        """To break an answer off is to close the connection."""
+        return False
+
     def send_reset(self, stream: H2Stream) -> None:
         """The request is given up; where it is under way, and with it the connection, no other follows."""
         if stream in self._waiting:

@@ -37,9 +37,10 @@ from ptproxy.codec.http2.stream import (
 from ptproxy.codec.page import delays
 from ptproxy.codec.page.body import BodyText, Decoders
 from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.page.pictures import PictureHead
 from ptproxy.codec.page.plan import IN_SIGHT, TIGHT_FROM, TIGHT_LIMIT, Asset, Planner, joined
 from ptproxy.codec.page.requests import Requests
-from ptproxy.codec.page.scan import MAX_CSS, Hint, PageScanner, style_urls
+from ptproxy.codec.page.scan import MAX_CSS, Hint, PageScanner, style_hints
 
 MAX_ASSETS: Final = 80
 """Requests of one load beside the page; real pages with more are no cover worth their volume."""
@@ -55,8 +56,6 @@ MAX_BACKGROUNDS: Final = 4
 """Pictures of style sheets taken for used."""
 MAX_LAZY: Final = 4
 """Pictures with loading="lazy" taken to be near enough: Chromium loads what is within 1,250 pixels."""
-MAX_SIGHTED: Final = 8
-"""Pictures taken to be in sight, at most: how many is a matter of layout, recordings have 0 to 7."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +66,7 @@ class _Fetch:
     status: int = 0
     fields: list[Field] = field(default_factory=list)
     text: BodyText | None = None
+    picture: PictureHead | None = None
     css: bytearray = field(default_factory=bytearray)
 
 
@@ -111,7 +111,7 @@ class PageLoad:
         self._asking: list[Asset] = []  # their turn comes
         self._fetches: dict[H2Stream, _Fetch] = {}
         self._due: dict[str, float] = {}  # step: when
-        self._icon: Hint | None = Hint("/favicon.ico", "icon")
+        self._icon: Hint | None = Hint("/favicon.ico", "icon") if "icon" in browser.requests else None
         self._bytes = self._redirects = 0
         self._page_done = self._laid_out = False
         self.asked = 0
@@ -176,6 +176,8 @@ class PageLoad:
                 self._fonts = []
             elif step == "sight":
                 self._see()
+            elif step == "broken":
+                self._give_up_broken(now)
             elif self._icon is not None:
                 self._plan(self._icon, self._page)
                 self._icon = None
@@ -196,9 +198,16 @@ class PageLoad:
         if event.status == 200 and fetch.asset.what in ("page", "style"):
             encoding = next((value for name, value in event.fields if name == "content-encoding"), "")
             fetch.text = BodyText(encoding, self._decoders)
+        elif fetch.asset.what in ("image", "background", "poster"):
+            kind = next((value for name, value in event.fields if name == "content-type"), "")
+            fetch.picture = PictureHead(kind)
 
     def _data(self, fetch: _Fetch, event: DataReceived, now: float) -> None:
         self._bytes += len(event.data)
+        if fetch.picture is not None:
+            fetch.picture.feed(event.data)
+            if fetch.picture.broken:
+                self._wait("broken", delays.BROKEN_DELAY, now)
         if fetch.text is None:
             return
         text = fetch.text.feed(event.data)
@@ -261,7 +270,7 @@ class PageLoad:
         unplanned, self._unplanned = self._unplanned, []
         for hint in unplanned:
             if hint.what == "icon":
-                self._icon = hint
+                self._icon = self._icon and hint
             elif hint.what == "frame" or hint.lazy:
                 self._for_layout.append((hint, self._page))
             else:
@@ -281,12 +290,21 @@ class PageLoad:
             self._wait("sight", delays.SIGHT_DELAY, now)
 
     def _see(self) -> None:
-        """Pictures in sight become urgent."""
+        """Pictures in sight become urgent, in an order that is Blink's hash table's."""
         pictures = [item for item in self._fetches.items() if item[1].asset.picture]
-        for stream, fetch in pictures[: self._rng.randint(1, MAX_SIGHTED)]:
+        self._rng.shuffle(pictures)
+        for stream, fetch in pictures:
             if fetch.asset.urgency > IN_SIGHT:
                 fetch.asset.urgency = IN_SIGHT
                 self._requests.send_priority(stream, IN_SIGHT)
+
+    def _give_up_broken(self, now: float) -> None:
+        """What should be pictures and is none, and has not come to its end."""
+        broken = [item for item in self._fetches.items() if item[1].picture and item[1].picture.broken]
+        for stream, fetch in broken if self._requests.resets_alone else ():
+            self._requests.send_reset(stream)
+            del self._fetches[stream]
+            self._complete(fetch, False, now)
 
     def _go_on(self, now: float) -> None:
         """After anything has happened: ask for what may be asked, and see which step comes next."""
@@ -396,11 +414,3 @@ class PageLoad:
 
     def _url_path(self, hint: Hint) -> str | None:
         return self._planner.local_path(hint.url, self._url(self._page))
-
-
-def style_hints(data: bytes) -> list[Hint]:
-    """What a style sheet names, as hints."""
-    imports, fonts, pictures = style_urls(data)
-    hints = [Hint(url, "style") for url in imports]
-    hints += [Hint(url, "background", in_head=False) for url in pictures]
-    return hints + [Hint(url, "font", in_head=False) for url in fonts]

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
+from ptproxy.codec.page.pictures import VIEWPORT_HEIGHT
 from ptproxy.codec.page.scan import MAX_URL, Hint
 
 BOOSTED_PICTURES: Final = 5
@@ -66,16 +67,17 @@ class Asset:
     blocks: bool = False
     """The page is not shown before it is there."""
     picture: bool = False
-    """It may turn out to be in sight."""
+    """It will be in sight."""
 
 
 class Planner:
     """Turns hints into assets, each path once."""
 
-    __slots__ = ("_host", "_pictures", "_seen", "foreign")
+    __slots__ = ("_depth", "_host", "_pictures", "_seen", "foreign")
 
     def __init__(self, host: str) -> None:
         self._host = host
+        self._depth = 0  # CSS pixels of pictures so far
         self._pictures = 0
         self._seen: set[str] = set()
         self.foreign: set[str] = set()
@@ -89,7 +91,8 @@ class Planner:
             return None
         self._seen.add(path)
         blocks = hint.in_head and not hint.preload and not hint.deferred and hint.what in ("style", "script")
-        picture = hint.what in ("image", "background") and not hint.preload
+        picture = hint.what in ("image", "background") and not hint.preload and self._depth < VIEWPORT_HEIGHT
+        self._depth += hint.height
         return Asset(path, kind, urgency, urgency, referer, hint.what, blocks, picture)
 
     def local_path(self, url: str, base: str) -> str | None:

@@ -17,6 +17,10 @@ class Requests(Protocol):
     def ending(self) -> bool:
         """No new request can be sent."""
 
+    @property
+    def resets_alone(self) -> bool:
+        """A request that is given up takes no other with it."""
+
     def send_request(
         self, fields: Sequence[Field], urgency: int, body: Sequence[Buffer] | None, now: float
     ) -> H2Stream:

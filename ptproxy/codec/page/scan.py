@@ -71,6 +71,8 @@ class Hint:
     """fetchpriority="high"."""
     small: bool = False
     """A picture whose width and height are given and make less than :data:`SMALL_PICTURE`."""
+    height: int = 0
+    """CSS pixels that it takes before it is there: what its ``height`` says."""
 
 
 class PageScanner:
@@ -235,12 +237,13 @@ class PageScanner:
             lazy=attributes.get("loading", "").lower() == "lazy",
             urgent=wanted == "high",
             small=small,
+            height=int(height) if height.isdecimal() else 0,
         )
 
-    def _add(self, url: str, what: str, **marks: bool) -> None:
+    def _add(self, url: str, what: str, *, height: int = 0, **marks: bool) -> None:
         url = html.unescape(url).strip()
         if url and len(url) <= MAX_URL:
-            hint = Hint(url, what, self._in_head, **marks)
+            hint = Hint(url, what, self._in_head, height=height, **marks)
             self._hints.append(hint)
             self._styled |= what == "style" and not hint.deferred
 
@@ -292,3 +295,11 @@ def without_comments(text: str) -> str:
         if at < 2:
             return " ".join(kept)
     return " ".join([*kept, text[at:]])
+
+
+def style_hints(data: bytes) -> list[Hint]:
+    """What a style sheet names, as hints."""
+    imports, fonts, pictures = style_urls(data)
+    hints = [Hint(url, "style") for url in imports]
+    hints += [Hint(url, "background", in_head=False) for url in pictures]
+    return hints + [Hint(url, "font", in_head=False) for url in fonts]
