@@ -57,11 +57,12 @@ class Visitor:
         """
         visiting = _Visiting(self._loop)
         connection = Connection(visiting, self._loop)
+        page = self._next_page()
+        # Made before it is known that the server takes HTTP/2: browsers write at once after the handshake.
+        visit = self._begin(page, H2Client(self._look.browser.http2, self._loop.time()))
         digest = await connect_tls(self._loop, connection, self._route, "visit")
-        look, now = self._look, self._loop.time()
-        client = H2Client(look.browser.http2, now) if connection.apart else H1Client(look.browser.name)
-        host = self._route.settings().host
-        visit = Visit(client, look.browser, host, self._next_page(), look.memory, self._rng, now, time.time())
+        if not connection.apart:
+            visit = self._begin(page, H1Client(self._look.browser.name))
         visit.load.page_alone = assets == "none"
         try:
             await visiting.finish(connection, visit)
@@ -73,6 +74,10 @@ class Visitor:
         if self.on_visited is not None:
             self.on_visited()
         return connection, digest, visit
+
+    def _begin(self, page: str, client: H2Client | H1Client) -> Visit:
+        look, host = self._look, self._route.settings().host
+        return Visit(client, look.browser, host, page, look.memory, self._rng, self._loop.time(), time.time())
 
     def _next_page(self) -> str:
         """One of the site's pages; none again before all were read: caches leave little of a second visit."""
@@ -120,6 +125,8 @@ class _Visiting:
         """Drive a visit to its end."""
         self._visit = visit
         connection.link = visit
+        connection.flush()
+        await asyncio.sleep(0)
         connection.flush()
         self._go_on(connection)
         try:

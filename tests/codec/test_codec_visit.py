@@ -13,7 +13,7 @@ from page_rig import CHROMIUM, CLOCK, HOST
 from test_codec_h2_golden import browser
 
 from ptproxy.codec.http2.client import H2Client
-from ptproxy.codec.http2.frames import ErrorCode, reset_frame
+from ptproxy.codec.http2.frames import HEADERS, PREFACE, ErrorCode, reset_frame
 from ptproxy.codec.interface import LinkMoved
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.codec.page.h1_client import H1Client
@@ -199,7 +199,9 @@ def test_a_visit_that_is_given_up_asks_its_server_for_no_more():
     """Over HTTP/2 the connection goes on without the page's streams, over HTTP/1.1 it cannot."""
     h2 = H2Client(CHROMIUM.http2, 100.0)
     one = Visit(h2, CHROMIUM, HOST, "/", SiteMemory(), random.Random(1), 100.0, CLOCK)
-    one.data_to_send()
+    (hello,), (request,) = one.data_to_send(), one.data_to_send()
+    assert hello.startswith(PREFACE), "each by itself: a browser's two writes are two turns of its loop"
+    assert request[3] == HEADERS
     one.give_up()
     assert b"".join(one.data_to_send()) == reset_frame(1, ErrorCode.CANCEL)
     assert one.done

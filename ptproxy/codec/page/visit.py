@@ -28,7 +28,7 @@ from ptproxy.errors import CodecError
 class Visit:
     """The conversation of a connection on which a page is loaded."""
 
-    __slots__ = ("_client", "closing", "load")
+    __slots__ = ("_client", "_first", "closing", "load")
 
     def __init__(
         self,
@@ -41,10 +41,14 @@ class Visit:
         now: float,
         unix: float,
     ) -> None:
-        """``page``: its path. ``unix`` is unix time at ``now``: what the cache reckons with."""
+        """``page``: its path. ``unix`` is unix time at ``now``: what the cache reckons with.
+
+        May be made before there is a connection: what is written first is then ready, as a browser's is.
+        """
         self._client = client
         self.load = PageLoad(client, browser, host, page, memory, rng, now, unix)
         self.closing = False
+        self._first = client.data_to_send()
 
     @property
     def done(self) -> bool:
@@ -83,8 +87,11 @@ class Visit:
         return [LinkMoved()]
 
     def data_to_send(self) -> list[Buffer]:
-        """Drain what is to be written; over HTTP/2 each buffer is a TLS record of its own."""
-        return self._client.data_to_send()
+        """Drain what is to be written; over HTTP/2 each buffer is a TLS record of its own.
+
+        The first ones come one a call, for one a turn of the loop: so browsers write them.
+        """
+        return [self._first.pop(0)] if self._first else self._client.data_to_send()
 
     def deadline(self) -> float | None:
         """When :meth:`on_deadline` wants to be called."""
