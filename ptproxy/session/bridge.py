@@ -126,6 +126,7 @@ class BridgeSession(Session):
         stream.generation = generation
         self._place(stream, carrier.number)
         if kind == MOVE and old is not None and not stream.draining:
+            self._window_due(stream)
             if stream.acknowledged < stream.sent and old != carrier.number:
                 stream.draining = old
         else:

@@ -128,6 +128,7 @@ class ClientSession(Session):
         stream.generation += 1
         if stream.acknowledged < stream.sent:
             stream.draining = old
+        self._window_due(stream)
         self._owe_bind(stream, new, MOVE)
         self._owe_opened(stream)
         self._wake(stream, now)

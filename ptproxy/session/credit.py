@@ -22,9 +22,14 @@ class Credit(SessionState):
     # ---- owing (R8, R9) ----------------------------------------------------------------------
 
     def _note_debt(self, stream: Stream, carrier: Carrier, now: float) -> None:
-        """R9: a WINDOW is owed on the carrier from which something came, 100 ms later at most."""
+        """R9: a WINDOW is owed on the carrier from which something came, soon at latest.
+
+        At once where the stream has moved on: the peer may wait for it before it does (R15).
+        """
         stream.debts |= carrier.bit
-        if stream.id not in self._late:
+        if stream.carrier != carrier.number:
+            self._window_due(stream)
+        elif stream.id not in self._late:
             due = now + self.limits.acknowledge_within
             self._late[stream.id] = due
             self._arm(due)
@@ -66,7 +71,7 @@ class Credit(SessionState):
         return stream.granted
 
     def _acknowledge_late(self, now: float) -> None:
-        """R8: debts that have waited 100 ms are due."""
+        """R8: debts that have waited long enough are due."""
         late = self._late
         for number, due in list(late.items()):
             if due > now:

@@ -41,7 +41,12 @@ class Limits:
     acknowledge_after: int = 64 * KIB
     """A WINDOW is due after this many bytes, or a quarter of the window if that is less (R8)."""
     acknowledge_within: float = 0.1
-    """... and at latest this long after the first unacknowledged byte."""
+    """... and at latest this long after the first unacknowledged byte. Whoever's peer notices half-dead
+    carriers (R20: a bridge) stays well below ``suspect_after``; a client may take seconds."""
+
+    along_after: float = 0.005
+    """... unless DATA of an interactive stream leaves before, which takes along what has been owed this
+    long: quick exchanges are acknowledged by time, not one by one."""
 
     # ---- sending (R12, R21, R27) ---------------------------------------------------------------
     resend_wait: int = 64 * KIB

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from math import inf
+from typing import Final
+
 from ptproxy.buffer import Buffer
 from ptproxy.session import frames
 from ptproxy.session.carrier import Carrier
 from ptproxy.session.credit import Credit
 from ptproxy.session.frames import ASSOCIATION, BIND, MAX_RESUME, PING, PONG
 from ptproxy.session.stream import Stream
+
+MAX_ALONG: Final = 16
+"""Waiting streams of a carrier that are looked at for a WINDOW to take along: the next ones to be served."""
 
 
 class Sending(Credit):
@@ -24,6 +31,8 @@ class Sending(Credit):
             self.ready.discard(number)
             return []
         out: list[Buffer] = []
+        if carrier.interactive and self._late:
+            self._take_windows_along(carrier, now)
         size = self._say_control(carrier, out, budget, now) if carrier.dirty else 0
         while (carrier.interactive or carrier.bulk) and size < budget:
             size += self._send_from(self._next_stream(carrier), carrier, out, budget - size, now)
@@ -131,6 +140,17 @@ class Sending(Credit):
             out.append(b"".join(map(frames.gone, said)))
             size += frames.HEADER * len(said)
         return size
+
+    def _take_windows_along(self, carrier: Carrier, now: float) -> None:
+        """R8: WINDOWs that are owed for a while leave with small DATA, not by themselves later."""
+        limits, late = self.limits, self._late
+        latest = now + limits.acknowledge_within - limits.along_after
+        for stream in islice(carrier.interactive.values(), MAX_ALONG):
+            if stream.debts & carrier.bit and late.get(stream.id, inf) <= latest:
+                carrier.windows[stream.id] = None
+                carrier.dirty = True
+                if stream.debts == carrier.bit:
+                    del late[stream.id]
 
     def _say_windows(self, carrier: Carrier, out: list[Buffer], budget: int, now: float) -> int:
         """R7, R9: OPENED and WINDOW."""

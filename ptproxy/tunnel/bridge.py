@@ -13,7 +13,7 @@ import hmac
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from ptproxy.auth.access import Admission
@@ -49,6 +49,9 @@ VERIFY_TICK: Final = 5.0
 """Seconds between looks at who is due."""
 PROOF_TIMEOUT: Final = 60.0
 """Seconds a client may take to answer a challenge (it may be asleep behind a full carrier)."""
+ACKNOWLEDGE_WITHIN: Final = (0.3, 0.5)
+"""Seconds, drawn for a session, after which little that came is acknowledged by itself: mostly an answer
+takes it along before. The client suspects a carrier after one second without (R20)."""
 SESSION_ID: Final = 16
 """Bytes of a session id, opaque to the client (R1)."""
 MOST_OF_ONE_KEY: Final = 64
@@ -357,7 +360,9 @@ class Bridge:
             if sum(known.public == public for known in self.sessions.values()) >= MOST_OF_ONE_KEY:
                 carrier.end("too many sessions of one key")
                 return
-            session = BridgeSession(self.settings.limits, self.settings.retention, self.loop.time())
+            within = self._rng.uniform(*ACKNOWLEDGE_WITHIN)
+            limits = replace(self.settings.limits, acknowledge_within=within)
+            session = BridgeSession(limits, self.settings.retention, self.loop.time())
             tunnel = BridgeTunnel(
                 self.loop, session, answer.session_id, opened.peer.client_public, name, self._exit,
                 self._session_over, self.gate.forget, self.settings.linger,

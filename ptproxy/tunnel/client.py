@@ -48,6 +48,10 @@ UNSHAPED: Final = ClassShape("browse", (), Opening("real", "all"))
 CLOCK_TOLERANCE: Final = 20.0
 """Seconds our clock may differ from the site's without a correction: a third of what a bridge accepts."""
 
+ACKNOWLEDGE_WITHIN: Final = (2.5, 5.0)
+"""Seconds, drawn for a session, after which little that came is acknowledged by itself. Each such word is a
+message or a request that no chat or page has, and a bridge can wait: it only keeps what it sent."""
+
 log = get_logger(__name__)
 
 
@@ -88,7 +92,10 @@ class ClientTunnel(Tunnel):
         visitor: Visitor | None = None,
     ) -> None:
         """Without a ``visitor`` carriers do not begin with a page."""
-        self.client_session = ClientSession(limits or Limits(), None, loop.time())
+        self._rng = random.SystemRandom()
+        within = self._rng.uniform(*ACKNOWLEDGE_WITHIN)
+        limits = replace(limits or Limits(), acknowledge_within=within)
+        self.client_session = ClientSession(limits, None, loop.time())
         super().__init__(self.client_session, loop)
         self.route = route
         self.session_id = b""
@@ -104,7 +111,6 @@ class ClientTunnel(Tunnel):
         """What the bridge told of the key that signs what it pushes."""
         self._download = "auto"
         self._first = asyncio.Lock()
-        self._rng = random.SystemRandom()
 
     def goes_on(self, codec: str, shape: ClassShape) -> bool:
         """Whether carriers like this begin on the connection of a page, where the site's HTTP allows it."""
