@@ -3,7 +3,7 @@
 ``browsers.yaml`` is made by ``scripts/capture_hellos.py`` from installed
 browsers, with version and date; it holds what identifies a hello and nothing
 that differs between two of one browser (randoms, keys, order where the browser
-permutes it, GREASE). The server name is left out: whether one is sent hangs on
+permutes it, which values of GREASE). The server name is left out: whether one is sent hangs on
 the address, not on the browser.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import yaml
 
-from ptproxy.codec.client_hello import SERVER_NAME, ClientHello
+from ptproxy.codec.client_hello import SERVER_NAME, ClientHello, is_grease
 from ptproxy.errors import StartError
 from ptproxy.inspect.ja4 import ja4, without_grease
 
@@ -33,9 +33,13 @@ EXTENSION_NAMES: Final = {
 """As IANA's registry (TLS ExtensionType Values) and drafts that browsers send call them."""
 
 
+VARYING: Final = frozenset((SERVER_NAME, 21, 35, 41, 65037))
+"""Extensions whose size hangs on the connection: name, padding, tickets, a made-up encrypted hello."""
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What identifies a hello, GREASE left out."""
+    """What identifies a hello, GREASE left out but for where it stands."""
 
     versions: tuple[int, ...]
     alpn: tuple[str, ...]
@@ -45,11 +49,32 @@ class Traits:
     groups: tuple[int, ...]
     key_shares: tuple[int, ...]
     schemes: tuple[int, ...]
+    grease: tuple[str, ...] = ()
+    """Where values of GREASE stand: a list's name and the place in it, as ``schemes 0``.
+
+    JA4 does not count them; a censor can."""
+    sizes: tuple[str, ...] = ()
+    """Type and bytes of every extension whose size is always the same, as ``51: 1263``."""
 
     @classmethod
     def of(cls, hello: ClientHello) -> Traits:
         """A hello's own."""
         kinds = without_grease(kind for kind, _ in hello.extensions)
+        lists = {
+            "versions": hello.supported_versions,
+            "ciphers": hello.cipher_suites,
+            "groups": hello.groups,
+            "key_shares": hello.key_share_groups,
+            "schemes": hello.signature_algorithms,
+        }
+        places = [
+            f"{name} {at}"
+            for name, values in lists.items()
+            for at, one in enumerate(values)
+            if is_grease(one)
+        ]
+        places += [f"extensions of {len(body)}" for kind, body in hello.extensions if is_grease(kind)]
+        bodies = {kind: len(body) for kind, body in hello.extensions if kind not in VARYING}
         return cls(
             tuple(without_grease(hello.supported_versions)),
             tuple(name.decode("latin-1") for name in hello.alpn),
@@ -58,6 +83,8 @@ class Traits:
             tuple(without_grease(hello.groups)),
             tuple(without_grease(hello.key_share_groups)),
             tuple(without_grease(hello.signature_algorithms)),
+            tuple(sorted(places)),
+            tuple(f"{kind}: {size}" for kind, size in sorted(bodies.items()) if not is_grease(kind)),
         )
 
     def differences(self, other: Traits) -> list[str]:

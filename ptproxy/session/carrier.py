@@ -39,6 +39,7 @@ class Carrier:
         "ping_value",
         "pinged_at",
         "pong",
+        "probe_at",
         "proved_at",
         "replaces",
         "resets",
@@ -92,6 +93,8 @@ class Carrier:
         self.ping_value = 0
         self.ping_at: float | None = None
         """When the unanswered PING left."""
+        self.probe_at: float | None = None
+        """Since when something is to be shown to arrive that nothing acknowledges."""
         self.pinged_at = -1e9
         """When the last PING left."""
         self.rtt: float | None = None

@@ -267,12 +267,23 @@ class ClientSession(Session):
         return max(limits.suspect_after, limits.suspect_rtts * (carrier.rtt or 0.0))
 
     def _watch(self, carrier: Carrier, now: float) -> None:
-        """R20: something is outstanding: a PING tests the carrier, at most once a second."""
+        """R20: something is outstanding: if it stays so, a PING tests the carrier."""
         super()._watch(carrier, now)
-        if carrier.ping_at is None and now - carrier.pinged_at >= self.limits.ping_interval:
+        self._ask_soon(carrier, now, now)
+        self._arm(now + self._suspect_after(carrier))
+
+    def _ask_soon(self, carrier: Carrier, since: float, now: float) -> None:
+        """R20: a PING for what has been outstanding ``since`` then; at most one a second."""
+        limits = self.limits
+        if carrier.ping_at is not None or carrier.ping_due:
+            return
+        patience = limits.ping_after if carrier.rtt is not None else 0.0
+        due = max(since + patience, carrier.pinged_at + limits.ping_interval)
+        if now < due:
+            self._arm(due)
+        else:
             carrier.ping_due = True
             self._mark(carrier)
-        self._arm(now + self._suspect_after(carrier))
 
     def _check_carriers(self, now: float) -> None:
         """R20: carriers on which something has waited too long are suspect; R25: left ones are closed."""
@@ -283,8 +294,13 @@ class ClientSession(Session):
             if carrier.suspect:
                 self._leave_suspect(carrier, now)
                 continue
+            if carrier.probe_at is not None and carrier.probe_at < carrier.proved_at:
+                carrier.probe_at = None
+            if carrier.probe_at is not None:
+                self._ask_soon(carrier, carrier.probe_at, now)
             if since is None:
                 continue
+            self._ask_soon(carrier, max(since, carrier.proved_at), now)
             due = max(since, carrier.proved_at) + self._suspect_after(carrier)
             if now < due:
                 self._arm(due)
@@ -345,4 +361,6 @@ class ClientSession(Session):
 
     def _probe(self, carrier: Carrier, now: float) -> None:
         """R20: a PING tests whether WINDOWs arrive: a client that only reads must notice too."""
+        if carrier.probe_at is None:
+            carrier.probe_at = now
         self._watch(carrier, now)

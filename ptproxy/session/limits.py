@@ -74,6 +74,9 @@ class Limits:
     suspect_after: float = 1.0
     """A carrier is suspect when something on it stays unanswered for max(this, 4 RTT)."""
     suspect_rtts: int = 4
+    ping_after: float = 0.4
+    """A PING asks for an answer that has been outstanding this long: mostly one comes by itself before.
+    A carrier of which no round trip is known yet is asked at once."""
     ping_interval: float = 1.0
     """At most one PING in this time, and only while something is outstanding."""
     safety_net: float = 10.0

@@ -49,9 +49,9 @@ VERIFY_TICK: Final = 5.0
 """Seconds between looks at who is due."""
 PROOF_TIMEOUT: Final = 60.0
 """Seconds a client may take to answer a challenge (it may be asleep behind a full carrier)."""
-ACKNOWLEDGE_WITHIN: Final = (0.3, 0.5)
+ACKNOWLEDGE_WITHIN: Final = (0.15, 0.25)
 """Seconds, drawn for a session, after which little that came is acknowledged by itself: mostly an answer
-takes it along before. The client suspects a carrier after one second without (R20)."""
+takes it along before. The client asks after 0.4 s and suspects a carrier after one (R20)."""
 SESSION_ID: Final = 16
 """Bytes of a session id, opaque to the client (R1)."""
 MOST_OF_ONE_KEY: Final = 64

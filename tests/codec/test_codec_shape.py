@@ -78,7 +78,7 @@ def test_built_in_shapes_are_within_the_bounds_and_small_enough_to_be_pushed(sta
 def test_the_measured_figures_are_the_ones_of_the_record() -> None:
     shape = built_in()
     assert shape.browse.down.body == BodySizes((900, 160000), 13400, 1.1)
-    assert (shape.browse.streams, shape.browse.warm_carriers, shape.browse.rotate.age) == (6, 2, (6, 20))
+    assert (shape.browse.streams, shape.browse.warm_carriers, shape.browse.rotate.age) == (10, 2, (6, 20))
     assert shape.chat.carriers[0] == "websocket"
     assert shape.chat.never == ("browse", "bulk")
     assert shape.chat.open.then == "resume_ticket"

@@ -69,16 +69,26 @@ class TestRecordings:
 
 
 class TestLikeness:
-    def test_grease_order_of_extensions_and_the_name_do_not_count(self) -> None:
-        hello = of_python()
-        extensions = [pair for pair in hello.extensions if pair[0] != 0]
+    def test_values_of_grease_order_of_extensions_and_the_name_do_not_count(self) -> None:
+        python = of_python()
+        extensions = [pair for pair in python.extensions if pair[0] != 0]
         random.Random(1).shuffle(extensions)
-        other = dataclasses.replace(
-            hello,
-            cipher_suites=(GREASE[1], *hello.cipher_suites),
-            extensions=((GREASE[2], b""), *extensions),
-        )
-        assert Traits.of(hello).differences(Traits.of(other)) == []
+
+        def greased(value: int, rest: list[tuple[int, bytes]]) -> Traits:
+            ciphers = (value, *python.cipher_suites)
+            return Traits.of(
+                dataclasses.replace(python, cipher_suites=ciphers, extensions=((value, b""), *rest))
+            )
+
+        one = greased(GREASE[1], list(python.extensions))
+        assert one.differences(greased(GREASE[2], extensions)) == []
+        assert one.differences(Traits.of(python)) == ["grease: has ciphers 0, extensions of 0"]
+
+    def test_an_extension_of_another_size_counts(self) -> None:
+        python = of_python()
+        longer = tuple((kind, body + b"\0" * (kind == 23)) for kind, body in python.extensions)
+        (told,) = Traits.of(dataclasses.replace(python, extensions=longer)).differences(Traits.of(python))
+        assert told == "sizes: has 23: 1; lacks 23: 0"
 
     def test_a_difference_is_told_by_what_is_there_and_what_is_not(self) -> None:
         hello = of_python()

@@ -328,6 +328,11 @@ def test_late_answers_clear_a_suspicion() -> None:
     pair.wait(5)
     near.send_data(b"slow", pair.now)
     sent = pair.drain(pair.client, 1)
+    assert frames.PING not in kinds(sent), "mostly an answer comes before it is asked for"
+    pair.now += pair.limits.ping_after
+    pair.tell(pair.client, pair.client.on_deadline(pair.now))
+    sent += pair.drain(pair.client, 1)
+    assert frames.PING in kinds(sent)
     pair.now += 1.5
     pair.tell(pair.client, pair.client.on_deadline(pair.now))
     assert pair.client.carriers[1].suspect

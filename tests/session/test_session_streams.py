@@ -394,3 +394,63 @@ def test_ids_run_out() -> None:
     assert pair.said(pair.bridge, events.GoawayReceived)[0].carrier is None  # R3
     with pytest.raises(LocalProtocolError):
         pair.client.open_stream(TARGET, b"", pair.now)
+
+
+def kinds(data: bytes) -> list[int]:
+    return [frame[0] for frame in frames_of(data)]
+
+
+def test_what_is_owed_for_a_while_leaves_with_small_data_and_not_by_itself() -> None:
+    """R8: a line and its answer are two messages, not four."""
+    pair = Pair(Limits(acknowledge_within=5.0))
+    near, far = pair.open()
+    pair.wait(6.0)
+    pair.pump()
+    far.send_data(b"a line", pair.now)
+    pair.give(pair.client, 1, pair.drain(pair.bridge, 1))
+    assert pair.drain(pair.client, 1) == b"", "nothing is said yet"
+    pair.wait(1.0)
+    near.send_data(b"its answer", pair.now)
+    answer = pair.drain(pair.client, 1)
+    assert kinds(answer)[:2] == [frames.WINDOW, frames.DATA]
+    pair.give(pair.bridge, 1, answer)
+    assert far.acknowledged == 6
+    pair.wait(30.0)
+    assert frames.WINDOW not in kinds(pair.drain(pair.client, 1)), "it was said once"
+
+
+def test_quick_exchanges_are_not_acknowledged_one_by_one() -> None:
+    pair = Pair(Limits(acknowledge_within=5.0))
+    near, far = pair.open()
+    pair.wait(6.0)
+    pair.pump()
+    said = b""
+    for _ in range(20):
+        far.send_data(b"ping", pair.now)
+        pair.give(pair.client, 1, pair.drain(pair.bridge, 1))
+        near.send_data(b"pong", pair.now)
+        some = pair.drain(pair.client, 1)
+        said += some
+        pair.give(pair.bridge, 1, some)
+        pair.now += 0.001
+    assert 2 <= kinds(said).count(frames.WINDOW) <= 4
+
+
+def test_a_peer_that_waits_for_an_acknowledgement_to_move_does_not_wait_long() -> None:
+    """R15: what came on the carrier that is left is acknowledged with the move, and what comes at once."""
+    pair = Pair(Limits(acknowledge_within=5.0), carriers=2)
+    near, far = pair.open(carrier=1)
+    pair.wait(6.0)
+    pair.pump()
+    far.send_data(b"before", pair.now)
+    pair.give(pair.client, 1, pair.drain(pair.bridge, 1))
+    near.send_data(b"and up", pair.now)
+    pair.give(pair.bridge, 1, pair.drain(pair.client, 1))
+    far.send_data(b" on its way", pair.now)
+    late = pair.drain(pair.bridge, 1)
+    pair.client.drain(near, 2, pair.now)
+    assert frames.WINDOW in kinds(pair.drain(pair.client, 1))
+    pair.give(pair.client, 1, late)
+    assert frames.WINDOW in kinds(pair.drain(pair.client, 1)), "at once, too"
+    pair.give(pair.bridge, 2, pair.drain(pair.client, 2))
+    assert frames.WINDOW in kinds(pair.drain(pair.bridge, 1)), "what the client waits for"

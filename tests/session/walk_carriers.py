@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from walk_oracle import NeverArrived, Pair, Side
-from walk_pipes import Pipe, describe, tiny_limits
+from walk_pipes import Pipe, describe, patient, tiny_limits
 from walk_profiles import profile_of
 from walk_wire import Watch, split
 
@@ -50,7 +50,7 @@ class Carriers:
         self.pipes: dict[int, Pipe] = {}
         self.figures = Figures()
         self.restarts = rng.random() < 0.08
-        self.client = self.side("client", ClientSession(self.limits, self.budget(), 0.0), 0)
+        self.client = self.side("client", ClientSession(patient(self.limits), self.budget(), 0.0), 0)
         self.bridge = self.side("bridge", BridgeSession(self.limits, self.budget(), 0.0), 1)
         self.sides = (self.client, self.bridge)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from dataclasses import replace
 
 from walk_wire import Word
 
@@ -38,7 +39,15 @@ def tiny_limits(rng: random.Random, pressing: bool, strict: bool) -> tuple[Limit
         suspect_after=NEVER if strict else 1.0,
         safety_net=NEVER if strict else 10.0,
     )
-    return limits, rng.choice((8, 30, 300)), 4
+    # Not drawn, for seeds to go on meaning what they meant.
+    soon = replace(limits, acknowledge_within=0.4 if limits.lone_frame == 5 else 0.1)
+    return soon, rng.choice((8, 30, 300)), 4
+
+
+def patient(limits: Limits) -> Limits:
+    """A client may be slow to acknowledge: a bridge draws no conclusions from it (R20)."""
+    within = {1: 0.1, 4: 0.4, 64: 4.0}[limits.acknowledge_after]
+    return replace(limits, acknowledge_within=within, along_after=0.0 if limits.open_data else 0.005)
 
 
 def describe(data: bytes) -> str:

@@ -61,8 +61,6 @@ OF_STREAMS = frozenset((DATA, EOF, OPEN, DATAGRAM))
 SAYING = frozenset((WINDOW, BIND, MOVE, ASK, OPEN))
 """What says a limit, and but for OPEN what was received."""
 
-LATE = 0.1
-"""Seconds within which a WINDOW is due (R8)."""
 
 ENDED = GONE
 """The debt of whoever hears of a stream it has forgotten: GONE, or its tombstone's RESET."""
@@ -140,6 +138,8 @@ class Watch:
     def __init__(self, side: Any, world: Any) -> None:
         self.side = side
         self.session = side.session
+        self.late = side.session.limits.acknowledge_within
+        """Seconds within which a WINDOW is due (R8)."""
         self.world = world
         self.is_client = side.name == "client"
         self.owed: dict[tuple[int, int, int], float] = {}  # (carrier, stream, what): when it is due
@@ -235,7 +235,7 @@ class Watch:
             self.owe(carrier, number, BIND, now)
             self.excused.add(number)
             return
-        due = now + LATE if kind in (DATA, OPEN) else now
+        due = now + self.late if kind in (DATA, OPEN) else now
         if kind == OPEN and self.is_client:
             self.excused.add(number)
         elif kind == DATA and stream.received > self.received.get(number, 0):
@@ -312,7 +312,7 @@ class Watch:
             if stream is None or stream.carrier is None:
                 self.moved_debts.pop(number, None)  # its next BIND or ASK says it
             elif number in moved:
-                self.moved_debts[number] = now + LATE  # it may have got there since
+                self.moved_debts[number] = now + self.late  # it may have got there since
 
     def attach(self, number: int, alive: tuple[int, ...], now: float) -> None:
         """R2: the bridge has taken a carrier, which must not have been given up."""
@@ -369,7 +369,8 @@ class Watch:
                 del self.moved_debts[number]
             elif due <= now:
                 raise Unsaid(
-                    f"{self.side.name}: WINDOW of stream {number}, lost with a carrier at {due - LATE:.3f}"
+                    f"{self.side.name}: WINDOW of stream {number}, "
+                    f"lost with a carrier at {due - self.late:.3f}"
                 )
         if self.is_client:
             self.check_bindings()

@@ -53,6 +53,7 @@ _HIDDEN: Final[dict[str, tuple[Any, ...]]] = {
     "SSL_CIPHER_get_bits": (_I, _P, _P),
     "SSL_CIPHER_standard_name": (_S, _P),
     "SSL_CTX_sess_set_new_cb": (None, _P, NEW_SESSION_CALLBACK),
+    "SSL_CTX_set_grease_sigalgs_enabled": (None, _P, _I),
     "SSL_CTX_set_info_callback": (None, _P, _P),
     "SSL_CTX_set_keylog_callback": (None, _P, _P),
     "SSL_CTX_set_session_cache_mode": (_I, _P, _I),
