@@ -7,7 +7,9 @@ Carriers have a class of traffic, as streams do. The rules:
   a carrier of another class, never one whose shape refuses it.
 - A carrier is *retired* once its first stream is older, or it has moved more
   bytes, than it drew from its shape: it takes no new streams and ends when it has
-  none. One that nobody has used does not age.
+  none. One that nobody has used does not age. The next one is opened when a stream
+  comes, which meanwhile goes to the retired one: a carrier for nobody is one more
+  connection that is no visit.
 - What does not belong where it is moves: a stream of another class, or one that
   has outlived its carrier by :data:`LEAVE_AFTER`, to a carrier in use. None is
   opened for what merely waits: an idle stream costs no page loads.
@@ -59,6 +61,8 @@ class Place:
     used_at: float | None = None
     """When its first stream came; None: it is warm."""
     retired_at: float | None = None
+    suspect: bool = False
+    """It may be dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +148,10 @@ class Placement:
     def suspect(self, number: int, now: float) -> None:
         """A carrier may be dead: it takes no new streams."""
         place = self.carriers.get(number)
-        if place is not None and place.retired_at is None:
-            place.retired_at = now
+        if place is not None:
+            place.suspect = True
+            if place.retired_at is None:
+                place.retired_at = now
 
     def observe(self, loads: Mapping[int, Load], now: float) -> None:
         """What the carriers carry now; those that have lived long enough retire."""
@@ -160,8 +166,8 @@ class Placement:
 
     @property
     def is_bare(self) -> bool:
-        """Whether no carrier takes new streams."""
-        return not any(map(self._is_usable, self.carriers))
+        """Whether no carrier is there that could carry anything: one must come, whoever wants it."""
+        return all(place.suspect for place in self.carriers.values())
 
     # ---- streams ---------------------------------------------------------------------------------
 
