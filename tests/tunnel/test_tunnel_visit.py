@@ -12,11 +12,13 @@ from tunnel_live import ECHO, Collect, TestSite, live
 
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.errors import StartError
+from ptproxy.proxy.shape_files import built_in
 from ptproxy.tunnel import visit as visit_module
 from ptproxy.tunnel.appearance import appearance_of
 from ptproxy.tunnel.client_carrier import greeting_of
 from ptproxy.tunnel.client_tls import BrowserLikeTls
 from ptproxy.tunnel.dial import TunnelDialer
+from ptproxy.tunnel.shaped_dial import ShapedDialer
 from ptproxy.tunnel.tls import ClientTrust
 
 PAGE = b"<link rel=stylesheet href=/a.css><p>a site</p>"
@@ -158,6 +160,26 @@ def test_one_visit_serves_all_websockets_while_tickets_are_left(run: Any, tmp_pa
             assert site.asked.count(b"/") == 1
             assert all(resumed(dialer))
             await echo(dialer)
+
+    run(main())
+
+
+def test_where_no_carrier_goes_on_after_a_page_carriers_are_opened_ahead(run: Any, tmp_path: Any) -> None:
+    """Over HTTP/1.1 a connection that has shown the page is the site's: a carrier begins beside it."""
+
+    async def main() -> None:
+        site = PageSite()
+        async with live(tmp_path, site=site, shape=built_in()) as bridge:
+            plain = browser_dialer(bridge, "http")
+            dialer = ShapedDialer(bridge.loop, plain._route, carriers=4, shape=built_in())
+            bridge.dialers.append(dialer)
+            await dialer.start()
+            stream = await dialer.dial(ECHO, Collect())
+            async with asyncio.timeout(20):
+                while len(dialer.tunnel.carriers) < 1 + built_in().browse.warm_carriers:
+                    await asyncio.sleep(0.02)
+            assert site.asked.count(b"/") == 1 + built_in().browse.warm_carriers
+            stream.abort()
 
     run(main())
 
