@@ -54,6 +54,8 @@ GRACE: Final = 28 * 86_400
 """Seconds for which a private half outlives its successor's coming: a mailbox may keep mail for weeks."""
 EARLY: Final = 86_400
 """Seconds that a bundle stays current at least, with its replay list full or its time in the future."""
+EARLY_BUNDLES: Final = MAX_BUNDLES - GRACE // ROTATION
+"""Bundles with private halves up to which one may come early: so that no weekly one pushes another out."""
 MAX_STEP: Final = ROTATION
 """Seconds that count at most between two maintenances."""
 WAITING: Final = 100
@@ -178,7 +180,7 @@ class Prekeys:
         self._grow_older(clock)
         current = self._generations[0]
         age = clock - current.made
-        full = self.seen.full(current.id) and age >= EARLY and len(self._generations) < MAX_BUNDLES
+        full = self.seen.full(current.id) and age >= EARLY and len(self._generations) < EARLY_BUNDLES
         rotated = full or not -MAX_AHEAD <= age < ROTATION
         if rotated:
             self._rotate(owner, clock, rng)

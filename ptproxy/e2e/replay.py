@@ -25,8 +25,8 @@ KEY: Final = 16
 """Bytes of an entry: nobody finds two ephemeral keys with the same 128 bits for what that would gain."""
 MAX_KEYS: Final = 4_096
 """Entries under one bundle: new contacts in five weeks; 64 KiB."""
-MAX_BUNDLES: Final = 8
-"""Bundles with a list: five with weekly rotation, three for early ones."""
+MAX_BUNDLES: Final = 12
+"""Bundles with a list: five weekly ones, three early ones, the four that come before those go."""
 
 _LABEL: Final = b"ptproxy 1 e2e replay\x00"
 

@@ -2,7 +2,10 @@
 
 from random import Random
 
+import pytest
+
 from ptproxy.e2e import Authorship, OwnIdentity, Prekeys, Suite, begin, examine, verify
+from ptproxy.errors import E2EError
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -52,3 +55,12 @@ def pair(suite=Suite.PQXDH_768, one_time=3):
 def flip(data, position, mask=1):
     """``data`` with some bits of one byte changed."""
     return data[:position] + bytes((data[position] ^ mask,)) + data[position + 1 :]
+
+
+def refused(bob, opening, error=E2EError, match=None, payload=PAYLOAD):
+    """``bob`` refuses, and is what he was before, to the byte."""
+    saved = bob.prekeys.serialize()
+    with pytest.raises(error, match=match) as caught:
+        bob.examine(opening, payload)
+    assert bob.prekeys.serialize() == saved
+    return caught

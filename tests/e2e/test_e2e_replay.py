@@ -43,7 +43,7 @@ def test_bounds():
         cache.add(bundle, key(bundle))
     with pytest.raises(LocalProtocolError):
         cache.add(99, key(99))
-    assert MAX_KEYS * MAX_BUNDLES * KEY <= 1 << 19
+    assert MAX_KEYS * MAX_BUNDLES * KEY < 1 << 20
 
 
 steps = st.one_of(
