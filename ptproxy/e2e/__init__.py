@@ -13,6 +13,7 @@ Read in this order:
 - ``prekeys``                       its private side: rotation, use, deletion
 - ``x3dh``, ``pqxdh``, ``agreement`` the key agreement and what it binds
 - ``first_message``                 :func:`begin` and :func:`examine`
+- ``fields``, ``rng``               how formats are taken apart, where randomness comes from
 - ``replay``                        which first messages were accepted
 - ``refusals``                      errors that a caller tells apart
 - ``ratchet/``                      what follows: the Double Ratchet
@@ -24,7 +25,7 @@ One side begins::
     # a ratchet from beginning.agreement and beginning.ratchet_key
     # beginning.opening goes before each of its messages until the peer has answered
 
-the other answers::
+the other answers, where :func:`opening_key` names no session that it has already::
 
     received = examine(message, owner, prekeys)
     # a ratchet from received.agreement and received.ratchet_pair, which reads received.payload
@@ -37,7 +38,15 @@ from ptproxy.e2e.agreement import Agreement
 from ptproxy.e2e.bundle import PrekeyBundle, VerifiedBundle, verify
 from ptproxy.e2e.curve import CurveKey, CurveKeyPair
 from ptproxy.e2e.fingerprint import Fingerprint
-from ptproxy.e2e.first_message import Authorship, Beginning, Received, begin, examine, opening_length
+from ptproxy.e2e.first_message import (
+    Authorship,
+    Beginning,
+    Received,
+    begin,
+    examine,
+    opening_key,
+    opening_length,
+)
 from ptproxy.e2e.identity import Identity, OwnIdentity
 from ptproxy.e2e.prekeys import Maintenance, Prekeys, Use
 from ptproxy.e2e.refusals import ExpiredError, IdentityChangedError, KnownOpeningError, UnknownPrekeyError
@@ -70,6 +79,7 @@ __all__ = [
     "VerifiedBundle",
     "begin",
     "examine",
+    "opening_key",
     "opening_length",
     "verify",
 ]

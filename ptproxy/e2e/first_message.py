@@ -9,10 +9,10 @@
     sender = GCM(K2, …, identity of the initiator 66)                          K2 from DH2 to DH4 and SS
     proof  = GCM(K3, AD, authorship u8 │ signature 64)                         K3 from everything
 
-The initiator: :func:`begin` once, the ratchet from its agreement, then ``opening │
+The initiator: :func:`begin` once, the ratchet from its agreement, both saved, then ``opening │
 ratchet message`` until the peer has answered.
 
-The responder::
+The responder, where :func:`opening_key` names no session that is there already::
 
     received = examine(message, owner, prekeys)                 # changes nothing
     ratchet = Ratchet.respond(received.agreement…, received.ratchet_pair…)
@@ -196,6 +196,17 @@ def examine(message: bytes, owner: OwnIdentity, prekeys: Prekeys) -> Received:
         fields.rest(),
         Use(bundle_id, one_time_id, key),
     )
+
+
+def opening_key(message: bytes) -> bytes:
+    """The key, 16 bytes, of the session that this first message would begin or has begun.
+
+    For a caller with a table of sessions by key: it asks there first, before :func:`examine`. What
+    a session refuses is no reason to examine it. :class:`E2EError` for what is no first message.
+    """
+    if len(message) < _HEADER or message[0] != _VERSION:
+        raise E2EError("first message: of another version or length than ours")
+    return replay_key(CurveKey.parse(message[2:_HEADER]))
 
 
 class _Keys:

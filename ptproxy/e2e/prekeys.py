@@ -206,7 +206,12 @@ class Prekeys:
         return published
 
     def replace(self, owner: OwnIdentity, now: float, rng: Rng) -> list[bytes]:
-        """New one-time prekeys in place of all that wait at the mailbox; those handed out still work."""
+        """New one-time prekeys in place of all that wait at the mailbox; those handed out still work.
+
+        They may be none (see :meth:`refill`): the list there is emptied nevertheless.
+        """
+        if not self._is_behind(int(now)):
+            self._waiting_expires = 0
         return self.refill(owner, 0, now, rng)
 
     def find(self, bundle_id: int, one_time_id: int) -> FoundPrekeys:
@@ -215,17 +220,10 @@ class Prekeys:
         :class:`UnknownPrekeyError` where one of them is not here (any more), plain
         :class:`E2EError` where only the replay cache would protect the message and it is full.
         """
-        generation = next((known for known in self._generations if known.id == bundle_id), None)
-        if generation is None:
-            raise UnknownPrekeyError("first message: to a signed prekey that is not here")
-        if one_time_id == NO_ONE_TIME:
-            if self.seen.full(bundle_id):
-                raise E2EError("first message: without a one-time prekey, and the replay cache is full")
+        generation, one_time = self._look_up(bundle_id, one_time_id)
+        if one_time is None:
             digest = bundle_hash(generation.digest, _NO_DIGEST)
             return FoundPrekeys(generation.pair, None, generation.kem_pair, digest)
-        one_time = self._one_time.get(one_time_id)
-        if one_time is None:
-            raise UnknownPrekeyError("first message: to a one-time prekey that is not here")
         return FoundPrekeys(
             generation.pair,
             CurveKeyPair(one_time.private),
@@ -241,11 +239,24 @@ class Prekeys:
         """
         if use.key in self.seen:
             raise KnownOpeningError(use.key)
-        self.find(use.bundle_id, use.one_time_id)
+        self._look_up(use.bundle_id, use.one_time_id)
         if not self.seen.full(use.bundle_id):
             self.seen.add(use.bundle_id, use.key)
         if use.one_time_id != NO_ONE_TIME:
             del self._one_time[use.one_time_id]
+
+    def _look_up(self, bundle_id: int, one_time_id: int) -> tuple[_Generation, _OneTime | None]:
+        generation = next((known for known in self._generations if known.id == bundle_id), None)
+        if generation is None:
+            raise UnknownPrekeyError("first message: to a signed prekey that is not here")
+        if one_time_id == NO_ONE_TIME:
+            if self.seen.full(bundle_id):
+                raise E2EError("first message: without a one-time prekey, and the replay cache is full")
+            return generation, None
+        one_time = self._one_time.get(one_time_id)
+        if one_time is None:
+            raise UnknownPrekeyError("first message: to a one-time prekey that is not here")
+        return generation, one_time
 
     def _is_behind(self, clock: int) -> bool:
         """Whether the clock is before the current bundle, and has not been for long (rule 6)."""

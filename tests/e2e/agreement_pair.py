@@ -32,7 +32,10 @@ class Peer:
         return verify(bundle, published, self.public.fingerprint, now, accepted)
 
     def begin(self, other, *, one_time=True, authorship=Authorship.SIGNED):
-        return begin(self.owner, other.fetched(one_time=one_time), self.rng, authorship)
+        return self.begin_with(other.fetched(one_time=one_time), authorship)
+
+    def begin_with(self, verified, authorship=Authorship.SIGNED):
+        return begin(self.owner, verified, self.rng, authorship)
 
     def examine(self, opening, payload=PAYLOAD):
         return examine(opening + payload, self.owner, self.prekeys)

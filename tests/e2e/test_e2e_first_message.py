@@ -8,10 +8,12 @@ from ptproxy.e2e import (
     KnownOpeningError,
     Suite,
     UnknownPrekeyError,
+    opening_key,
     opening_length,
 )
 from ptproxy.e2e.pqxdh import Encapsulation
 from ptproxy.e2e.replay import ReplayCache
+from ptproxy.errors import E2EError
 
 SUITES = pytest.mark.parametrize("suite", Suite)
 ONE_TIME = pytest.mark.parametrize("one_time", [True, False], ids=["one-time", "without"])
@@ -74,6 +76,19 @@ def test_a_reload_between_any_two_steps():
     bob.prekeys.commit(received.use)
     bob.reload()
     refused(bob, beginning.opening, KnownOpeningError)
+
+
+def test_the_session_that_an_opening_began_is_named_without_examining_it():
+    """Even where the replay cache had no room for it: its second message must find its session."""
+    alice, bob = pair()
+    bob.prekeys.seen = ReplayCache(limit=0)
+    beginning = alice.begin(bob)
+    received = bob.accept(beginning.opening)
+    assert opening_key(beginning.opening + b"second") == received.use.key == beginning.key
+    refused(bob, beginning.opening, UnknownPrekeyError)
+    for bad in (b"", beginning.opening[:34], b"\2" + beginning.opening[1:], b"\1\2\5" + bytes(32)):
+        with pytest.raises(E2EError):
+            opening_key(bad)
 
 
 def test_early_messages_carry_the_same_opening_and_name_their_session():

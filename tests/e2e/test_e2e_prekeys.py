@@ -175,6 +175,29 @@ def test_a_clock_that_was_ahead_heals_within_a_day():
     bob.prekeys.find(first, one_time.id)
 
 
+def test_a_clock_that_runs_backwards_leaves_no_more_than_the_bound():
+    """Each day of it brings a new bundle and ages none: the oldest have to go."""
+    bob, clock = classical(), NOW
+    for _ in range(2 * MAX_BUNDLES):
+        maintain(bob, clock - 3 * DAY)
+        clock -= 2 * DAY
+        assert maintain(bob, clock).bundle
+        bob.reload()
+        assert bob.prekeys.serialize()[26] <= MAX_BUNDLES
+
+
+def test_a_replacement_that_finds_no_room_empties_the_list():
+    bob = classical()
+    for _ in range(MAX_ONE_TIME // WAITING):
+        bob.prekeys.refill(bob.owner, 0, NOW, bob.rng)
+    later = NOW + 60 * DAY
+    assert maintain(bob, later).one_time
+    assert bob.prekeys.replace(bob.owner, 5, bob.rng) == []
+    assert maintain(bob, later).one_time
+    assert bob.prekeys.replace(bob.owner, later, bob.rng) == []
+    assert maintain(bob, later) == NOTHING
+
+
 def test_a_full_replay_list_brings_the_next_bundle_early_but_not_at_once():
     bob = classical()
     bob.prekeys.seen = ReplayCache(limit=2)
@@ -268,6 +291,35 @@ def test_garbage(data):
     for candidate in (data, b"\1\1" + data):
         with pytest.raises(ConfigError):
             Prekeys.parse(candidate)
+
+
+def test_states_that_are_never_left():
+    """Right in form, wrong in what they say: read as damaged, not as a state to go on from."""
+    bob = classical(one_time=1)
+    saved = bob.prekeys.serialize()
+    head, signed, one_time, tail = saved[:26], saved[27:107], saved[109:181], saved[181:]
+    assert (saved[26], saved[107:109], tail) == (1, b"\0\1", b"\0")
+
+    def state(signeds, one_times):
+        counts = bytes((len(signeds),)), len(one_times).to_bytes(2, "big")
+        return head + counts[0] + b"".join(signeds) + counts[1] + b"".join(one_times) + tail
+
+    def numbered(number):
+        return number.to_bytes(4, "big") + signed[4:]
+
+    assert Prekeys.parse(state([signed], [one_time])).serialize() == saved
+    for signeds, one_times in [
+        ([], [one_time]),
+        ([signed, signed], [one_time]),
+        ([numbered(0)], [one_time]),
+        ([numbered(number + 1) for number in range(MAX_BUNDLES + 1)], []),
+        ([signed, b"\1\2\3\4" + signed[4:12] + GRACE.to_bytes(4, "big") + signed[16:]], []),
+        ([signed], [one_time, one_time]),
+        ([signed], [bytes(4) + one_time[4:]]),
+        ([signed], [(number + 1).to_bytes(4, "big") + one_time[4:] for number in range(MAX_ONE_TIME + 1)]),
+    ]:
+        with pytest.raises(ConfigError, match="damaged"):
+            Prekeys.parse(state(signeds, one_times))
 
 
 clocks = st.one_of(
