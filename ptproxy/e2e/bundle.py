@@ -190,7 +190,7 @@ def verify(
         if prekey.expires <= now:
             raise ExpiredError("one-time prekey: it has expired")
         if prekey.expires > now + ONE_TIME_LIFE + MAX_AHEAD:
-            raise E2EError("one-time prekey: good for an impossible time")
+            raise E2EError("one-time prekey: good for an impossible time; is this machine's clock right?")
     return VerifiedBundle(read, prekey, bundle_hash(_digest(bundle), _digest(one_time)))
 
 

@@ -25,6 +25,7 @@ What is bound to what stands in ``PROTOCOL.md``, "First message"; so does the or
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -149,8 +150,16 @@ def begin(
     return Beginning(agreement, bundle.signed_prekey, opening, replay_key(ephemeral.public))
 
 
-def examine(message: bytes, owner: OwnIdentity, prekeys: Prekeys) -> Received:
+def examine(
+    message: bytes,
+    owner: OwnIdentity,
+    prekeys: Prekeys,
+    accepted: Collection[Authorship] = frozenset(Authorship),
+) -> Received:
     """Judge a first message; nothing changes, whatever it is.
+
+    ``accepted`` says which proofs will do. Whoever takes deniable beginnings takes those of a
+    thief of our own keys, too: in anybody's name. It is to be shown with the message.
 
     Raises :class:`KnownOpeningError` for an opening that was accepted before,
     :class:`UnknownPrekeyError` for prekeys that are not here, and :class:`E2EError` for
@@ -188,6 +197,8 @@ def examine(message: bytes, owner: OwnIdentity, prekeys: Prekeys) -> Received:
     data = associated_data(peer, owner.public, suite, bound)
     said = _signed(suite, ephemeral, peer, owner.public, found.bundle_hash)
     authorship = _verify_proof(_open(keys.proof(material, encapsulation), data, proof), peer, said)
+    if authorship not in accepted:
+        raise E2EError(f"first message: {authorship.name.lower()}, which is not accepted")
     return Received(
         Agreement(keys.secret(material, encapsulation), data, suite),
         peer,

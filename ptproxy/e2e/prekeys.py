@@ -193,10 +193,14 @@ class Prekeys:
         """New one-time prekeys to add at the mailbox, which says that it has ``available`` ones.
 
         Fewer than it lacks, or none, once ``MAX_ONE_TIME`` are kept: agreements then go
-        without, until the handed-out ones are used or expire.
+        without, until the handed-out ones are used or ``GRACE`` seconds old.
         """
         if self._is_behind(int(now)):
             return []
+        if available <= 0 and len(self._one_time) > MAX_ONE_TIME - WAITING:  # all of them are handed out
+            self._one_time = {
+                number: one_time for number, one_time in self._one_time.items() if one_time.age < GRACE
+            }
         room = min(WAITING - max(0, available), MAX_ONE_TIME - len(self._one_time))
         expires = int(now) + ONE_TIME_LIFE
         published = [self._make_one_time(owner, expires, rng) for _ in range(room)]

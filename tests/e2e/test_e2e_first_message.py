@@ -8,6 +8,7 @@ from ptproxy.e2e import (
     KnownOpeningError,
     Suite,
     UnknownPrekeyError,
+    examine,
     opening_key,
     opening_length,
 )
@@ -37,6 +38,19 @@ def test_both_sides_agree(suite, one_time, authorship):
     assert received.use.key == beginning.key
     assert received.ratchet_pair.public == beginning.ratchet_key
     assert bob.prekeys.one_time_kept == (2 if one_time else 3)
+
+
+@pytest.mark.parametrize("authorship", Authorship)
+def test_only_what_is_accepted(authorship):
+    alice, bob = pair()
+    message = alice.begin(bob, authorship=authorship).opening + PAYLOAD
+    saved = bob.prekeys.serialize()
+    for accepted in [[authorship], Authorship]:
+        assert examine(message, bob.owner, bob.prekeys, accepted).authorship is authorship
+    for accepted in [[], set(Authorship) - {authorship}]:
+        with pytest.raises(E2EError, match="not accepted"):
+            examine(message, bob.owner, bob.prekeys, accepted)
+    assert bob.prekeys.serialize() == saved
 
 
 @SUITES

@@ -272,6 +272,8 @@ def test_a_stolen_prekey_makes_deniable_beginnings_but_no_signed_ones():
     verified = bob.fetched(one_time=False)
     deniable = begin(Forged(), verified, Random(1).randbytes, Authorship.DENIABLE)
     assert bob.examine(deniable.opening).authorship is Authorship.DENIABLE
+    with pytest.raises(E2EError, match="not accepted"):
+        examine(deniable.opening + PAYLOAD, bob.owner, bob.prekeys, {Authorship.SIGNED})
     signed = begin(Forged(), verified, Random(2).randbytes, Authorship.SIGNED)
     refused(bob, signed.opening, match="signature")
 

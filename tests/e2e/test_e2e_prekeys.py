@@ -108,6 +108,31 @@ def test_drained_prekeys_are_not_replaced_for_ever():
     assert len(bob.prekeys.serialize()) < 180_000
 
 
+def test_drained_prekeys_make_room_after_their_grace():
+    """Whoever fetches a thousand bundles leaves the next four weeks without one-time prekeys, no longer."""
+    bob = classical()
+    for _ in range(MAX_ONE_TIME // WAITING):
+        drained = bob.prekeys.refill(bob.owner, 0, NOW, bob.rng)
+    for day in range(1, 28):
+        maintain(bob, NOW + day * DAY)
+        assert bob.prekeys.refill(bob.owner, 0, NOW + day * DAY, bob.rng) == []
+    bob.prekeys.find(bundle_id(bob), OneTimePrekey.parse(drained[0]).id)
+    maintain(bob, NOW + 28 * DAY)
+    assert len(bob.prekeys.refill(bob.owner, 0, NOW + 28 * DAY, bob.rng)) == WAITING
+    assert bob.prekeys.one_time_kept == WAITING
+
+
+def test_prekeys_that_may_still_wait_are_not_dropped_for_new_ones():
+    bob = classical(one_time=2)
+    for _ in range(MAX_ONE_TIME // WAITING):
+        bob.prekeys.refill(bob.owner, 1, NOW, bob.rng)
+    for day in range(0, 50, 5):
+        maintain(bob, NOW + day * DAY)
+        bob.prekeys.refill(bob.owner, 1, NOW + day * DAY, bob.rng)
+    bob.prekeys.find(bundle_id(bob), OneTimePrekey.parse(bob.mailbox[0]).id)
+    assert bob.prekeys.one_time_kept == MAX_ONE_TIME
+
+
 def test_unused_one_time_prekeys_go_in_the_end():
     bob = classical(one_time=2)
     unused = OneTimePrekey.parse(bob.mailbox[0])
@@ -191,7 +216,7 @@ def test_a_replacement_that_finds_no_room_empties_the_list():
     for _ in range(MAX_ONE_TIME // WAITING):
         bob.prekeys.refill(bob.owner, 0, NOW, bob.rng)
     later = NOW + 60 * DAY
-    assert maintain(bob, later).one_time
+    assert maintain(bob, later).one_time  # one step: they are seven days old, and keep their place
     assert bob.prekeys.replace(bob.owner, 5, bob.rng) == []
     assert maintain(bob, later).one_time
     assert bob.prekeys.replace(bob.owner, later, bob.rng) == []
