@@ -6,7 +6,8 @@
     │   ├── CodecError          bytes that are not this codec's
     │   ├── SessionError        a frame that session/PROTOCOL.md forbids
     │   ├── FrontError          a local program that speaks neither SOCKS nor HTTP
-    │   └── AuthenticationError an opening, proof or token that does not verify
+    │   ├── AuthenticationError an opening, proof or token that does not verify
+    │   └── E2EError            a key, bundle or message between peers that does not verify
     ├── DialError               a target was not reached; carries a :class:`Reason`
     ├── ConfigError             every problem of a configuration at once
     └── StartError              a role cannot start: one line for a person
@@ -91,6 +92,10 @@ class FrontError(RemoteProtocolError):
 
 class AuthenticationError(RemoteProtocolError):
     """An opening, confirmation, proof or token that does not verify."""
+
+
+class E2EError(RemoteProtocolError):
+    """A key, bundle, statement or message between two peers that does not verify; nothing was changed."""
 
 
 class DialError(PtproxyError):
