@@ -1,0 +1,1 @@
+"""Messaging cryptography above the tunnel, without I/O."""
