@@ -100,6 +100,11 @@ class Ratchet:
         """False only for a responder that has read nothing yet."""
         return self._state.sending is not None or self._state.peer is not None
 
+    @property
+    def unanswered(self) -> int:
+        """Messages of this side's present chain: when a thousand are all lost, the session is too."""
+        return 0 if self._state.sending is None else self._state.sending.position
+
     def export(self, label: bytes, length: int, turn: int | None = None) -> bytes:
         """``length`` bytes (1–8160) for another use, from the secret of a turn: this one or the one before.
 

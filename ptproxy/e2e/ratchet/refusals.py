@@ -32,8 +32,10 @@ class AlreadyReadError(RatchetError):
 class TooFarAheadError(RatchetError):
     """Its header is genuine, and more messages before it are missing than keys are derived for.
 
-    Later messages of the same chain will be refused too. The session goes on
-    when this side writes and the other has answered.
+    Later messages of the same chain are refused too. Where some of the chain
+    was read, the session goes on when this side has written and the other has
+    heard it. Where more than a thousand were lost before the first of a turn
+    was read, it does not: the two agree anew.
     """
 
 
