@@ -80,9 +80,9 @@ class KemStep:
 
     def take_turn(self, now: int) -> KemSecret | None:
         """This side takes a turn: the secret of the step that its chain answers, if one is asked for."""
-        self.answer = None
-        self.offer_leads = self.offer is not None
         if self.asked is None:
+            self.answer = None
+            self.offer_leads = self.offer is not None
             return None
         secret, self.answer = encapsulate(self.asked)
         self.asked = None

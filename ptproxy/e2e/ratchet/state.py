@@ -46,7 +46,7 @@ class _Flag(IntFlag):
 class RatchetState:
     """The state between two messages. Of ``pair`` and ``peer`` there is always exactly one."""
 
-    ad: bytes
+    ad: bytes = field(repr=False)
     """What every message is bound to, 32 bytes."""
     root: Root
     kem: KemStep
