@@ -129,7 +129,7 @@ def messages_of_a_former_epoch_count(self, header):
 def the_chain_moves_before_the_body_is_opened(self, chain, header, message, now):
     reach = chain.reach(header.number)
     self._move(chain, reach, now)
-    plaintext = self._open(reach.message_key, header, message)
+    plaintext = envelope.open_body(reach.message_key, self._state.ad, message, header)
     self._state.kem.heard(header)
     self._changed(now)
     return plaintext

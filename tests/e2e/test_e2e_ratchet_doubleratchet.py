@@ -28,6 +28,7 @@ from ptproxy.e2e.ratchet import envelope as our_envelope
 from ptproxy.e2e.ratchet import header as our_header
 
 AD = b"associated data"
+SHORT_HEADER = our_header.Header(our_header.Part.NOTHING, 0, bytes(32), 0, 0, b"")
 START = b"ptproxy 1 ratchet start"
 STEP = b"ptproxy 1 ratchet step"
 
@@ -87,7 +88,7 @@ class Peer:
             @staticmethod
             async def decrypt(ciphertext: bytes, key: bytes, associated_data: bytes) -> bytes:
                 try:
-                    return our_envelope.open_body(key, peer.ad, ciphertext, our_header.SHORT)
+                    return our_envelope.open_body(key, peer.ad, ciphertext, SHORT_HEADER)
                 except Exception as error:
                     raise AuthenticationFailedException from error
 
@@ -136,9 +137,8 @@ class Peer:
 
     def _unseal(self, data: bytes) -> tuple[EncryptedMessage, int]:
         for turn, key in enumerate(self.header_keys, 1):
-            opened = our_envelope.open_header(AESGCM(key), self.ad, data)
-            if opened is not None:
-                header = our_header.Header.parse(opened)
+            header = our_envelope.open_header(AESGCM(key), self.ad, data)
+            if header is not None:
                 return EncryptedMessage(Header(header.key, header.previous, header.number), data), turn
         raise AssertionError("no header key")
 

@@ -16,7 +16,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ptproxy.e2e.ratchet.header import LONG, SHORT
+from ptproxy.e2e.ratchet.header import LONG, SHORT, Header, Part
 from ptproxy.e2e.ratchet.refusals import RatchetRuleError, UnreadableError
 from ptproxy.errors import LocalProtocolError
 
@@ -57,23 +57,26 @@ def check_size(message: bytes) -> None:
         raise UnreadableError("ratchet: not a message")
 
 
-def open_header(cipher: AESGCM, ad: bytes, message: bytes) -> bytes | None:
-    """The header of a message of a known size, if it is one under this key."""
+def open_header(cipher: AESGCM, ad: bytes, message: bytes) -> Header | None:
+    """The header of a message of a known size, if it is one under this key.
+
+    :class:`RatchetRuleError` if it is, and says what no side may say.
+    """
     nonce = message[:NONCE]
     for form in (SHORT, LONG):
         end = NONCE + form + TAG
         if end > len(message):
             break
         try:
-            return cipher.decrypt(nonce, message[NONCE:end], ad)
+            return Header.parse(cipher.decrypt(nonce, message[NONCE:end], ad))
         except InvalidTag:
             continue
     return None
 
 
-def open_body(message_key: bytes, ad: bytes, message: bytes, header_size: int) -> bytes:
-    """The plaintext behind a header of ``header_size`` bytes; :class:`UnreadableError` if it was touched."""
-    end = NONCE + header_size + TAG
+def open_body(message_key: bytes, ad: bytes, message: bytes, header: Header) -> bytes:
+    """The plaintext behind ``header``; :class:`UnreadableError` if anything of the message was touched."""
+    end = NONCE + (SHORT + TAG if header.part is Part.NOTHING else LONG + TAG)
     try:
         body = AESGCM(message_key).decrypt(message[:NONCE], message[end:], ad + message[NONCE:end])
     except InvalidTag:

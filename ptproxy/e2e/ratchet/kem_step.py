@@ -71,10 +71,11 @@ class KemStep:
     # Sending.
 
     def due(self, now: float) -> bool:
-        """Whether the next message begins an offer, given that its chain carries no answer."""
+        """Whether the next message begins an offer."""
         return (
             self.ours
             and self.offer is None
+            and self.answer is None
             and (self.sent + self.read >= INTERVAL or now - self.since >= MAX_WAIT)
         )
 

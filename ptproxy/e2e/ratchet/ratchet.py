@@ -14,13 +14,12 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ptproxy.e2e.ratchet.chains import Reach, ReceivingChain, SendingChain, check_reach
 from ptproxy.e2e.ratchet.curve import RatchetPair, parse_public
 from ptproxy.e2e.ratchet.envelope import NONCE, check_plaintext, check_size, open_body, open_header, seal
-from ptproxy.e2e.ratchet.header import LONG, MAX_CHAIN, SHORT, Header, Part
+from ptproxy.e2e.ratchet.header import MAX_CHAIN, Header, Part
 from ptproxy.e2e.ratchet.kem_step import KemStep, new_offer
 from ptproxy.e2e.ratchet.kept import KEY, MAX_OLD_CHAINS, KeptChain, make_room
 from ptproxy.e2e.ratchet.refusals import AlreadyReadError, UnreadableError
@@ -57,7 +56,7 @@ class Ratchet:
         kem = KemStep(ours=True, now=_seconds(now))
         peer = parse_public(peer_ratchet_key)
         ratchet = cls(RatchetState(_bind(associated_data), Root.start(secret), kem, None, peer))
-        ratchet._take_turn(peer, RatchetPair.generate(rng), _seconds(now))
+        ratchet._take_turn(RatchetPair.generate(rng), _seconds(now))
         return ratchet
 
     @classmethod
@@ -121,30 +120,23 @@ class Ratchet:
         bytes. :class:`LocalProtocolError`, and nothing changes, if it is longer, if
         this is a responder that has read nothing, or if 2^24 messages went unanswered.
         """
-        state = self._state
+        state, seconds = self._state, _seconds(now)
         check_plaintext(plaintext)
-        seconds = _seconds(now)
-        peer, kem = state.peer, state.kem
-        if peer is not None:
-            pair = RatchetPair.generate(rng)
-            offer = new_offer(rng) if kem.due(seconds) else None
-            nonce = rng(NONCE)
-            self._take_turn(peer, pair, seconds)
-        else:
-            if state.sending is None:
-                raise LocalProtocolError("ratchet: a responder reads before it writes")
-            if state.sending.position >= MAX_CHAIN:
-                raise LocalProtocolError("ratchet: too many messages without an answer")
-            offer = new_offer(rng) if kem.answer is None and kem.due(seconds) else None
-            nonce = rng(NONCE)
+        self._check_may_send()
+        kem = state.kem
+        pair = None if state.peer is None else RatchetPair.generate(rng)
+        offer = new_offer(rng) if kem.due(seconds) else None
+        nonce = rng(NONCE)
+        # From here on nothing fails.
+        if pair is not None:
+            self._take_turn(pair, seconds)
         assert state.sending is not None
         assert state.pair is not None
         chain = state.sending
-        number = chain.position
         if offer is not None:
-            kem.make_offer(offer, first=number == 0)
+            kem.make_offer(offer, first=chain.position == 0)
         part, carried = kem.carry()
-        header = Header(part, kem.epoch, state.pair.public, state.previous, number, carried)
+        header = Header(part, kem.epoch, state.pair.public, state.previous, chain.position, carried)
         message = seal(chain.cipher, chain.next(), state.ad, header.serialize(), plaintext, nonce)
         self._changed(seconds)
         return message
@@ -158,23 +150,19 @@ class Ratchet:
         check_size(message)
         state, seconds = self._state, _seconds(now)
         if state.pair is not None:
-            opened = open_header(AESGCM(state.root.next_header), state.ad, message)
-            if opened is not None:
-                return self._read_new_turn(state.pair, Header.parse(opened), message, seconds)
-        if state.receiving is not None:
-            kept = state.receiving.kept
-            opened = open_header(kept.cipher, state.ad, message)
-            if opened is not None:
-                header = Header.parse(opened)
-                state.kem.check(header)
-                if header.number >= state.receiving.position:
-                    return self._read_next(state.receiving, header, message, seconds)
-                return self._read_kept(kept, header, message, seconds)
+            header = open_header(AESGCM(state.root.next_header), state.ad, message)
+            if header is not None:
+                return self._read_new_turn(state.pair, header, message, seconds)
+        chain = state.receiving
+        if chain is not None:
+            header = open_header(chain.kept.cipher, state.ad, message)
+            if header is not None:
+                if header.number >= chain.position:
+                    return self._read_next(chain, header, message, seconds)
+                return self._read_kept(chain.kept, header, message, seconds)
         for kept in state.old:
-            opened = open_header(kept.cipher, state.ad, message)
-            if opened is not None:
-                header = Header.parse(opened)
-                state.kem.check(header)
+            header = open_header(kept.cipher, state.ad, message)
+            if header is not None:
                 return self._read_kept(kept, header, message, seconds)
         raise UnreadableError("ratchet: not a message of this session")
 
@@ -188,20 +176,31 @@ class Ratchet:
         state.revision += 1
         return True
 
-    def _take_turn(self, peer: X25519PublicKey, pair: RatchetPair, now: int) -> None:
+    def _check_may_send(self) -> None:
+        """Raise :class:`LocalProtocolError` where nothing can be sent."""
+        state = self._state
+        if state.peer is not None:
+            if state.root.turn == MAX_TURN:
+                raise LocalProtocolError("ratchet: the last turn was taken")
+        elif state.sending is None:
+            raise LocalProtocolError("ratchet: a responder reads before it writes")
+        elif state.sending.position >= MAX_CHAIN:
+            raise LocalProtocolError("ratchet: too many messages without an answer")
+
+    def _take_turn(self, pair: RatchetPair, now: int) -> None:
         """The sending half of ``DHRatchetHE``, when it is needed."""
         state = self._state
-        if state.root.turn == MAX_TURN:
-            raise LocalProtocolError("ratchet: the last turn was taken")
-        dh = pair.exchange(peer)
+        assert state.peer is not None
+        dh = pair.exchange(state.peer)
         state.root, keys = state.root.step(dh, state.kem.take_turn(now))
         state.sending = SendingChain(keys)
         state.pair, state.peer = pair, None
 
     def _read_next(self, chain: ReceivingChain, header: Header, message: bytes, now: int) -> bytes:
         """A message at or beyond the open chain's position."""
+        self._state.kem.check(header)
         reach = chain.reach(header.number)
-        plaintext = self._open(reach.message_key, header, message)
+        plaintext = open_body(reach.message_key, self._state.ad, message, header)
         self._move(chain, reach, now)
         self._state.kem.heard(header)
         self._changed(now)
@@ -209,10 +208,11 @@ class Ratchet:
 
     def _read_kept(self, chain: KeptChain, header: Header, message: bytes, now: int) -> bytes:
         """A message that was overtaken (``TrySkippedMessageKeysHE``)."""
+        self._state.kem.check(header)
         message_key = chain.find(header.number, now)
         if message_key is None:
             raise AlreadyReadError("ratchet: read before, or too late")
-        plaintext = self._open(message_key, header, message)
+        plaintext = open_body(message_key, self._state.ad, message, header)
         chain.remove(header.number)
         self._state.kem.heard(header)
         self._changed(now)
@@ -230,7 +230,7 @@ class Ratchet:
         root, keys = state.root.step(dh, secret)
         chain = ReceivingChain(keys)
         reach = Reach(chain, header.number)
-        plaintext = self._open(reach.message_key, header, message)
+        plaintext = open_body(reach.message_key, state.ad, message, header)
 
         if state.receiving is not None:
             self._close(state.receiving, header.previous, now)
@@ -242,10 +242,6 @@ class Ratchet:
         state.kem.heard(header)
         self._changed(now)
         return plaintext
-
-    def _open(self, message_key: bytes, header: Header, message: bytes) -> bytes:
-        size = SHORT if header.part is Part.NOTHING else LONG
-        return open_body(message_key, self._state.ad, message, size)
 
     def _move(self, chain: ReceivingChain, reach: Reach, now: int) -> None:
         """Move the open chain on, within the bound of kept keys."""
