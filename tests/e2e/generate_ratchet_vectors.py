@@ -63,11 +63,11 @@ CONVERSATIONS: dict[str, list[tuple]] = {
         ("alice", "<", 8),
     ],
     "lengths": [
-        ("alice", bytes(419)),
-        ("alice", bytes(420)),
-        ("alice", b"\xff" * 931),
-        ("alice", bytes(932)),
-        ("alice", bytes(64_259)),
+        ("alice", bytes(291)),
+        ("alice", bytes(292)),
+        ("alice", b"\xff" * 803),
+        ("alice", bytes(804)),
+        ("alice", bytes(64_131)),
         *[("bob", "<", index) for index in range(5)],
     ],
 }

@@ -181,9 +181,9 @@ class NaiveRatchet:
         sealed_header = AESGCM(self.HKs).encrypt(nonce, header, self.AD)
         body = len(plaintext).to_bytes(4, "big") + plaintext
         size = 512
-        while size < 12 + len(sealed_header) + len(body) + 16:
+        while size - 128 < 12 + len(sealed_header) + len(body) + 16:
             size *= 2
-        body += bytes(size - 12 - len(sealed_header) - len(body) - 16)
+        body += bytes(size - 128 - 12 - len(sealed_header) - len(body) - 16)
         return nonce + sealed_header + AESGCM(mk).encrypt(nonce, body, self.AD + sealed_header)
 
     # RatchetDecryptHE

@@ -187,8 +187,10 @@ class Walk:
             self._deliver()
         elif draw < 0.90:
             self._forge()
-        elif draw < 0.95:
+        elif draw < 0.945:
             self._replay()
+        elif draw < 0.95:
+            self._overtake_in_every_turn()
         else:
             self.figures["restarts"] += 1
             self.random.choice((self.alice, self.bob)).restart()
@@ -247,6 +249,15 @@ class Walk:
         if self.random.random() >= 0.05:  # otherwise it will come once more
             del self.flying[index]
         self._receive(message)
+
+    def _overtake_in_every_turn(self) -> None:
+        """A quick exchange in which the first message of each turn comes late: old chains pile up."""
+        for _ in range(self.random.randrange(2, 6)):
+            for side in (self.alice, self.bob):
+                self._send(side, short=True)
+                self._send(side, short=True)
+                if self.flying and self.flying[-1] is self.past[-1]:
+                    self._receive(self.flying.pop())
 
     def _replay(self) -> None:
         if self.past:
@@ -309,7 +320,8 @@ class Walk:
         elif kind == 2:
             del data[self.random.randrange(len(data)) :]
         elif kind == 3:
-            data += self.rng(self.random.choice((1, len(data))))
+            longer = next((size for size in SIZES if size > len(data)), len(data) + 1)
+            data += self.rng(self.random.choice((1, longer - len(data))))
         elif kind == 4:
             data = bytearray(self.rng(self.random.choice(SIZES)))
         elif kind == 5:

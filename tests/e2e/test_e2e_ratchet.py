@@ -23,6 +23,7 @@ from ptproxy.e2e.ratchet import (
     UnreadableError,
     chains,
     curve,
+    envelope,
 )
 from ptproxy.e2e.ratchet import ratchet as ratchet_module
 from ptproxy.errors import LocalProtocolError, RemoteProtocolError
@@ -87,10 +88,20 @@ def test_another_secret_or_associated_data_reads_nothing() -> None:
     assert pair.to_bob(message) == b"up"
 
 
-@pytest.mark.parametrize("size", [0, 1, 11, 12, 511, 513, 768, 65535, 65537, 131072])
+@pytest.mark.parametrize("size", [0, 1, 11, 12, 383, 385, 512, 1024, 65407, 65409, 65536, 131072])
 def test_a_length_that_no_message_has(size: int) -> None:
     pair = Pair()
     refuses(pair.bob, bytes(size), UnreadableError)
+
+
+def test_a_genuine_message_that_is_not_padded() -> None:
+    """Padding is not left to the other side's manners."""
+    pair = Pair()
+    pair.to_bob(pair.up())
+    with mock.patch.object(envelope, "SIZES", range(65409)):
+        message = pair.up()
+    assert len(message) == 95
+    refuses(pair.bob, message, UnreadableError)
 
 
 def test_every_byte_matters() -> None:
@@ -112,7 +123,7 @@ def test_every_byte_matters_where_a_kem_key_is_carried() -> None:
     pair.to_bob(pair.up())
     pair.now += 8 * DAY
     message = pair.up()
-    assert len(message) == 2048
+    assert len(message) == 1920
     for place in range(0, len(message), 7):
         touched = bytearray(message)
         touched[place] ^= 0x80
@@ -165,8 +176,8 @@ def test_the_longest_text_and_one_more() -> None:
 
 def test_lengths_are_few() -> None:
     pair = Pair()
-    assert {len(pair.up(bytes(size))) for size in (0, 1, 100, 419)} == {512}
-    assert len(pair.up(bytes(420))) == 1024
+    assert {len(pair.up(bytes(size))) for size in (0, 1, 100, 291)} == {384}
+    assert len(pair.up(bytes(292))) == 896
     for size in (*range(0, 3000, 50), 10_000, 30_000, 60_000):  # soon with an offer
         assert len(pair.up(bytes(size))) in SIZES
 
@@ -181,8 +192,8 @@ def test_no_byte_of_a_message_stays_the_same() -> None:
     while len(messages) < 500:
         pair = Pair(len(messages))
         messages += [pair.up(b"the same") for _ in range(49)]
-    assert {len(message) for message in messages} == {512}
-    for place in range(512):
+    assert {len(message) for message in messages} == {384}
+    for place in range(384):
         counts = Counter(message[place] for message in messages)
         assert len(counts) > 150
         assert max(counts.values()) <= 15
@@ -314,9 +325,9 @@ def test_a_flood_of_forged_messages_keeps_nothing() -> None:
     before = pair.bob.serialize()
     random = Random(3)
     for _ in range(300):
-        refuses(pair.bob, random.randbytes(512), UnreadableError)
+        refuses(pair.bob, random.randbytes(384), UnreadableError)
     for _ in range(30):
-        refuses(pair.bob, ahead[:73] + random.randbytes(512 - 73), UnreadableError)
+        refuses(pair.bob, ahead[:73] + random.randbytes(384 - 73), UnreadableError)
     assert pair.bob.serialize() == before
     assert pair.to_bob(ahead) == b"up"
 

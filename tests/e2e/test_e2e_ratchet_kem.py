@@ -37,14 +37,14 @@ def test_a_step_after_fifty_messages() -> None:
         pair.round()
     assert epochs(pair) == (0, 0)
     offering = pair.up()
-    assert len(offering) == 2048
+    assert len(offering) == 1920
     pair.to_bob(offering)
     answering = pair.down()
-    assert len(answering) == 2048
+    assert len(answering) == 1920
     assert epochs(pair) == (0, 1)
     pair.to_alice(answering)
     assert epochs(pair) == (1, 1)
-    assert len(pair.up()) == 512
+    assert len(pair.up()) == 384
     assert pair.alice._state.kem.offer is None
     assert pair.bob._state.kem.asked is None
 
@@ -53,7 +53,7 @@ def test_a_step_after_seven_days() -> None:
     pair = Pair()
     pair.now += 7 * DAY - 1
     pair.round()
-    assert len(pair.up()) == 512
+    assert len(pair.up()) == 384
     pair.now += 1
     pair.round()
     assert epochs(pair) == (1, 1)
@@ -62,7 +62,7 @@ def test_a_step_after_seven_days() -> None:
 def test_a_clock_set_back_waits() -> None:
     pair = Pair()
     pair.now -= 100 * DAY
-    assert len(pair.up()) == 512
+    assert len(pair.up()) == 384
 
 
 def test_steps_alternate_and_go_on() -> None:

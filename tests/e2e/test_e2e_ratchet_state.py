@@ -83,7 +83,7 @@ def test_damage_is_refused_or_harmless(name: str, place: int, value: int) -> Non
     except PtproxyError:
         pass
     with pytest.raises(RatchetError):
-        ratchet.decrypt(bytes(512), 2e9)
+        ratchet.decrypt(bytes(384), 2e9)
 
 
 @given(st.binary(max_size=600))

@@ -20,8 +20,13 @@ from ptproxy.e2e.ratchet.header import LONG, SHORT, Header, Part
 from ptproxy.e2e.ratchet.refusals import RatchetRuleError, UnreadableError
 from ptproxy.errors import LocalProtocolError
 
-SIZES: Final = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
-"""Bytes that a message can have: few, so that a length says little; doubling: padding is at most half."""
+SIZES: Final = (384, 896, 1920, 3968, 8064, 16256, 32640, 65408)
+"""Bytes that a message can have: few, so that a length says little. Each is 128 below a power of two.
+
+What is put around a message (an envelope of a mailbox, a session's name) stays
+below that power; and a short text has the same envelope of 2,048 bytes whether
+a KEM step is under way or not.
+"""
 NONCE: Final = 12
 """Bytes of a nonce (SP 800-38D section 8.2.2: random)."""
 TAG: Final = 16
