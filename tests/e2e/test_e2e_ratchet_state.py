@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ratchet_pair import DAY, Pair
+from ratchet_pair import DAY, NOW, Pair
 
 from ptproxy.e2e.ratchet import Ratchet, RatchetError, StateError
 from ptproxy.errors import PtproxyError
@@ -39,6 +41,24 @@ def shapes() -> dict[str, Ratchet]:
 
 
 SHAPES = shapes()
+
+STORED = json.loads((Path(__file__).parents[1] / "vectors" / "ratchet_states.json").read_text("utf-8"))
+"""States as version 1 wrote them: they are never made again, and every later version has to load them."""
+
+
+@pytest.mark.parametrize("entry", STORED, ids=lambda entry: entry["name"])
+def test_states_of_version_1_load(entry) -> None:
+    stored = bytes.fromhex(entry["state"])
+    ratchet = Ratchet.parse(stored)
+    assert ratchet.serialize() == stored
+    assert (ratchet.turn, ratchet.epoch, ratchet.revision) == (
+        entry["turn"],
+        entry["epoch"],
+        entry["revision"],
+    )
+    if "message" in entry:
+        plaintext = ratchet.decrypt(bytes.fromhex(entry["message"]), NOW)
+        assert plaintext.hex() == entry["plaintext"]
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -1,4 +1,8 @@
-"""ML-KEM-768 as the ratchet needs it (FIPS 203)."""
+"""ML-KEM-768 as the ratchet needs it (FIPS 203).
+
+A library without it is noticed when this is imported, not fifty messages into
+a conversation.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,16 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
-
 from ptproxy.e2e.ratchet.refusals import RatchetRuleError
-from ptproxy.errors import LocalProtocolError
+from ptproxy.errors import LocalProtocolError, StartError
+
+try:
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+except ImportError:
+    raise StartError(
+        "messages between peers need ML-KEM-768, which this version of the Python package 'cryptography' "
+        "lacks: install cryptography 47 or newer"
+    ) from None
 
 ENCAPSULATION_KEY: Final = 1184
 """Bytes of an encapsulation key (table 3)."""
