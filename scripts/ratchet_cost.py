@@ -9,6 +9,7 @@ beside it; a sample is a whole conversation of its own.
     skipped    decrypt the message behind 1,000 that did not come; what keeping their keys takes
     garbage    refuse a message that is none, five old chains open
     forged     refuse a genuine header 1,000 ahead with a forged body
+    X25519     the one key and two products without which no turn goes, by themselves
 
 vodozemac, python-olm and DoubleRatchet appear where they are installed. They
 encrypt no headers, pad little or nothing and mix in no KEM.
@@ -26,6 +27,8 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
@@ -245,7 +248,9 @@ def common(library: Callable[[], Ours], samples: int) -> Table:
 
 def own(samples: int) -> tuple[Table, dict[str, int]]:
     """What only ours is measured with: times, and sizes in bytes."""
-    table: Table = {name: [] for name in ("set-up", "offering", "garbage", "forged", "save", "load")}
+    table: Table = {
+        name: [] for name in ("set-up", "offering", "garbage", "forged", "save", "load", "X25519")
+    }
     garbage = os.urandom(1920)
     for _ in range(samples):
         table["set-up"].append(timed(Ours))
@@ -266,7 +271,17 @@ def own(samples: int) -> tuple[Table, dict[str, int]]:
         stored = pair.bob.serialize()
         table["save"].append(timed(pair.bob.serialize))
         table["load"].append(timed(lambda: Ratchet.parse(stored)))  # noqa: B023
+        table["X25519"].append(timed(one_turn_of_x25519))
     return table, sizes()
+
+
+def one_turn_of_x25519() -> None:
+    """What both sides together compute for one message of a ping-pong."""
+    other = X25519PublicKey.from_public_bytes(bytes(range(32)))
+    key = X25519PrivateKey.from_private_bytes(os.urandom(32))
+    key.public_key()
+    key.exchange(other)
+    key.exchange(other)
 
 
 def refuse(pair: Ours, message: bytes) -> None:
