@@ -10,6 +10,7 @@
     │   └── E2EError            a key, bundle or message between peers that does not verify
     ├── DialError               a target was not reached; carries a :class:`Reason`
     ├── ConfigError             every problem of a configuration at once
+    ├── StateError              something we stored is damaged, or of a version that we do not know
     └── StartError              a role cannot start: one line for a person
 
 What a person reads says what happened, to what, and what to do. No message
@@ -116,6 +117,10 @@ class ConfigError(PtproxyError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class StateError(PtproxyError):
+    """Stored bytes that cannot be used: damaged, or of a version that this program does not know."""
 
 
 class StartError(PtproxyError):

@@ -32,7 +32,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-from ptproxy.e2e.ratchet import Ratchet, RatchetError, RatchetPair  # noqa: E402
+from ptproxy.e2e.curve import CurveKeyPair  # noqa: E402
+from ptproxy.e2e.ratchet import Ratchet, RatchetError  # noqa: E402
 
 TEXT = b"x" * 100
 CHAIN = 45
@@ -49,7 +50,7 @@ class Ours:
     name = "ptproxy"
 
     def __init__(self) -> None:
-        key = RatchetPair.generate(os.urandom)
+        key = CurveKeyPair.generate(os.urandom)
         secret = os.urandom(32)
         self.now = NOW
         self.alice = Ratchet.initiate(secret, b"ad", key.public, NOW, os.urandom)
@@ -167,13 +168,13 @@ class PyPI:
             "max_num_skipped_message_keys": 2000,
             "aead": with_sha256(aead_aes_hmac.AEAD),
         }
-        key, secret = RatchetPair.generate(os.urandom), os.urandom(32)
+        key, secret = CurveKeyPair.generate(os.urandom), os.urandom(32)
         self.run = _loop().run_until_complete
         self.alice, first = self.run(
             Plain.encrypt_initial_message(
                 **profile,
                 shared_secret=secret,
-                recipient_ratchet_pub=key.public,
+                recipient_ratchet_pub=key.public.raw,
                 message=TEXT,
                 associated_data=b"ad",
             )
@@ -182,7 +183,7 @@ class PyPI:
             Plain.decrypt_initial_message(
                 **profile,
                 shared_secret=secret,
-                own_ratchet_priv=key.serialize(),
+                own_ratchet_priv=key.serialize_private(),
                 message=first,
                 associated_data=b"ad",
             )

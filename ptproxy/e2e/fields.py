@@ -1,6 +1,9 @@
-"""Fixed fields, one after another: how every format of ``PROTOCOL.md`` is taken apart."""
+"""Fixed fields, one after another: how every format of the package is taken apart."""
 
 from __future__ import annotations
+
+import struct
+from typing import Any
 
 from ptproxy.errors import PtproxyError
 
@@ -27,6 +30,10 @@ class Fields:
     def number(self, length: int) -> int:
         """The next ``length`` bytes as an unsigned big-endian number."""
         return int.from_bytes(self.take(length), "big")
+
+    def unpack(self, form: struct.Struct) -> tuple[Any, ...]:
+        """The next fields, as ``form`` has them."""
+        return form.unpack(self.take(form.size))
 
     def so_far(self) -> bytes:
         """Everything taken until now: what a signature that follows covers."""

@@ -20,7 +20,7 @@ from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.fingerprint import Fingerprint
 from ptproxy.e2e.rng import Rng
 from ptproxy.e2e.signing import SigningKey, VerifyingKey
-from ptproxy.errors import ConfigError, E2EError
+from ptproxy.errors import E2EError, StateError
 
 ENCODED: Final = signing.ENCODED + curve.ENCODED
 """Bytes of an encoded identity."""
@@ -75,8 +75,8 @@ class OwnIdentity:
 
     @classmethod
     def parse(cls, data: bytes) -> OwnIdentity:
-        """From :meth:`serialize`'s 65 bytes; :class:`ConfigError` where they are damaged."""
-        damaged = ConfigError(["own identity: damaged, or of a version that this program does not know"])
+        """From :meth:`serialize`'s 65 bytes; :class:`StateError` where they are damaged."""
+        damaged = StateError("own identity: damaged, or of a version that this program does not know")
         fields = Fields(data, damaged)
         if fields.number(1) != _VERSION:
             raise damaged

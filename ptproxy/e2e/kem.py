@@ -1,4 +1,4 @@
-"""ML-KEM keys (FIPS 203), from ``cryptography``, which has them with OpenSSL 3.5 or newer.
+"""ML-KEM keys (FIPS 203), from ``cryptography`` 48 or newer on OpenSSL 3.5 or newer, as in its wheels.
 
 ::
 
@@ -61,7 +61,7 @@ def require(kem: Kem) -> tuple[Any, Any]:
     except ImportError:
         raise StartError(
             "messages between peers need ML-KEM, which this version of the Python package 'cryptography' "
-            "lacks: install cryptography 47 or newer"
+            "lacks: install cryptography 48 or newer"
         ) from None
     private, public = getattr(mlkem, f"{kem.value}PrivateKey"), getattr(mlkem, f"{kem.value}PublicKey")
     try:

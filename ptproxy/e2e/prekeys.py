@@ -46,7 +46,7 @@ from ptproxy.e2e.refusals import KnownOpeningError, UnknownPrekeyError
 from ptproxy.e2e.replay import MAX_BUNDLES, ReplayCache
 from ptproxy.e2e.rng import Rng
 from ptproxy.e2e.suite import Suite
-from ptproxy.errors import ConfigError, E2EError, LocalProtocolError
+from ptproxy.errors import E2EError, LocalProtocolError, StateError
 
 ROTATION: Final = 7 * 86_400
 """Seconds for which a signed prekey is the current one."""
@@ -327,8 +327,8 @@ class Prekeys:
 
     @classmethod
     def parse(cls, data: bytes) -> Prekeys:
-        """The reverse; :class:`ConfigError` where it is damaged: new prekeys are to be made then."""
-        damaged = ConfigError(["prekeys: damaged, or of a version that this program does not know"])
+        """The reverse; :class:`StateError` where it is damaged: new prekeys are to be made then."""
+        damaged = StateError("prekeys: damaged, or of a version that this program does not know")
         fields = Fields(data, damaged)
         if fields.number(1) != _VERSION:
             raise damaged

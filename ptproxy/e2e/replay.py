@@ -19,7 +19,7 @@ from typing import Final
 
 from ptproxy.e2e.curve import CurveKey
 from ptproxy.e2e.fields import Fields
-from ptproxy.errors import ConfigError, LocalProtocolError
+from ptproxy.errors import LocalProtocolError, StateError
 
 KEY: Final = 16
 """Bytes of an entry: nobody finds two ephemeral keys with the same 128 bits for what that would gain."""
@@ -77,8 +77,8 @@ class ReplayCache:
 
     @classmethod
     def parse(cls, data: bytes, limit: int = MAX_KEYS) -> ReplayCache:
-        """The reverse; :class:`ConfigError` where it is damaged."""
-        damaged = ConfigError(["replay cache: damaged"])
+        """The reverse; :class:`StateError` where it is damaged."""
+        damaged = StateError("replay cache: damaged")
         fields = Fields(data, damaged)
         cache = cls(limit)
         for _ in range(fields.number(1)):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from ptproxy.e2e.ratchet import Ratchet, RatchetPair
+from ptproxy.e2e.curve import CurveKeyPair
+from ptproxy.e2e.ratchet import Ratchet
 
 SECRET = bytes(range(32))
 AD = b"both identities"
@@ -18,7 +19,7 @@ class Pair:
 
     def __init__(self, seed: int = 0) -> None:
         self.rng: Callable[[int], bytes] = Random(seed).randbytes
-        key = RatchetPair.generate(self.rng)
+        key = CurveKeyPair.generate(self.rng)
         self.alice = Ratchet.initiate(SECRET, AD, key.public, NOW, self.rng)
         self.bob = Ratchet.respond(SECRET, AD, key, NOW)
         self.now = NOW

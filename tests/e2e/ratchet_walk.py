@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from random import Random
 from unittest import mock
 
+from ptproxy.e2e.curve import CurveKeyPair
 from ptproxy.e2e.ratchet import (
     MAX_PLAINTEXT,
     SIZES,
     AlreadyReadError,
     Ratchet,
     RatchetError,
-    RatchetPair,
     TooFarAheadError,
 )
 from ptproxy.e2e.ratchet import ratchet as ratchet_module
@@ -144,7 +144,7 @@ class Walk:
         self.keys: dict[bytes, int] = {}
         self.nonces: set[bytes] = set()
         self.sealing = b""
-        key = RatchetPair.generate(self.rng)
+        key = CurveKeyPair.generate(self.rng)
         secret, ad = self.rng(32), self.rng(self.random.randrange(200))
         skews = [self.random.choice((0, 0, -300, 7200)) for _ in range(2)]
         self.alice = Side("alice", Ratchet.initiate(secret, ad, key.public, self.now, self.rng), skews[0])

@@ -8,7 +8,7 @@ from ptproxy.e2e import Identity, OwnIdentity, PrekeyBundle
 from ptproxy.e2e.bundle import OneTimePrekey
 from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.replay import ReplayCache
-from ptproxy.errors import ConfigError, E2EError
+from ptproxy.errors import E2EError, StateError
 
 
 @given(data=st.binary(max_size=40), lengths=st.lists(st.integers(0, 12), max_size=8))
@@ -50,5 +50,5 @@ def test_no_format_takes_a_byte_more():
         (ReplayCache.parse, ReplayCache().serialize()),
     ]:
         parse(data)
-        with pytest.raises((E2EError, ConfigError)):
+        with pytest.raises((E2EError, StateError)):
             parse(data + b"\0")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptproxy.e2e import Identity, OwnIdentity
-from ptproxy.errors import ConfigError, E2EError
+from ptproxy.errors import E2EError, StateError
 
 
 def own(name):
@@ -47,10 +47,10 @@ def test_garbage(data):
 @given(data=st.binary(max_size=70), position=st.integers(0, 64))
 def test_damaged_own_identity(data, position):
     if len(data) != 65 or data[0] != 1:
-        with pytest.raises(ConfigError, match="damaged"):
+        with pytest.raises(StateError, match="damaged"):
             OwnIdentity.parse(data)
     saved = own("a").serialize()
-    with pytest.raises(ConfigError):
+    with pytest.raises(StateError):
         OwnIdentity.parse(saved[:position])
-    with pytest.raises(ConfigError):
+    with pytest.raises(StateError):
         OwnIdentity.parse(flip(saved, 0))

@@ -11,7 +11,7 @@ from ptproxy.e2e import Maintenance, OwnIdentity, PrekeyBundle, Prekeys, Suite, 
 from ptproxy.e2e.bundle import BUNDLE_LIFE, ONE_TIME_LIFE, OneTimePrekey
 from ptproxy.e2e.prekeys import EARLY, GRACE, MAX_ONE_TIME, MAX_STEP, ROTATION, WAITING, Use
 from ptproxy.e2e.replay import KEY, MAX_BUNDLES, ReplayCache
-from ptproxy.errors import ConfigError, E2EError, LocalProtocolError
+from ptproxy.errors import E2EError, LocalProtocolError, StateError
 
 NOTHING = Maintenance(bundle=False, one_time=False)
 NEW_BUNDLE = Maintenance(bundle=True, one_time=False)
@@ -302,19 +302,19 @@ def test_stored_form(suite):
     assert again.bundle(bob.owner) == bob.prekeys.bundle(bob.owner)
     assert repr(again) == f"<Prekeys {suite.name}, 2 signed, 3 one-time>"
     for cut in (*range(0, len(saved), 17), len(saved) - 1):
-        with pytest.raises(ConfigError):
+        with pytest.raises(StateError):
             Prekeys.parse(saved[:cut])
-    with pytest.raises(ConfigError):
+    with pytest.raises(StateError):
         Prekeys.parse(saved + b"\0")
     for position in (0, 1, 26):
-        with pytest.raises(ConfigError):
+        with pytest.raises(StateError):
             Prekeys.parse(flip(saved, position, 0x40))
 
 
 @given(data=st.binary(max_size=400))
 def test_garbage(data):
     for candidate in (data, b"\1\1" + data):
-        with pytest.raises(ConfigError):
+        with pytest.raises(StateError):
             Prekeys.parse(candidate)
 
 
@@ -343,7 +343,7 @@ def test_states_that_are_never_left():
         ([signed], [bytes(4) + one_time[4:]]),
         ([signed], [(number + 1).to_bytes(4, "big") + one_time[4:] for number in range(MAX_ONE_TIME + 1)]),
     ]:
-        with pytest.raises(ConfigError, match="damaged"):
+        with pytest.raises(StateError, match="damaged"):
             Prekeys.parse(state(signeds, one_times))
 
 

@@ -23,7 +23,8 @@ from doubleratchet.recommended.crypto_provider import HashFunction
 from naive_ratchet import HKDF as derive
 from naive_ratchet import public_of
 
-from ptproxy.e2e.ratchet import Ratchet, RatchetPair
+from ptproxy.e2e.curve import CurveKey, CurveKeyPair
+from ptproxy.e2e.ratchet import Ratchet
 from ptproxy.e2e.ratchet import envelope as our_envelope
 from ptproxy.e2e.ratchet import header as our_header
 
@@ -204,7 +205,7 @@ def test_doubleratchet_initiates(seed: int) -> None:
     random = Random(seed)
     secret, private = random.randbytes(32), random.randbytes(32)
     peer = Peer(secret, AD)
-    ours = Ours(Ratchet.respond(secret, AD, RatchetPair(private), 0), random)
+    ours = Ours(Ratchet.respond(secret, AD, CurveKeyPair(private), 0), random)
     assert ours.decrypt(peer.begin(public_of(private), b"first")) == b"first"
     talk(random, ours, peer, 1)
     assert ours.ratchet.epoch == 0
@@ -216,7 +217,7 @@ def test_doubleratchet_responds(seed: int) -> None:
     random = Random(seed)
     secret, private = random.randbytes(32), random.randbytes(32)
     peer = Peer(secret, AD)
-    ours = Ours(Ratchet.initiate(secret, AD, public_of(private), 0, random.randbytes), random)
+    ours = Ours(Ratchet.initiate(secret, AD, CurveKey(public_of(private)), 0, random.randbytes), random)
     ours.encrypt(b"lost")
     overtaken = ours.encrypt(b"overtaken")
     assert peer.accept(private, ours.encrypt(b"first")) == b"first"

@@ -8,10 +8,12 @@ from unittest import mock
 import pytest
 from ratchet_pair import DAY, Pair
 
-from ptproxy.e2e.ratchet import Ratchet, RatchetError, RatchetPair, kem
+from ptproxy.e2e.curve import CurveKeyPair
+from ptproxy.e2e.kem import Kem, KemKeyPair
+from ptproxy.e2e.ratchet import Ratchet, RatchetError
 from ptproxy.e2e.ratchet.header import MAX_CHAIN, Header, Part
 
-KEM_KEY = kem.DecapsulationKey(bytes(64)).public
+KEM_KEY = KemKeyPair(Kem.ML_KEM_768, bytes(64)).public.raw
 
 
 def lie(header: Header, random: Random) -> None:
@@ -28,7 +30,7 @@ def lie(header: Header, random: Random) -> None:
         elif field == "epoch":
             header.epoch = max(0, header.epoch + random.choice((-1, 1, 2, 2**31)))
         elif field == "key":
-            made_up = RatchetPair.generate(random.randbytes).public
+            made_up = CurveKeyPair.generate(random.randbytes).public.raw
             header.key = random.choice((made_up, bytes(32), b"\xff" * 32, random.randbytes(32)))
         elif field == "previous":
             header.previous = random.choice((0, 1, 5, 1000, 1001, 5000, MAX_CHAIN, MAX_CHAIN + 1, 2**32 - 1))

@@ -7,9 +7,11 @@ from unittest import mock
 import pytest
 from ratchet_pair import DAY, Pair
 
+from ptproxy.e2e.kem import Kem, KemKeyPair
 from ptproxy.e2e.ratchet import Ratchet, RatchetRuleError, UnreadableError, kem, kem_step
 from ptproxy.e2e.ratchet.header import Part
 from ptproxy.e2e.ratchet.kem_step import KemStep
+from ptproxy.errors import StartError
 
 
 def refuses(ratchet: Ratchet, message: bytes, now: float, text: str) -> None:
@@ -152,10 +154,10 @@ def test_both_secrets_reach_the_root() -> None:
         pair = due(Pair())
         pair.to_bob(pair.up())
         answering = pair.down()
-        real = kem.DecapsulationKey.decapsulate
+        real = kem.decapsulate
 
-        def other(self, ciphertext, change=change, real=real):
-            secret = real(self, ciphertext)
+        def other(key, ciphertext, change=change, real=real):
+            secret = real(key, ciphertext)
             return kem.KemSecret(
                 bytes(32) if change == "shared" else secret.shared,
                 bytes(32) if change == "transcript" else secret.transcript,
@@ -163,7 +165,7 @@ def test_both_secrets_reach_the_root() -> None:
 
         before = pair.alice.serialize()
         with (
-            mock.patch.object(kem.DecapsulationKey, "decapsulate", other),
+            mock.patch.object(kem_step, "decapsulate", other),
             pytest.raises(Exception, match="not a mess"),
         ):
             pair.to_alice(answering)
@@ -220,7 +222,7 @@ def test_downgrade_is_not_mistaken_for_loss() -> None:
 def test_an_answer_that_was_not_asked_for() -> None:
     pair = Pair()
     pair.to_bob(pair.up())
-    pair.bob._state.kem.asked = kem.DecapsulationKey(bytes(64)).public
+    pair.bob._state.kem.asked = KemKeyPair(Kem.ML_KEM_768, bytes(64)).public.raw
     refuses(pair.alice, pair.down(), pair.now, "answer to no offer")
 
 
@@ -255,7 +257,7 @@ def test_an_offer_out_of_turn() -> None:
         pair.to_bob(pair.up())
         for _ in range(rounds):
             pair.to_alice(pair.down())
-        pair.bob._state.kem.offer = kem.DecapsulationKey(bytes(64))
+        pair.bob._state.kem.offer = KemKeyPair(Kem.ML_KEM_768, bytes(64))
         refuses(pair.alice, pair.down(), pair.now, "out of turn")
 
 
@@ -265,7 +267,7 @@ def test_a_second_offer() -> None:
         pair.to_bob(pair.up())
         if rounds:
             pair.bob._state.kem.answer = None
-        pair.alice._state.kem.offer = kem.DecapsulationKey(bytes(64))
+        pair.alice._state.kem.offer = KemKeyPair(Kem.ML_KEM_768, bytes(64))
         refuses(pair.bob, pair.up(), pair.now, "second, different")
 
 
@@ -300,3 +302,12 @@ def test_a_thief_of_the_state_before_is_out_after_a_step() -> None:
 
 def test_interval_is_the_protocols() -> None:
     assert (kem_step.INTERVAL, kem_step.MAX_WAIT) == (50, 7 * 86_400)
+
+
+def test_a_library_without_ml_kem_is_noticed_at_the_start(monkeypatch) -> None:
+    def missing(kem):
+        raise StartError("no ML-KEM")
+
+    monkeypatch.setattr(kem_step, "require", missing)
+    with pytest.raises(StartError):
+        Pair()

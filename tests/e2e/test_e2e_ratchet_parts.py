@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ratchet_pair import SECRET
 
+from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.ratchet.header import LONG, SHORT, Header, Part
 from ptproxy.e2e.ratchet.kept import MAX_AGE, KeptChain, KeyRun, make_room
-from ptproxy.e2e.ratchet.refusals import RatchetRuleError, StateError
+from ptproxy.e2e.ratchet.refusals import RatchetRuleError
 from ptproxy.e2e.ratchet.root import Root
-from ptproxy.errors import LocalProtocolError
+from ptproxy.errors import LocalProtocolError, StateError
 
 CARRIED = {Part.NOTHING: b"", Part.OFFER: bytes(range(148)) * 8, Part.ANSWER: b"\x05" * 1088}
 
@@ -99,7 +100,9 @@ def test_kept_keys_against_a_dict(gaps: list[tuple[int, int]], random: Random) -
         assert all(chain.runs)
     stored = chain.serialize()
     again = KeptChain(bytes(32))
-    assert again.parse_runs(b"xy" + stored + b"z", 2) == len(stored) + 2
+    fields = Fields(stored + b"z", StateError("damaged"))
+    again.parse_runs(fields)
+    assert fields.rest() == b"z"
     assert {number: again.find(number, 0) for number in expected} == expected
     assert again.serialize() == stored
 
@@ -107,11 +110,12 @@ def test_kept_keys_against_a_dict(gaps: list[tuple[int, int]], random: Random) -
 @given(st.binary(max_size=300))
 def test_kept_keys_garbage(data: bytes) -> None:
     chain = KeptChain(bytes(32))
+    fields = Fields(data, StateError("damaged"))
     try:
-        end = chain.parse_runs(data, 0)
+        chain.parse_runs(fields)
     except StateError:
         return
-    assert chain.serialize() == data[:end]
+    assert chain.serialize() == fields.so_far()
 
 
 def test_room_is_made_where_keys_are_oldest() -> None:

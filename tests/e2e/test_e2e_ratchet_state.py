@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ratchet_pair import DAY, NOW, Pair
 
-from ptproxy.e2e.ratchet import Ratchet, RatchetError, StateError
-from ptproxy.errors import PtproxyError
+from ptproxy.e2e.ratchet import Ratchet, RatchetError
+from ptproxy.errors import PtproxyError, StateError
 
 
 def shapes() -> dict[str, Ratchet]:

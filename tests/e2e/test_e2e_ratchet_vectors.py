@@ -10,7 +10,8 @@ import generate_ratchet_vectors
 import pytest
 from naive_ratchet import NaiveRatchet, Refused, public_of
 
-from ptproxy.e2e.ratchet import Ratchet, RatchetError, RatchetPair, kem, kem_step
+from ptproxy.e2e.curve import CurveKey, CurveKeyPair
+from ptproxy.e2e.ratchet import Ratchet, RatchetError, kem, kem_step
 
 VECTORS = json.loads(generate_ratchet_vectors.FILE.read_text("utf-8"))
 
@@ -50,7 +51,7 @@ def test_vector(vector, monkeypatch) -> None:
     monkeypatch.setattr(kem_step, "encapsulate", encapsulate)
     random = Script()
     secret, ad = bytes.fromhex(vector["secret"]), bytes.fromhex(vector["associated_data"])
-    pair = RatchetPair(bytes.fromhex(vector["responder_private"]))
+    pair = CurveKeyPair(bytes.fromhex(vector["responder_private"]))
     random.parts = [bytes.fromhex(vector["initiator_private"])]
     sides = {
         "alice": Ratchet.initiate(secret, ad, pair.public, vector["now"], random),
@@ -111,11 +112,11 @@ def test_conversation_with_the_naive_implementation(ours: str, seed: int) -> Non
     draw = random.randbytes
     secret, private = draw(32), draw(32)
     if ours == "alice":
-        alice = Ours(Ratchet.initiate(secret, b"ad", public_of(private), 0, draw), draw)
+        alice = Ours(Ratchet.initiate(secret, b"ad", CurveKey(public_of(private)), 0, draw), draw)
         bob = NaiveRatchet.bob(secret, b"ad", private, 0, draw)
     else:
         alice = NaiveRatchet.alice(secret, b"ad", public_of(private), 0, draw)
-        bob = Ours(Ratchet.respond(secret, b"ad", RatchetPair(private), 0), draw)
+        bob = Ours(Ratchet.respond(secret, b"ad", CurveKeyPair(private), 0), draw)
     sides, flying = [alice, bob], [[], []]
     now, heard, read = 0.0, False, 0
     for _ in range(400):

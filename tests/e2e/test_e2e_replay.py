@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ptproxy.e2e.curve import CurveKeyPair
 from ptproxy.e2e.replay import KEY, MAX_BUNDLES, MAX_KEYS, ReplayCache, replay_key
-from ptproxy.errors import ConfigError, LocalProtocolError
+from ptproxy.errors import LocalProtocolError, StateError
 
 
 def key(number):
@@ -73,7 +73,7 @@ def test_against_a_model(walk):
 def test_garbage(data):
     try:
         cache = ReplayCache.parse(data)
-    except ConfigError:
+    except StateError:
         return
     assert cache.serialize() == data
 
@@ -93,7 +93,7 @@ def test_states_that_are_never_left(entries):
     data = bytes((len(entries),))
     for bundle, keys in entries:
         data += bundle.to_bytes(4, "big") + len(keys).to_bytes(2, "big") + b"".join(map(key, keys))
-    with pytest.raises(ConfigError):
+    with pytest.raises(StateError):
         ReplayCache.parse(data)
 
 

@@ -9,7 +9,7 @@
 - ``kem_step``    when ML-KEM is mixed in, and what is refused so that it cannot be left out
 - ``header``, ``envelope``  what a message says about itself, and what of it is seen
 - ``state``       the stored form
-- ``curve``, ``kem``  X25519 and ML-KEM-768
+- ``kem``         what an exchange of ML-KEM-768 gives to the root
 - ``refusals``    why a message is refused
 
 The order of calls, on both sides::
@@ -23,14 +23,12 @@ The order of calls, on both sides::
     store.save(ratchet.serialize())             # before the text is shown
 """
 
-from ptproxy.e2e.ratchet.curve import RatchetPair
 from ptproxy.e2e.ratchet.envelope import MAX_PLAINTEXT, SIZES
 from ptproxy.e2e.ratchet.ratchet import Ratchet
 from ptproxy.e2e.ratchet.refusals import (
     AlreadyReadError,
     RatchetError,
     RatchetRuleError,
-    StateError,
     TooFarAheadError,
     UnreadableError,
 )
@@ -41,9 +39,7 @@ __all__ = [
     "AlreadyReadError",
     "Ratchet",
     "RatchetError",
-    "RatchetPair",
     "RatchetRuleError",
-    "StateError",
     "TooFarAheadError",
     "UnreadableError",
 ]

@@ -1,8 +1,4 @@
-"""ML-KEM-768 as the ratchet needs it (FIPS 203).
-
-A library without it is noticed when this is imported, not fifty messages into
-a conversation.
-"""
+"""What one exchange of ML-KEM-768 gives to the root (FIPS 203; RATCHET.md, *Turns*)."""
 
 from __future__ import annotations
 
@@ -10,23 +6,14 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from ptproxy.e2e.ratchet.refusals import RatchetRuleError
-from ptproxy.errors import LocalProtocolError, StartError
+from ptproxy.e2e.kem import Kem, KemKey, KemKeyPair
 
-try:
-    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
-except ImportError:
-    raise StartError(
-        "messages between peers need ML-KEM-768, which this version of the Python package 'cryptography' "
-        "lacks: install cryptography 47 or newer"
-    ) from None
-
-ENCAPSULATION_KEY: Final = 1184
-"""Bytes of an encapsulation key (table 3)."""
-CIPHERTEXT: Final = 1088
-"""Bytes of a ciphertext (table 3)."""
-SEED: Final = 64
-"""Bytes of the seed ``d ‖ z`` of a decapsulation key (algorithm 16)."""
+KEM: Final = Kem.ML_KEM_768
+"""The parameter set of every step, whatever the agreement's suite."""
+ENCAPSULATION_KEY: Final = KEM.raw
+"""Bytes of an offer."""
+CIPHERTEXT: Final = KEM.ciphertext
+"""Bytes of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,44 +26,19 @@ class KemSecret:
     """SHA-256 over key and ciphertext: the step is about these and no others."""
 
 
-class DecapsulationKey:
-    """The key behind an offer; ``public`` is what is offered, 1184 bytes."""
+def encapsulate(offer: bytes) -> tuple[KemSecret, bytes]:
+    """A new secret for an offer, and the ciphertext that answers it.
 
-    __slots__ = ("_key", "_seed", "public")
-
-    def __init__(self, seed: bytes) -> None:
-        """``seed`` is 64 random bytes."""
-        if len(seed) != SEED:
-            raise LocalProtocolError("ratchet: the seed of an ML-KEM key has 64 bytes")
-        self._seed = seed
-        self._key = MLKEM768PrivateKey.from_seed_bytes(seed)
-        self.public = self._key.public_key().public_bytes_raw()
-
-    def serialize(self) -> bytes:
-        """The seed."""
-        return self._seed
-
-    def decapsulate(self, ciphertext: bytes) -> KemSecret:
-        """The secret behind a ciphertext of 1088 bytes; one for another key gives an unrelated secret."""
-        return KemSecret(self._key.decapsulate(ciphertext), _transcript(self.public, ciphertext))
-
-    def __repr__(self) -> str:
-        return "<DecapsulationKey>"
+    :class:`~ptproxy.errors.E2EError` for a key that FIPS 203 section 7.2 refuses.
+    """
+    shared, ciphertext = KemKey(KEM, offer).encapsulate()
+    return KemSecret(shared, _transcript(offer, ciphertext)), ciphertext
 
 
-def check(public: bytes) -> None:
-    """Raise :class:`RatchetRuleError` unless ``public`` is an encapsulation key (FIPS 203 section 7.2)."""
-    try:
-        MLKEM768PublicKey.from_public_bytes(public)
-    except ValueError:
-        raise RatchetRuleError("ratchet: not an ML-KEM-768 key") from None
+def decapsulate(pair: KemKeyPair, ciphertext: bytes) -> KemSecret:
+    """The secret behind an answer of 1088 bytes; one to another offer gives an unrelated secret."""
+    return KemSecret(pair.decapsulate(ciphertext), _transcript(pair.public.raw, ciphertext))
 
 
-def encapsulate(public: bytes) -> tuple[KemSecret, bytes]:
-    """A new secret for a checked key, and its ciphertext. The randomness is the library's own."""
-    shared, ciphertext = MLKEM768PublicKey.from_public_bytes(public).encapsulate()
-    return KemSecret(shared, _transcript(public, ciphertext)), ciphertext
-
-
-def _transcript(public: bytes, ciphertext: bytes) -> bytes:
-    return hashlib.sha256(public + ciphertext).digest()
+def _transcript(offer: bytes, ciphertext: bytes) -> bytes:
+    return hashlib.sha256(offer + ciphertext).digest()

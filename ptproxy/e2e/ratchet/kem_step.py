@@ -15,12 +15,14 @@ Judging (:meth:`KemStep.secret_of`, :meth:`KemStep.check`) changes nothing;
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import Final
 
+from ptproxy.e2e.kem import KemKey, KemKeyPair, require
 from ptproxy.e2e.ratchet.header import Header, Part
-from ptproxy.e2e.ratchet.kem import SEED, DecapsulationKey, KemSecret, check, encapsulate
+from ptproxy.e2e.ratchet.kem import KEM, KemSecret, decapsulate, encapsulate
 from ptproxy.e2e.ratchet.refusals import RatchetRuleError
+from ptproxy.e2e.rng import Rng
+from ptproxy.errors import E2EError
 
 INTERVAL: Final = 50
 """Messages, both ways, between two steps. Part of the protocol: who offers later is refused."""
@@ -48,7 +50,12 @@ class KemStep:
     SIZE = _STORED.size
 
     def __init__(self, *, ours: bool, now: int) -> None:
-        """``ours``: whether the first offer is this side's (it is the initiator's)."""
+        """``ours``: whether the first offer is this side's (it is the initiator's).
+
+        :class:`~ptproxy.errors.StartError` where the library has no ML-KEM: now, not fifty
+        messages into a conversation.
+        """
+        require(KEM)
         self.ours = ours
         """Whether the next offer is this side's."""
         self.epoch = 0
@@ -59,7 +66,7 @@ class KemStep:
         """Messages read that the other side sent in this epoch."""
         self.since = now
         """When this epoch began, seconds since the epoch of the clock."""
-        self.offer: DecapsulationKey | None = None
+        self.offer: KemKeyPair | None = None
         """This side's offer that waits for the answer."""
         self.offer_leads = False
         """Whether this side's present chain has carried the offer from its first message."""
@@ -90,7 +97,7 @@ class KemStep:
         self._begin_epoch(ours=True, now=now)
         return secret
 
-    def make_offer(self, key: DecapsulationKey, *, first: bool) -> None:
+    def make_offer(self, key: KemKeyPair, *, first: bool) -> None:
         """Offer from now on; ``first`` where the next message is the first of its chain."""
         self.offer = key
         self.offer_leads = first
@@ -102,7 +109,7 @@ class KemStep:
         if self.answer is not None:
             return Part.ANSWER, self.answer
         if self.offer is not None:
-            return Part.OFFER, self.offer.public
+            return Part.OFFER, self.offer.public.raw
         return Part.NOTHING, b""
 
     # Reading.
@@ -115,7 +122,7 @@ class KemStep:
         if header.part is Part.ANSWER:
             if self.offer is None or header.epoch != self.epoch + 1:
                 raise RatchetRuleError("ratchet: an answer to no offer")
-            return self.offer.decapsulate(header.carried)
+            return decapsulate(self.offer, header.carried)
         if header.epoch != self.epoch:
             raise RatchetRuleError("ratchet: a turn of another epoch")
         if self.offer is not None and self.offer_leads:
@@ -133,7 +140,7 @@ class KemStep:
         if self.ours:
             raise RatchetRuleError("ratchet: an offer out of turn")
         if self.asked is None:
-            check(header.carried)
+            check_offer(header.carried)
         elif self.asked != header.carried:
             raise RatchetRuleError("ratchet: a second, different offer")
 
@@ -164,6 +171,14 @@ class KemStep:
         return f"<KemStep epoch {self.epoch}>"
 
 
-def new_offer(rng: Callable[[int], bytes]) -> DecapsulationKey:
+def new_offer(rng: Rng) -> KemKeyPair:
     """A key to offer, from ``rng``, a CSPRNG in production."""
-    return DecapsulationKey(rng(SEED))
+    return KemKeyPair.generate(KEM, rng)
+
+
+def check_offer(offer: bytes) -> None:
+    """Raise :class:`RatchetRuleError` unless it is an ML-KEM-768 key (FIPS 203 section 7.2)."""
+    try:
+        KemKey(KEM, offer)
+    except E2EError:
+        raise RatchetRuleError("ratchet: not an ML-KEM-768 key") from None

@@ -16,7 +16,8 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ptproxy.e2e.ratchet.refusals import StateError
+from ptproxy.e2e.fields import Fields
+from ptproxy.errors import StateError
 
 MAX_SKIP: Final = 1_000
 """Keys derived for one jump within a chain: about 3 ms, beyond any reordering of a mailbox."""
@@ -132,27 +133,15 @@ class KeptChain:
             parts.append(bytes(run.keys))
         return b"".join(parts)
 
-    def parse_runs(self, data: bytes, position: int) -> int:
-        """Take what :meth:`serialize` wrote at ``position`` of a state, and say where it ends.
-
-        :class:`StateError` if it is something else.
-        """
-        try:
-            (runs,) = struct.unpack_from(">H", data, position)
-            position += 2
-            beyond = 0
-            for _ in range(runs):
-                first, since, count = _RUN.unpack_from(data, position)
-                position += _RUN.size
-                keys = bytearray(data[position : position + count * KEY])
-                position += count * KEY
-                if first < beyond or not count or len(keys) != count * KEY:
-                    raise StateError("ratchet state: damaged (kept keys)")
-                beyond = first + count
-                self.add(KeyRun(first, since, keys))
-        except struct.error:
-            raise StateError("ratchet state: damaged (kept keys)") from None
-        return position
+    def parse_runs(self, fields: Fields) -> None:
+        """Take what :meth:`serialize` wrote; :class:`StateError` if it is something else."""
+        beyond = 0
+        for _ in range(fields.number(2)):
+            first, since, count = fields.unpack(_RUN)
+            if first < beyond or not count:
+                raise StateError("ratchet state: damaged (kept keys)")
+            beyond = first + count
+            self.add(KeyRun(first, since, bytearray(fields.take(count * KEY))))
 
     def __repr__(self) -> str:
         return f"<KeptChain {self.count} keys>"

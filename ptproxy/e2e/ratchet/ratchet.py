@@ -11,21 +11,21 @@ state, so that an error leaves it as it was.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ptproxy.e2e.curve import CurveKey, CurveKeyPair
 from ptproxy.e2e.ratchet.chains import Reach, ReceivingChain, SendingChain, check_reach
-from ptproxy.e2e.ratchet.curve import RatchetPair, parse_public
 from ptproxy.e2e.ratchet.envelope import NONCE, check_plaintext, check_size, open_body, open_header, seal
 from ptproxy.e2e.ratchet.header import MAX_CHAIN, Header, Part
 from ptproxy.e2e.ratchet.kem_step import KemStep, new_offer
 from ptproxy.e2e.ratchet.kept import KEY, MAX_OLD_CHAINS, KeptChain, make_room
-from ptproxy.e2e.ratchet.refusals import AlreadyReadError, UnreadableError
+from ptproxy.e2e.ratchet.refusals import AlreadyReadError, RatchetRuleError, UnreadableError
 from ptproxy.e2e.ratchet.root import MAX_TURN, Root
 from ptproxy.e2e.ratchet.state import RatchetState
-from ptproxy.errors import LocalProtocolError
+from ptproxy.e2e.rng import Rng
+from ptproxy.errors import E2EError, LocalProtocolError
 
 _LABEL_AD: Final = b"ptproxy 1 ratchet"
 
@@ -43,25 +43,23 @@ class Ratchet:
         cls,
         secret: bytes,
         associated_data: bytes,
-        peer_ratchet_key: bytes,
+        peer_ratchet_key: CurveKey,
         now: float,
-        rng: Callable[[int], bytes],
+        rng: Rng,
     ) -> Ratchet:
         """The side that began the agreement and writes first (``RatchetInitAliceHE``).
 
         ``secret`` is the agreement's 32 bytes, ``peer_ratchet_key`` the responder's
-        signed prekey (32 bytes). :class:`~ptproxy.e2e.ratchet.refusals.RatchetRuleError`
-        if that is no usable key.
+        signed prekey.
         """
         kem = KemStep(ours=True, now=_seconds(now))
-        peer = parse_public(peer_ratchet_key)
-        ratchet = cls(RatchetState(_bind(associated_data), Root.start(secret), kem, None, peer))
-        ratchet._take_turn(RatchetPair.generate(rng), _seconds(now))
+        ratchet = cls(RatchetState(_bind(associated_data), Root.start(secret), kem, None, peer_ratchet_key))
+        ratchet._take_turn(CurveKeyPair.generate(rng), _seconds(now))
         return ratchet
 
     @classmethod
     def respond(
-        cls, secret: bytes, associated_data: bytes, own_ratchet_pair: RatchetPair, now: float
+        cls, secret: bytes, associated_data: bytes, own_ratchet_pair: CurveKeyPair, now: float
     ) -> Ratchet:
         """The side whose signed prekey pair was used; it reads before it writes (``RatchetInitBobHE``)."""
         kem = KemStep(ours=False, now=_seconds(now))
@@ -71,7 +69,7 @@ class Ratchet:
     def parse(cls, data: bytes) -> Ratchet:
         """From what :meth:`serialize` wrote.
 
-        :class:`~ptproxy.e2e.ratchet.refusals.StateError` for anything else.
+        :class:`~ptproxy.errors.StateError` for anything else.
         """
         return cls(RatchetState.parse(data))
 
@@ -113,7 +111,7 @@ class Ratchet:
         """
         return self._state.root.export(label, length, self.turn if turn is None else turn)
 
-    def encrypt(self, plaintext: bytes, now: float, rng: Callable[[int], bytes]) -> bytes:
+    def encrypt(self, plaintext: bytes, now: float, rng: Rng) -> bytes:
         """A message of one of :data:`~ptproxy.e2e.ratchet.envelope.SIZES`, never the same twice.
 
         ``plaintext`` has 0 to :data:`~ptproxy.e2e.ratchet.envelope.MAX_PLAINTEXT`
@@ -124,7 +122,7 @@ class Ratchet:
         check_plaintext(plaintext)
         self._check_may_send()
         kem = state.kem
-        pair = None if state.peer is None else RatchetPair.generate(rng)
+        pair = None if state.peer is None else CurveKeyPair.generate(rng)
         offer = new_offer(rng) if kem.due(seconds) else None
         nonce = rng(NONCE)
         # From here on nothing fails.
@@ -136,7 +134,7 @@ class Ratchet:
         if offer is not None:
             kem.make_offer(offer, first=chain.position == 0)
         part, carried = kem.carry()
-        header = Header(part, kem.epoch, state.pair.public, state.previous, chain.position, carried)
+        header = Header(part, kem.epoch, state.pair.public.raw, state.previous, chain.position, carried)
         message = seal(chain.cipher, chain.next(), state.ad, header.serialize(), plaintext, nonce)
         self._changed(seconds)
         return message
@@ -187,7 +185,7 @@ class Ratchet:
         elif state.sending.position >= MAX_CHAIN:
             raise LocalProtocolError("ratchet: too many messages without an answer")
 
-    def _take_turn(self, pair: RatchetPair, now: int) -> None:
+    def _take_turn(self, pair: CurveKeyPair, now: int) -> None:
         """The sending half of ``DHRatchetHE``, when it is needed."""
         state = self._state
         assert state.peer is not None
@@ -218,13 +216,13 @@ class Ratchet:
         self._changed(now)
         return plaintext
 
-    def _read_new_turn(self, pair: RatchetPair, header: Header, message: bytes, now: int) -> bytes:
+    def _read_new_turn(self, pair: CurveKeyPair, header: Header, message: bytes, now: int) -> bytes:
         """The first message of the other side's next turn that arrives (``DHRatchetHE``, its first half)."""
         state = self._state
         check_reach(0, header.number)
         if header.part is Part.OFFER:
             state.kem.check(header)
-        peer = parse_public(header.key)
+        peer = _peer_key(header.key)
         dh = pair.exchange(peer)
         secret = state.kem.secret_of(header)
         root, keys = state.root.step(dh, secret)
@@ -276,6 +274,14 @@ class Ratchet:
 
     def __repr__(self) -> str:
         return f"<Ratchet turn {self.turn}, revision {self.revision}>"
+
+
+def _peer_key(raw: bytes) -> CurveKey:
+    """The key in a header; :class:`RatchetRuleError` if it is not canonical, or of low order."""
+    try:
+        return CurveKey(raw)
+    except E2EError:
+        raise RatchetRuleError("ratchet: not an X25519 key") from None
 
 
 def _bind(associated_data: bytes) -> bytes:

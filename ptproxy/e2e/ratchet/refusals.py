@@ -1,23 +1,21 @@
-"""Why a message, or a stored state, is refused.
+"""Why a message is refused.
 
-    RemoteProtocolError
+    E2EError
     └── RatchetError             a message was refused; the ratchet is what it was
         ├── UnreadableError      no key of this session opens it
         ├── AlreadyReadError     a genuine header whose key was used or given up
         ├── TooFarAheadError     a genuine header that would skip too many messages
         └── RatchetRuleError     a genuine header that breaks a rule of RATCHET.md
-    PtproxyError
-    └── StateError               bytes that are no stored ratchet of this version
 
 No text says more than its class: an attacker who sees it learns nothing.
 """
 
 from __future__ import annotations
 
-from ptproxy.errors import PtproxyError, RemoteProtocolError
+from ptproxy.errors import E2EError
 
 
-class RatchetError(RemoteProtocolError):
+class RatchetError(E2EError):
     """A message was refused. Nothing has changed; the session goes on."""
 
 
@@ -41,7 +39,3 @@ class TooFarAheadError(RatchetError):
 
 class RatchetRuleError(RatchetError):
     """Its header is genuine and breaks a rule: the program at the other end is faulty or hostile."""
-
-
-class StateError(PtproxyError):
-    """A stored state that cannot be used: damaged, or of a version that this program does not know."""

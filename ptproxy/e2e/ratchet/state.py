@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-
+from ptproxy.e2e.curve import CurveKey, CurveKeyPair
+from ptproxy.e2e.fields import Fields
+from ptproxy.e2e.kem import SEED, KemKeyPair
 from ptproxy.e2e.ratchet.chains import ReceivingChain, SendingChain
-from ptproxy.e2e.ratchet.curve import KEY, RatchetPair, parse_public
 from ptproxy.e2e.ratchet.header import MAX_CHAIN
-from ptproxy.e2e.ratchet.kem import CIPHERTEXT, ENCAPSULATION_KEY, SEED, DecapsulationKey, check
-from ptproxy.e2e.ratchet.kem_step import KemStep
-from ptproxy.e2e.ratchet.kept import MAX_KEPT, MAX_OLD_CHAINS, KeptChain
-from ptproxy.e2e.ratchet.refusals import RatchetRuleError, StateError
+from ptproxy.e2e.ratchet.kem import CIPHERTEXT, ENCAPSULATION_KEY, KEM
+from ptproxy.e2e.ratchet.kem_step import KemStep, check_offer
+from ptproxy.e2e.ratchet.kept import KEY, MAX_KEPT, MAX_OLD_CHAINS, KeptChain
+from ptproxy.e2e.ratchet.refusals import RatchetRuleError
 from ptproxy.e2e.ratchet.root import Root, TurnKeys
+from ptproxy.errors import E2EError, StateError
 
 VERSION: Final = 1
-_FIXED: Final = struct.Struct(">BBQ32sI")
+_FIXED: Final = struct.Struct(">BQ32sI")
 _CHAIN: Final = struct.Struct(">32s32sI")
 _KEM: Final = struct.Struct(">IIIQ")
 
@@ -50,9 +51,9 @@ class RatchetState:
     """What every message is bound to, 32 bytes."""
     root: Root
     kem: KemStep
-    pair: RatchetPair | None
+    pair: CurveKeyPair | None
     """This side's key pair, while the newest turn is its own."""
-    peer: X25519PublicKey | None = None
+    peer: CurveKey | None = None
     """The other side's public key, while the newest turn is theirs."""
     sending: SendingChain | None = None
     receiving: ReceivingChain | None = None
@@ -71,7 +72,8 @@ class RatchetState:
         """The stored form: below 1.7 kB, and 32 bytes for each kept key."""
         own = _newest_key(self.pair, self.peer)
         parts = [
-            _FIXED.pack(VERSION, self._flags(), self.revision, self.ad, self.previous),
+            bytes((VERSION,)),
+            _FIXED.pack(self._flags(), self.revision, self.ad, self.previous),
             self.root.serialize(),
             own,
         ]
@@ -86,7 +88,8 @@ class RatchetState:
             parts += kept.header_key, kept.serialize()
         kem = self.kem
         parts.append(_KEM.pack(kem.epoch, kem.sent, kem.read, kem.since))
-        parts.append(kem.offer.serialize() if kem.offer is not None else kem.asked or kem.answer or b"")
+        offer = b"" if kem.offer is None else kem.offer.serialize_private()
+        parts.append(offer or kem.asked or kem.answer or b"")
         return b"".join(parts)
 
     def _flags(self) -> int:
@@ -108,81 +111,70 @@ class RatchetState:
         return _Parsing(data).state()
 
 
-def _newest_key(pair: RatchetPair | None, peer: X25519PublicKey | None) -> bytes:
+def _newest_key(pair: CurveKeyPair | None, peer: CurveKey | None) -> bytes:
     """The key of the newest turn: this side's private or the other's public one."""
     if pair is not None:
-        return pair.serialize()
+        return pair.serialize_private()
     assert peer is not None
-    return peer.public_bytes_raw()
+    return peer.raw
 
 
-def _peer(key: bytes) -> X25519PublicKey:
+def _peer(key: bytes) -> CurveKey:
     try:
-        return parse_public(key)
-    except RatchetRuleError:
+        return CurveKey(key)
+    except E2EError:
         raise StateError("ratchet state: damaged (X25519 key)") from None
 
 
 class _Parsing:
     """One pass over a stored state."""
 
-    __slots__ = ("_data", "_position")
+    __slots__ = ("_fields",)
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    def _take(self, length: int) -> bytes:
-        part = self._data[self._position : self._position + length]
-        if len(part) != length:
-            raise StateError("ratchet state: damaged (too short)")
-        self._position += length
-        return part
+        self._fields = Fields(data, StateError("ratchet state: damaged (of a wrong length)"))
 
     def state(self) -> RatchetState:
-        if self._data[:1] != bytes([VERSION]):
+        fields = self._fields
+        if fields.number(1) != VERSION:
             raise StateError("ratchet state: of a version that this program does not know")
-        _, code, revision, ad, previous = _FIXED.unpack(self._take(_FIXED.size))
+        code, revision, ad, previous = fields.unpack(_FIXED)
         flags = _Flag(code)
-        root = Root.parse(self._take(Root.SIZE))
-        key = self._take(KEY)
+        root = Root.parse(fields.take(Root.SIZE))
+        key = fields.take(KEY)
         state = RatchetState(ad, root, KemStep(ours=bool(flags & _Flag.OURS), now=0), None)
         state.previous, state.revision = previous, revision
         if flags & _Flag.TURN_IS_THEIRS:
             state.peer = _peer(key)
         else:
-            state.pair = RatchetPair(key)
+            state.pair = CurveKeyPair(key)
         if flags & _Flag.SENDING:
             state.sending = SendingChain(*self._chain())
         if flags & _Flag.RECEIVING:
             state.receiving = ReceivingChain(*self._chain())
-            self._runs(state.receiving.kept)
-        for _ in range(self._take(1)[0]):
-            kept = KeptChain(self._take(KEY))
-            self._runs(kept)
+            state.receiving.kept.parse_runs(fields)
+        for _ in range(fields.number(1)):
+            kept = KeptChain(fields.take(KEY))
+            kept.parse_runs(fields)
             state.old.append(kept)
         self._kem(state.kem, flags)
-        if self._position != len(self._data):
-            raise StateError("ratchet state: damaged (too long)")
+        fields.end()
         _check(state)
         return state
 
     def _chain(self) -> tuple[TurnKeys, int]:
-        header, key, position = _CHAIN.unpack(self._take(_CHAIN.size))
+        header, key, position = self._fields.unpack(_CHAIN)
         return TurnKeys(header, key), position
 
-    def _runs(self, kept: KeptChain) -> None:
-        self._position = kept.parse_runs(self._data, self._position)
-
     def _kem(self, kem: KemStep, flags: _Flag) -> None:
-        kem.epoch, kem.sent, kem.read, kem.since = _KEM.unpack(self._take(_KEM.size))
+        kem.epoch, kem.sent, kem.read, kem.since = self._fields.unpack(_KEM)
         kem.offer_leads = bool(flags & _Flag.OFFER_LEADS)
         if flags & _Flag.OFFER:
-            kem.offer = DecapsulationKey(self._take(SEED))
+            kem.offer = KemKeyPair(KEM, self._fields.take(SEED))
         if flags & _Flag.ASKED:
-            kem.asked = self._take(ENCAPSULATION_KEY)
+            kem.asked = self._fields.take(ENCAPSULATION_KEY)
         if flags & _Flag.ANSWER:
-            kem.answer = self._take(CIPHERTEXT)
+            kem.answer = self._fields.take(CIPHERTEXT)
 
 
 def _check(state: RatchetState) -> None:
@@ -208,7 +200,7 @@ def _check(state: RatchetState) -> None:
         raise StateError("ratchet state: damaged (contradictory)")
     if kem.asked is not None:
         try:
-            check(kem.asked)
+            check_offer(kem.asked)
         except RatchetRuleError:
             raise StateError("ratchet state: damaged (ML-KEM key)") from None
 
