@@ -6,9 +6,11 @@
     │   ├── CodecError          bytes that are not this codec's
     │   ├── SessionError        a frame that session/PROTOCOL.md forbids
     │   ├── FrontError          a local program that speaks neither SOCKS nor HTTP
-    │   └── AuthenticationError an opening, proof or token that does not verify
+    │   ├── AuthenticationError an opening, proof or token that does not verify
+    │   └── E2EError            a key, bundle or message between peers that does not verify
     ├── DialError               a target was not reached; carries a :class:`Reason`
     ├── ConfigError             every problem of a configuration at once
+    ├── StateError              something we stored is damaged, or of a version that we do not know
     └── StartError              a role cannot start: one line for a person
 
 What a person reads says what happened, to what, and what to do. No message
@@ -93,6 +95,10 @@ class AuthenticationError(RemoteProtocolError):
     """An opening, confirmation, proof or token that does not verify."""
 
 
+class E2EError(RemoteProtocolError):
+    """A key, bundle, statement or message between two peers that does not verify; nothing was changed."""
+
+
 class DialError(PtproxyError):
     """A target was not reached.
 
@@ -111,6 +117,10 @@ class ConfigError(PtproxyError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class StateError(PtproxyError):
+    """Stored bytes that cannot be used: damaged, or of a version that this program does not know."""
 
 
 class StartError(PtproxyError):

@@ -1,6 +1,6 @@
 """ML-KEM-768 (FIPS 203), from ``cryptography``, imported only when sealing is on.
 
-Older versions of ``cryptography`` (before 46) or of OpenSSL (before 3.5) lack it;
+Older versions of ``cryptography`` (before 48) or of OpenSSL (before 3.5) lack it;
 :func:`require` says so in one line before any handshake starts.
 """
 
@@ -34,7 +34,7 @@ def require() -> None:
     except ImportError:
         raise StartError(
             "sealing needs ML-KEM-768, which this version of the Python package 'cryptography' lacks: "
-            "install cryptography 46 or newer, or switch sealing off in both configurations"
+            "install cryptography 48 or newer, or switch sealing off in both configurations"
         ) from None
     try:
         MLKEM768PrivateKey.from_seed_bytes(bytes(SEED))

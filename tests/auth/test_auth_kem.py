@@ -48,7 +48,7 @@ def test_require_says_what_is_missing(monkeypatch):
     kem.require()
     kem.require.cache_clear()
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.mlkem", None)
-    with pytest.raises(StartError, match="install cryptography 46"):
+    with pytest.raises(StartError, match="install cryptography 48"):
         kem.require()
 
 

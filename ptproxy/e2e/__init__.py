@@ -1,0 +1,99 @@
+"""Messages between peers that nobody on the way can read.
+
+Everything here takes bytes and returns bytes; nothing opens a file, a socket or a
+clock. Two documents beside the code have every format byte by byte, with test vectors:
+``PROTOCOL.md`` (identities and how two peers begin) and ``ratchet/RATCHET.md`` (a key for
+every message).
+
+    an invite or a QR code          who a peer is         identity, fingerprint, succession
+    a mailbox's prekey bundle       how to begin          bundle, prekeys, x3dh, pqxdh, first_message
+    what is written and read        a key a message       ratchet/
+
+Read in this order:
+
+- ``curve``, ``signing``, ``kem``   keys: X25519, Ed25519, ML-KEM, one byte of type each
+- ``identity``, ``fingerprint``     who a peer is, and what people compare
+- ``succession``                    an identity names its successor
+- ``suite``                         which algorithms, as one number
+- ``bundle``                        what a peer publishes; :func:`verify` it
+- ``prekeys``                       its private side: rotation, use, deletion
+- ``x3dh``, ``pqxdh``, ``agreement`` the key agreement and what it binds
+- ``first_message``                 :func:`begin` and :func:`examine`
+- ``replay``                        which first messages were accepted
+- ``refusals``                      errors that a caller tells apart
+- ``ratchet/``                      what follows: the Double Ratchet, a package with its own map
+- ``fields``, ``rng``               how formats are taken apart, where randomness comes from
+
+One side begins::
+
+    verified = verify(bundle, one_time, fingerprint, now)
+    beginning = begin(owner, verified, rng)
+    agreed = beginning.agreement
+    ratchet = Ratchet.initiate(agreed.secret, agreed.associated_data, beginning.ratchet_key, now, rng)
+    message = beginning.opening + ratchet.encrypt(text, now, rng)   # until the peer has answered
+
+the other answers, where :func:`opening_key` names no session that it has already::
+
+    received = examine(message, owner, prekeys)
+    agreed = received.agreement
+    ratchet = Ratchet.respond(agreed.secret, agreed.associated_data, received.ratchet_pair, now)
+    text = ratchet.decrypt(received.payload, now)
+    prekeys.commit(received.use)
+
+Errors: whatever a peer or anybody on the way sends is refused with an
+:class:`~ptproxy.errors.E2EError` (the ratchet's are a branch of it) and leaves everything as
+it was. Bytes of our own store that are damaged, or of a version that we do not know, are
+a :class:`~ptproxy.errors.StateError` wherever they are parsed.
+"""
+
+from ptproxy.e2e.agreement import Agreement
+from ptproxy.e2e.bundle import PrekeyBundle, VerifiedBundle, verify
+from ptproxy.e2e.curve import CurveKey, CurveKeyPair
+from ptproxy.e2e.fingerprint import Fingerprint
+from ptproxy.e2e.first_message import (
+    Authorship,
+    Beginning,
+    Received,
+    begin,
+    examine,
+    opening_key,
+    opening_length,
+)
+from ptproxy.e2e.identity import Identity, OwnIdentity
+from ptproxy.e2e.prekeys import Maintenance, Prekeys, Use
+from ptproxy.e2e.ratchet import Ratchet
+from ptproxy.e2e.refusals import ExpiredError, IdentityChangedError, KnownOpeningError, UnknownPrekeyError
+from ptproxy.e2e.rng import Rng
+from ptproxy.e2e.succession import Succession
+from ptproxy.e2e.suite import POST_QUANTUM, Suite
+
+__all__ = [
+    "POST_QUANTUM",
+    "Agreement",
+    "Authorship",
+    "Beginning",
+    "CurveKey",
+    "CurveKeyPair",
+    "ExpiredError",
+    "Fingerprint",
+    "Identity",
+    "IdentityChangedError",
+    "KnownOpeningError",
+    "Maintenance",
+    "OwnIdentity",
+    "PrekeyBundle",
+    "Prekeys",
+    "Ratchet",
+    "Received",
+    "Rng",
+    "Succession",
+    "Suite",
+    "UnknownPrekeyError",
+    "Use",
+    "VerifiedBundle",
+    "begin",
+    "examine",
+    "opening_key",
+    "opening_length",
+    "verify",
+]
