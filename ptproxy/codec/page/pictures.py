@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ptproxy.buffer import Buffer
+
 VIEWPORT_HEIGHT: Final = 720
 """CSS pixels of a page that are in sight."""
 HEAD: Final = 12
@@ -41,7 +43,7 @@ class PictureHead:
         self.broken = False
         """It is no picture."""
 
-    def feed(self, data: bytes | memoryview) -> None:
+    def feed(self, data: Buffer) -> None:
         """More of it."""
         head = self._head
         if head is None:
