@@ -14,22 +14,22 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ptproxy.peers.mailbox_answers import Bundle, Mail, Refusal, RequestRefused, State
 from ptproxy.peers.mailbox_delivery import DAY
 from ptproxy.peers.mailbox_rates import Rates
 from ptproxy.peers.mailbox_requests import Right, TokenGrant
+from ptproxy.peers.mailbox_schema import (
+    BOX_COST,
+    MESSAGE_COST,
+    ONE_TIME_COST,
+    SLACK,
+    TOKEN_COST,
+    StoreLimits,
+)
 from ptproxy.state import DATABASE_PAGE
 
-NAME: Final = "mailbox"
-"""Of the database in the state folder."""
-MESSAGE_COST: Final = 256
-"""Bytes charged for a message's row besides its envelope."""
-TOKEN_COST: Final = 160
-ONE_TIME_COST: Final = 64
-BOX_COST: Final = 1_024
 SHARE: Final = 4
 """One token may hold a fourth of its box: one contact cannot shut the others out."""
 SPENT_DAYS: Final = 7
@@ -39,52 +39,6 @@ MAX_TOKEN_DAYS: Final = 400
 ONE_TIME_BURST: Final = 20.0
 ONE_TIME_RATE: Final = 1 / 60
 """One-time prekeys that a box hands out at once, and a second after that."""
-SLACK: Final = 16 << 20
-"""Bytes that the file may have beyond one and a half times what is charged: indexes, free pages."""
-
-SCHEMA: Final = """
-    CREATE TABLE totals (size INTEGER NOT NULL, boxes INTEGER NOT NULL);
-    INSERT INTO totals VALUES (0, 0);
-    CREATE TABLE boxes (
-        box INTEGER PRIMARY KEY AUTOINCREMENT,  -- a stream may outlive its box: no number comes again
-        key BLOB NOT NULL UNIQUE, seen INTEGER NOT NULL, size INTEGER NOT NULL, messages INTEGER NOT NULL,
-        tokens INTEGER NOT NULL, one_times INTEGER NOT NULL, bundle BLOB NOT NULL);
-    CREATE INDEX boxes_seen ON boxes (seen);
-    CREATE TABLE tokens (
-        id BLOB PRIMARY KEY, box INTEGER NOT NULL REFERENCES boxes, permits INTEGER NOT NULL,
-        uses INTEGER NOT NULL, expires INTEGER NOT NULL, last BLOB NOT NULL,
-        held INTEGER NOT NULL, held_size INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE INDEX tokens_box ON tokens (box);
-    CREATE INDEX tokens_expire ON tokens (expires);
-    CREATE TABLE messages (
-        place INTEGER PRIMARY KEY, box INTEGER NOT NULL REFERENCES boxes, id BLOB NOT NULL,
-        token BLOB NOT NULL, expires INTEGER NOT NULL, envelope BLOB NOT NULL);
-    CREATE UNIQUE INDEX messages_id ON messages (box, id);
-    CREATE INDEX messages_place ON messages (box, place);
-    CREATE INDEX messages_expire ON messages (expires);
-    CREATE TABLE one_times (
-        place INTEGER PRIMARY KEY, box INTEGER NOT NULL REFERENCES boxes, prekey BLOB NOT NULL);
-    CREATE INDEX one_times_box ON one_times (box)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """What is kept at most; sizes in bytes, times in days."""
-
-    size: int = 1 << 30
-    """All boxes together."""
-    boxes: int = 10_000
-    box_size: int = 16 << 20
-    box_messages: int = 1_000
-    box_tokens: int = 4_096
-    box_one_times: int = 200
-    keep: int = 30
-    """A message that nobody collects."""
-    away: int = 90
-    """A box whose owner does not come."""
-
-
 Request = Callable[["MailboxStore"], Any]
 """One request: it calls methods of the store and returns what they say."""
 
@@ -93,7 +47,7 @@ class MailboxStore:
     """The mailbox's tables."""
 
     def __init__(self, database: sqlite3.Connection, limits: StoreLimits) -> None:
-        """``database`` as :meth:`ptproxy.state.StateFolder.database` opens it with :data:`SCHEMA`."""
+        """``database`` as :meth:`~ptproxy.state.StateFolder.database` opens it with the schema."""
         self.limits = limits
         self._db = database
         self._handed_out = Rates(ONE_TIME_BURST, ONE_TIME_RATE)
@@ -172,7 +126,17 @@ class MailboxStore:
         limits = self.limits
         if row is None:
             raise RequestRefused(Refusal.UNAVAILABLE)
-        return State(*row, limits.box_messages, limits.box_size, limits.box_tokens, limits.box_one_times)
+        messages, size, tokens, one_times = row
+        return State(
+            messages,
+            size,
+            tokens,
+            one_times,
+            limits.box_messages,
+            limits.box_size,
+            limits.box_tokens,
+            limits.box_one_times,
+        )
 
     def grant(self, box: int, tokens: Collection[TokenGrant], now: float) -> None:
         """Make tokens good; those that are known, and those that have expired, are passed over."""
