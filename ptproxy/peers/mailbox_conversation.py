@@ -55,6 +55,18 @@ MAX_UNANSWERED: Final = 32
 """Requests of a stream that wait for their answers: what a hostile client can make us remember."""
 
 _OWNER_LABEL: Final = b"ptproxy 1 mailbox owner"
+_FIELD: Final = 2**255 - 19
+_LOW_ORDER: Final = frozenset(
+    (
+        0,
+        1,
+        _FIELD - 1,
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+    )
+)
+"""y of the eight points of order 1, 2, 4 and 8 (RFC 8032 section 5.1.7 admits them): under such a
+key a signature can be made without any private key, so its box would be everybody's."""
 
 
 def prove(key: Ed25519PrivateKey, mailbox: bytes, challenge: bytes) -> Open:
@@ -69,6 +81,9 @@ def prove(key: Ed25519PrivateKey, mailbox: bytes, challenge: bytes) -> Open:
 def verify(request: Open, mailbox: bytes, challenge: bytes) -> None:
     """Raises :class:`MailboxFrameError` unless ``request`` proves the box's key here and now."""
     signed = b"".join((_OWNER_LABEL, mailbox, challenge, request.box_key))
+    y = int.from_bytes(request.box_key, "little") & (1 << 255) - 1
+    if y in _LOW_ORDER or y >= _FIELD:
+        raise MailboxFrameError("a box key that is nobody's")
     try:
         Ed25519PublicKey.from_public_bytes(request.box_key).verify(request.signature, signed)
     except (InvalidSignature, ValueError):

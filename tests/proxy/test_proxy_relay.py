@@ -11,8 +11,8 @@ import pytest
 from proxy_live import LOOPS, Program, run, until
 
 from ptproxy.errors import DialError, Reason
-from ptproxy.tunnel.relay import StreamEnd, TcpEnd, couple
 from ptproxy.tunnel import tcp
+from ptproxy.tunnel.relay import StreamEnd, TcpEnd, couple
 
 
 class Pair:
