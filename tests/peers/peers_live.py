@@ -123,6 +123,9 @@ class PipeStream(asyncio.Transport):
             self.scheduled = True
             asyncio.get_running_loop().call_soon(self.deliver)
 
+    def listening(self) -> bool:
+        return not self.lost and self.protocol is not None and (self.closing or not self.paused)
+
     def deliver(self) -> None:
         self.scheduled = False
         while (
@@ -144,7 +147,7 @@ class PipeStream(asyncio.Transport):
                 self.other.protocol.resume_writing()
         if self.arrived or self.lost or self.protocol is None:
             return
-        if self.other.eof_sent and not self.eof_told and not (self.paused and not self.closing):
+        if self.other.eof_sent and not self.eof_told and self.listening():
             self.eof_told = True
             if not self.closing and not self.protocol.eof_received():
                 self.close()

@@ -73,10 +73,31 @@ def test_every_changed_byte_of_a_proof_is_refused():
             bridge().receive_data(bytes(changed))
 
 
-@pytest.mark.parametrize("key", [bytes(32), b"\1" + bytes(31), b"\xff" * 32])
-def test_odd_box_keys_raise_only_what_is_documented(key):
+LOW_ORDER = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",  # 0 and 1, not canonical
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+
+
+@pytest.mark.parametrize("key", LOW_ORDER)
+@pytest.mark.parametrize("sign", [0, 0x80])
+def test_a_box_of_a_low_order_key_is_nobodys(key, sign):
+    """OpenSSL takes a signature of zeros for one of a fourth of all messages under the first of them."""
+    key = bytearray.fromhex(key)
+    key[31] |= sign
+    for signature in (bytes(64), b"\1" + bytes(63)):
+        with pytest.raises(MailboxFrameError, match="nobody's"):
+            say(bridge(), Open(bytes(key), signature))
+
+
+def test_a_box_key_that_is_no_point():
     with pytest.raises(MailboxFrameError):
-        say(bridge(), Open(key, bytes(64)))
+        say(bridge(), Open(b"\2" + bytes(31), bytes(64)))
 
 
 def test_a_proof_is_good_for_one_open():

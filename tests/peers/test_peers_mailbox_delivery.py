@@ -141,8 +141,9 @@ def test_a_token_is_good_for_as_long_as_was_asked_and_expires_on_a_common_day(no
 
 
 @given(
-    secret=st.binary(min_size=32, max_size=32), right=st.sampled_from(Right), first=st.integers(0, 2**32 - 1025),
-    count=st.integers(1, 1024), uses=st.integers(1, 65535), expires=st.integers(0, 2**32 - 1),
+    secret=st.binary(min_size=32, max_size=32), right=st.sampled_from(Right),
+    first=st.integers(0, 2**32 - 1025), count=st.integers(1, 1024),
+    uses=st.integers(1, 65535), expires=st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_a_pass_comes_back(secret, right, first, count, uses, expires):
     given_pass = DeliveryPass(secret, right, first, count, uses, expires)
