@@ -37,6 +37,8 @@ FOLDER_MODE: Final = 0o700
 MAX_DOCUMENT: Final = 256 << 20
 """Bytes a document may have; more is not ours (100,000 identities take 20 MB)."""
 
+LOCK_WAIT: Final = 1.0
+"""Seconds that another program may hold a database while we open it: a backup that just ends."""
 DATABASE_PAGE: Final = 8192
 """Bytes of a database's page: three mailbox messages of the smallest size fit one."""
 
@@ -190,7 +192,7 @@ class StateFolder:
         path = self.path / f"{name}.sqlite3"
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))  # its log gets the same mode
-            database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            database = sqlite3.connect(path, LOCK_WAIT, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise StartError(f"cannot open {path}: {_why_not(error)}") from None
         try:
