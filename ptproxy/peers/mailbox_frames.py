@@ -160,11 +160,13 @@ class FrameReader:
     def next_frame(self, permitted: Mapping[int, type[F]]) -> F | None:
         """The next frame, None until it is whole. Raises :class:`MailboxFrameError`."""
         buffer, start = self._buffer, self._start
-        if len(buffer) - start < HEAD:
+        if len(buffer) == start:
             return None
         kind = permitted.get(buffer[start])
         if kind is None:
             raise MailboxFrameError("a frame of an unknown type, or out of turn")
+        if len(buffer) - start < HEAD:
+            return None
         size = int.from_bytes(buffer[start + 1 : start + HEAD], "big")
         least, most = kind.SIZES
         if not least <= size <= most:
