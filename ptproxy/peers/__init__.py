@@ -16,7 +16,7 @@ and at the bridge:
 
 - ``mailbox_service``       the service: its streams, accounts, owners who listen
 - ``mailbox_stream``        one stream: requests one after another, mail for who listens
-- ``mailbox_rates``         how often an account may do what
+- ``mailbox_rates``, ``seats``  how often an account may do what; how many streams it may have
 - ``mailbox_schema``, ``mailbox_store``  what is kept, in SQLite
 - ``mailbox_thread``        the store's thread: many requests, one sync of the disk
 

@@ -39,6 +39,8 @@ MAX_ITEMS: Final = 1_024
 """Tokens in one frame."""
 MAX_SUPPLY: Final = 128_000
 """Bytes of a PUBLISH or SUPPLY; more one-time prekeys go into further frames."""
+MAX_SUPPLY_ITEMS: Final = 256
+"""One-time prekeys in one frame: a box holds 200; of one byte each they would be 40,000 rows."""
 MAX_WINDOW: Final = 64
 """Messages on their way to an owner that are not yet taken."""
 MAX_USES: Final = 0xFFFF
@@ -100,6 +102,8 @@ def parse_one_times(body: bytes, start: int) -> tuple[bytes, ...]:
     while start < len(body):
         blob, start = parse_sized(body, start, MAX_ONE_TIME)
         found.append(blob)
+        if len(found) > MAX_SUPPLY_ITEMS:
+            raise MailboxFrameError("too many one-time prekeys in one frame")
     return tuple(found)
 
 

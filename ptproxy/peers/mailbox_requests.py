@@ -14,6 +14,7 @@ from ptproxy.peers.mailbox_frames import (
     MAX_BUNDLE,
     MAX_ITEMS,
     MAX_SUPPLY,
+    MAX_SUPPLY_ITEMS,
     MAX_WINDOW,
     MESSAGE_ID,
     SIGNATURE,
@@ -260,12 +261,12 @@ FIRST_FRAMES: Final[Mapping[int, type[Request]]] = {Open.TYPE: Open, **SENDER_FR
 
 
 def runs_of(items: Sequence[bytes], most: int) -> list[tuple[bytes, ...]]:
-    """``items`` in runs whose serialized sizes (2 bytes each and the blob) stay within ``most``."""
+    """``items`` in runs that fit a frame each: ``most`` bytes, two of them for each item's length."""
     runs: list[tuple[bytes, ...]] = []
     run: list[bytes] = []
     size = 0
     for item in items:
-        if run and size + 2 + len(item) > most:
+        if run and (size + 2 + len(item) > most or len(run) == MAX_SUPPLY_ITEMS):
             runs.append(tuple(run))
             run, size = [], 0
         run.append(item)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +27,7 @@ from ptproxy.peers.mailbox_schema import NAME, SCHEMA, StoreLimits
 from ptproxy.peers.mailbox_store import MailboxStore
 from ptproxy.peers.mailbox_stream import MailboxStream
 from ptproxy.peers.mailbox_thread import StoreThread
+from ptproxy.peers.seats import Seats
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.stream import Incoming
 
@@ -103,9 +103,7 @@ class MailboxService:
         self.clock = clock
         self._config = config
         self._rng = rng
-        self._most_streams = most_streams
-        self._streams: set[MailboxStream] = set()
-        self._accounts: Counter[str] = Counter()
+        self._streams: Seats[MailboxStream] = Seats(most_streams, STREAMS_OF_ONE)
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._warned = False
@@ -127,26 +125,28 @@ class MailboxService:
         )
         store = MailboxStore(state.database(NAME, SCHEMA), limits)
         self.thread = StoreThread(self.loop, store)
-        self._sweep()
+        # Not at once: a machine that has just started may not know the time yet.
+        self._sweeper = self.loop.call_later(SWEEP_EVERY, self._sweep)
 
     def __call__(self, incoming: Incoming) -> None:
         """A client's stream."""
         account = incoming.peer
         if self._closed:
             incoming.refuse(Reason.SHUTDOWN)
-        elif not self._has_room(account):
+        elif not self._streams.may_sit(account) or self._costs(account):
             incoming.refuse(Reason.LIMIT)
         else:
+            oldest = self._streams.crowded_out()
+            if oldest is not None:
+                oldest.end()
+                self.gone(oldest)
             stream = MailboxStream(self, account, self._rng(CHALLENGE))
-            self._streams.add(stream)
-            self._accounts[account] += 1
+            self._streams.sit(account, stream)
             incoming.accept(stream)
 
-    def _has_room(self, account: str) -> bool:
-        """Whether this account may open another stream now."""
-        if len(self._streams) >= self._most_streams or self._accounts[account] >= STREAMS_OF_ONE:
-            return False
-        return not self.rates.requests.take(account, STREAM_COST, self.loop.time())
+    def _costs(self, account: str) -> int:
+        """Charge a stream to its account; seconds until it may have one, or 0."""
+        return self.rates.requests.take(account, STREAM_COST, self.loop.time())
 
     def end_streams(self) -> None:
         """End all streams: owners would listen for ever, and whoever deposits tries again elsewhere."""
@@ -178,10 +178,7 @@ class MailboxService:
 
     def gone(self, stream: MailboxStream) -> None:
         """A stream has ended."""
-        self._streams.discard(stream)
-        self._accounts[stream.account] -= 1
-        if not self._accounts[stream.account]:
-            del self._accounts[stream.account]
+        self._streams.leave(stream.account, stream)
         if stream.box is not None and self.owners.get(stream.box) is stream:
             del self.owners[stream.box]
 

@@ -50,6 +50,7 @@ class MailboxStore:
         """``database`` as :meth:`~ptproxy.state.StateFolder.database` opens it with the schema."""
         self.limits = limits
         self._db = database
+        self._swept = False
         self._handed_out = Rates(ONE_TIME_BURST, ONE_TIME_RATE)
         pages = (limits.size * 3 // 2 + SLACK) // DATABASE_PAGE
         database.execute(f"PRAGMA max_page_count = {pages}")
@@ -65,11 +66,16 @@ class MailboxStore:
         for those requests alone that fail by themselves, too.
         """
         try:
-            return self._transaction(requests)
+            outcomes = self._transaction(requests)
         except sqlite3.Error:
             if len(requests) == 1:
                 return [RequestRefused(Refusal.UNAVAILABLE)]
-        return [outcome for request in requests for outcome in self.run([request])]
+            return [outcome for request in requests for outcome in self.run([request])]
+        if self._swept:
+            self._swept = False
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was deleted leaves the log, too
+        return outcomes
 
     def _transaction(self, requests: Sequence[Request]) -> list[Any]:
         db = self._db
@@ -183,12 +189,12 @@ class MailboxStore:
 
     def supply(self, box: int, one_times: Sequence[bytes]) -> None:
         """More one-time prekeys."""
+        if self.state(box).one_times + len(one_times) > self.limits.box_one_times:
+            raise RequestRefused(Refusal.BOX_FULL)
         self._db.executemany(
             "INSERT INTO one_times (box, prekey) VALUES (?, ?)", [(box, prekey) for prekey in one_times]
         )
         self._db.execute("UPDATE boxes SET one_times = one_times + ? WHERE box = ?", (len(one_times), box))
-        if self.state(box).one_times > self.limits.box_one_times:
-            raise RequestRefused(Refusal.BOX_FULL)
         self._charge(box, sum(map(len, one_times)) + len(one_times) * ONE_TIME_COST)
 
     def waiting(self, box: int, known: Collection[bytes], most: int, most_size: int) -> list[Mail]:
@@ -279,7 +285,8 @@ class MailboxStore:
     # ---- time -----------------------------------------------------------------------------------
 
     def sweep(self, now: float, most: int) -> int:
-        """Delete up to ``most`` of what has expired; how many there were."""
+        """Delete up to ``most`` of what has expired; how many there were. Tidies the log afterwards."""
+        self._swept = True
         today = int(now // DAY)
         messages = self._db.execute("SELECT place FROM messages WHERE expires <= ? LIMIT ?", (today, most))
         places = messages.fetchall()

@@ -160,14 +160,12 @@ class MailboxStream(asyncio.Protocol):
             self._transport.resume_reading()
             return
         service = self._service
-        now = service.loop.time()
-        seconds = service.rates.requests.wait(self.account, 1, now)
         self._busy = True
+        seconds = service.rates.requests.take(self.account, _effort(self._requests[0]), service.loop.time())
         if seconds:
             service.loop.call_later(seconds, self._idle_again)
-            return
-        service.rates.requests.spend(self.account, 1, now)
-        self._do(self._requests.popleft())
+        else:
+            self._do(self._requests.popleft())
 
     def _idle_again(self) -> None:
         self._busy = False
@@ -372,3 +370,16 @@ class MailboxStream(asyncio.Protocol):
 def _cost(one_times: Sequence[bytes]) -> int:
     """Bytes charged for one-time prekeys."""
     return sum(map(len, one_times)) + len(one_times) * ONE_TIME_COST
+
+
+def _effort(request: Request) -> float:
+    """What a request counts as: one, and one for every 32 of its items."""
+    if isinstance(request, Grant):
+        return 1 + len(request.tokens) / 32
+    if isinstance(request, Revoke):
+        return 1 + len(request.token_ids) / 32
+    if isinstance(request, Taken):
+        return 1 + len(request.ids) / 32
+    if isinstance(request, Publish | Supply):
+        return 1 + len(request.one_times) / 32
+    return 1

@@ -48,6 +48,7 @@ class StoreThread:
         while self._running is not None:
             await asyncio.wait({self._running})
             await asyncio.sleep(0)  # its callback starts the next batch
+        await asyncio.sleep(0)  # whoever waited has been told
         await self._loop.run_in_executor(self._executor, self._store.close)
         self._executor.shutdown()
 
@@ -64,7 +65,7 @@ class StoreThread:
         error = done.exception()
         outcomes = [RequestRefused(Refusal.UNAVAILABLE)] * len(batch) if error is not None else done.result()
         for (_, then), outcome in zip(batch, outcomes, strict=True):
-            then(outcome)
+            self._loop.call_soon(then, outcome)  # each by itself: one that fails is told, the others go on
         if error is not None:
             self._loop.call_exception_handler(
                 {"message": "the mailbox's store failed in an unforeseen way", "exception": error}

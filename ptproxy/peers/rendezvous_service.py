@@ -6,7 +6,9 @@ Nothing is written down, and nothing is known of a pair but that it is one.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 from ptproxy.buffer import Buffer
@@ -14,6 +16,7 @@ from ptproxy.config.model import RendezvousConfig
 from ptproxy.errors import Reason
 from ptproxy.log import get_logger
 from ptproxy.peers.rendezvous import JOINED, OPENING, SERVICE, RendezvousError, Side, parse_opening
+from ptproxy.peers.seats import Seats
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.relay import StreamEnd, couple, reset_stream
 from ptproxy.tunnel.stream import Incoming
@@ -22,6 +25,8 @@ MAX_WAITING: Final = 1_024
 """Streams that wait for their peer, those that have not said for whom included."""
 WAITING_OF_ONE: Final = 16
 """... of one account."""
+PAIRS_OF_ONE: Final = 128
+"""Pairs that one account has a part in."""
 
 log = get_logger(__name__)
 
@@ -35,10 +40,9 @@ class RendezvousService:
         self.pairs = 0
         """Pairs that are joined."""
         self._config = config
-        self._most_waiting = most_waiting
-        self._streams: set[_Waiting] = set()
+        self._streams: Seats[_Waiting] = Seats(most_waiting, WAITING_OF_ONE)
         self._cookies: dict[bytes, _Waiting] = {}
-        self._accounts: Counter[str] = Counter()
+        self._paired: Counter[str] = Counter()
         self._closed = False
 
     async def start(self, state: StateFolder) -> None:
@@ -49,12 +53,14 @@ class RendezvousService:
         account = incoming.peer
         if self._closed:
             incoming.refuse(Reason.SHUTDOWN)
-        elif len(self._streams) >= self._most_waiting or self._accounts[account] >= WAITING_OF_ONE:
+        elif not self._streams.may_sit(account):
             incoming.refuse(Reason.LIMIT)
         else:
+            oldest = self._streams.crowded_out()
+            if oldest is not None:
+                oldest.send_away(Reason.LIMIT)
             waiting = _Waiting(self, account, self._config.wait)
-            self._streams.add(waiting)
-            self._accounts[account] += 1
+            self._streams.sit(account, waiting)
             incoming.accept(waiting)
 
     def end_streams(self) -> None:
@@ -75,25 +81,26 @@ class RendezvousService:
         elif there.side is side:
             self._cookies[cookie] = newcomer
             there.send_away(Reason.CANCELLED)  # its client dialled again: that one is dead
-        elif self.pairs >= self._config.pairs:
+        elif self.pairs >= self._config.pairs or self._busy(there) or self._busy(newcomer):
             there.send_away(Reason.LIMIT)
             newcomer.send_away(Reason.LIMIT)
         else:
             self.pairs += 1
-            join(there, newcomer, self._parted)
+            accounts = (there.account, newcomer.account)
+            self._paired.update(accounts)
+            join(there, newcomer, functools.partial(self._parted, accounts))
 
     def gone(self, waiting: _Waiting) -> None:
         """A stream waits no longer."""
-        if waiting in self._streams:
-            self._streams.discard(waiting)
-            self._accounts[waiting.account] -= 1
-            if not self._accounts[waiting.account]:
-                del self._accounts[waiting.account]
-            if self._cookies.get(waiting.cookie) is waiting:
-                del self._cookies[waiting.cookie]
+        if self._streams.leave(waiting.account, waiting) and self._cookies.get(waiting.cookie) is waiting:
+            del self._cookies[waiting.cookie]
 
-    def _parted(self) -> None:
+    def _busy(self, waiting: _Waiting) -> bool:
+        return self._paired[waiting.account] >= PAIRS_OF_ONE
+
+    def _parted(self, accounts: tuple[str, str]) -> None:
         self.pairs -= 1
+        self._paired -= Counter(accounts)  # keeps none of zero
 
 
 class _Waiting(asyncio.Protocol):
@@ -107,6 +114,7 @@ class _Waiting(asyncio.Protocol):
         self._service = service
         self._seconds = seconds
         self._received = bytearray()
+        self._gone = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -151,12 +159,13 @@ class _Waiting(asyncio.Protocol):
         return bytes(self._received[OPENING:])
 
     def _leave(self) -> None:
+        self._gone = True
         if self._timer is not None:
             self._timer.cancel()
         self._service.gone(self)
 
 
-def join(one: _Waiting, other: _Waiting, on_end: Any) -> None:
+def join(one: _Waiting, other: _Waiting, on_end: Callable[[], None]) -> None:
     """Make one stream of two: what each has said so far comes behind the word that both are there."""
     ends = StreamEnd(), StreamEnd()
     couple(*ends, on_end)

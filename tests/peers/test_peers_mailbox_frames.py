@@ -188,6 +188,12 @@ def test_a_bundle_that_does_not_fit_is_refused(body):
         Publish.parse(body)
 
 
+def test_a_frame_does_not_hold_forty_thousand_prekeys():
+    with pytest.raises(MailboxFrameError):
+        Supply.parse(b"\0\1x" * 257)
+    assert len(Supply.parse(b"\0\1x" * 256).one_times) == 256
+
+
 @pytest.mark.parametrize("window", [0, 65, 255])
 def test_an_impossible_window(window):
     with pytest.raises(MailboxFrameError):
@@ -244,10 +250,12 @@ def test_a_preface_in_pieces():
     assert read_all(reader) == [Status()]
 
 
-@given(sizes=st.lists(st.integers(1, 2048), max_size=100))
+@given(sizes=st.one_of(st.lists(st.integers(1, 2048), max_size=100), st.just([1] * 700)))
 def test_runs_fit_their_frames(sizes):
     items = [bytes(size) for size in sizes]
     runs = runs_of(items, MAX_SUPPLY)
     assert [item for run in runs for item in run] == items
     for run in runs:
-        assert len(Supply(run).serialize()) - HEAD <= MAX_SUPPLY
+        frame = Supply(run).serialize()
+        assert len(frame) - HEAD <= MAX_SUPPLY
+        assert Supply.parse(frame[HEAD:]).one_times == run

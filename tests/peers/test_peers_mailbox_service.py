@@ -71,7 +71,7 @@ def test_a_message_for_who_is_away(tmp_path):
             given = a_pass(count=3)
             async with await box.owner(service) as alice:
                 await alice.grant(given.grants())
-            await until(lambda: not service._streams)
+            await until(lambda: not len(service._streams))
             async with await box.sender(service) as bob:
                 for number in range(3):
                     token = given.token(number)
@@ -426,20 +426,26 @@ def test_an_account_has_so_many_streams(tmp_path):
             assert refused.value.reason is Reason.LIMIT
             await box.sender(service, "carol")
             bobs[0].close()
-            await until(lambda: service._accounts["bob"] < mailbox_service.STREAMS_OF_ONE)
+            await until(lambda: service._streams.of("bob") < mailbox_service.STREAMS_OF_ONE)
             await box.sender(service, "bob")
 
     run(main)
 
 
-def test_all_accounts_together_have_so_many_streams(tmp_path):
+def test_who_has_most_streams_makes_room_for_who_has_few(tmp_path):
     async def main():
-        async with mailbox(tmp_path) as (box, service):
-            service._most_streams = 3
-            for number in range(3):
-                await box.sender(service, str(number))
+        async with mailbox(tmp_path) as (box, _):
+            await box.stop()
+            small = await box.start(most_streams=5)
+            mallory = [await box.sender(small, "mallory") for _ in range(5)]
             with pytest.raises(DialError):
-                await box.sender(service, "3")
+                await box.sender(small, "mallory")
+            bob, carol = await box.sender(small, "bob"), await box.sender(small, "carol")
+            await until(lambda: mallory[1]._stream.error is not None)
+            assert [one._stream.error is None for one in mallory] == [False, False, True, True, True]
+            assert len(small._streams) == 5
+            for one in (bob, carol, mallory[4]):
+                assert (await refusal(one.fetch(wrong_token(1)))).refusal is Refusal.TOKEN
 
     run(main)
 
@@ -457,7 +463,7 @@ def test_streams_that_come_and_go_are_not_free(tmp_path):
                     continue
                 opened += 1
                 mallory.close()
-                await until(lambda: service._accounts["mallory"] < 30)
+                await until(lambda: service._streams.of("mallory") < 30)
             assert 195 <= opened < 250
 
     run(main)
@@ -592,7 +598,7 @@ def test_who_says_nothing_does_not_stay(tmp_path, monkeypatch, say):
         async with mailbox(tmp_path) as (_, service):
             raw = await Raw.dial(service, say=say)
             assert (await raw.lost).reason is Reason.TIMED_OUT
-            assert not service._streams
+            assert not len(service._streams)
 
     run(main)
 
@@ -683,6 +689,7 @@ def test_what_has_expired_goes_while_the_service_runs(tmp_path):
             service._sweeper.cancel()
             service._sweep()
             assert (await alice.status()).messages == 0
+            await until(lambda: service._sweeper is not None)
             box.clock.pass_days(300)  # she has been connected all the while: her box stays
             service._sweeper.cancel()
             service._sweep()

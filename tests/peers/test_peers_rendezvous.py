@@ -125,9 +125,9 @@ def test_two_meet_in_whatever_order_they_come(earlier):
         assert first.received == b"you too"
         assert first.lost.result() is second.lost.result() is None
         assert service.pairs == 0
-        assert not service._streams
+        assert not len(service._streams)
         assert not service._cookies
-        assert not service._accounts
+        assert not service._paired
 
     run(main)
 
@@ -247,7 +247,7 @@ def test_cancelling_gives_the_place_up():
         await until(lambda: service._cookies)
         one.cancel()
         await asyncio.gather(one, return_exceptions=True)
-        await until(lambda: not service._streams)
+        await until(lambda: not len(service._streams))
         assert not service._cookies
 
     run(main)
@@ -275,15 +275,33 @@ def test_one_account_waits_so_often(monkeypatch):
 def test_so_many_wait_and_so_many_pairs():
     async def main():
         service = RendezvousService(RendezvousConfig(offer=True, pairs=1), most_waiting=2)
-        waiting = [going(service, Side.FIRST, bytes((n,)) * 32, str(n))[1] for n in range(2)]
+        waiting = [going(service, Side.FIRST, bytes((n,)) * 32, "mallory")[1] for n in range(2)]
         await until(lambda: len(service._cookies) == 2)
-        assert await reason_of(going(service, Side.FIRST)[1]) is Reason.LIMIT
+        assert await reason_of(going(service, Side.FIRST, COOKIE, "mallory")[1]) is Reason.LIMIT
+        waiting.append(going(service, Side.FIRST, COOKIE, "alice")[1])
+        assert await reason_of(waiting[0]) is Reason.LIMIT  # the oldest of who has the most
+        assert await reason_of(going(service, Side.FIRST, COOKIE, "bob")[1]) is Reason.LIMIT
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        await until(lambda: not service._streams)
+        await until(lambda: not len(service._streams))
         first, _ = await a_pair(service)
         meetings = going(service, Side.FIRST)[1], going(service, Side.SECOND)[1]
+        assert [await reason_of(meeting) for meeting in meetings] == [Reason.LIMIT] * 2
+        first.transport.abort()
+        await until(lambda: service.pairs == 0)
+        await a_pair(service)
+
+    run(main)
+
+
+def test_one_account_has_so_many_pairs(monkeypatch):
+    monkeypatch.setattr(rendezvous_service, "PAIRS_OF_ONE", 1)
+
+    async def main():
+        service = service_of()
+        first, _ = await a_pair(service)
+        meetings = going(service, Side.FIRST)[1], going(service, Side.SECOND, account="other")[1]
         assert [await reason_of(meeting) for meeting in meetings] == [Reason.LIMIT] * 2
         first.transport.abort()
         await until(lambda: service.pairs == 0)
@@ -299,7 +317,7 @@ def test_what_is_no_opening_is_reset(say):
         raw = Peer()
         await PipeDialer("m", service).dial(Target.service("rendezvous"), raw, say)
         assert (await raw.lost).reason is Reason.GENERAL
-        assert not service._streams
+        assert not len(service._streams)
 
     run(main)
 
@@ -313,7 +331,7 @@ def test_who_waits_too_long_is_sent_away(say):
         raw = Peer()
         await PipeDialer("m", service).dial(Target.service("rendezvous"), raw, say)
         assert (await raw.lost).reason is Reason.TIMED_OUT
-        assert not service._streams
+        assert not len(service._streams)
         assert not service._cookies
 
     run(main)
@@ -326,7 +344,7 @@ def test_a_clean_end_while_waiting_gives_the_place_up():
         await PipeDialer("m", service).dial(Target.service("rendezvous"), raw, PREFACE)
         raw.transport.close()
         await raw.lost
-        assert not service._streams
+        assert not len(service._streams)
 
     run(main)
 
