@@ -147,17 +147,9 @@ class MailboxStore:
     def grant(self, box: int, tokens: Collection[TokenGrant], now: float) -> None:
         """Make tokens good; those that are known, and those that have expired, are passed over."""
         today = int(now // DAY)
+        last_day = today + MAX_TOKEN_DAYS
         rows = [
-            (
-                token.token_id,
-                box,
-                token.right,
-                token.uses,
-                min(token.expires, today + MAX_TOKEN_DAYS),
-                b"",
-                0,
-                0,
-            )
+            (token.token_id, box, token.right, token.uses, min(token.expires, last_day), b"", 0, 0)
             for token in tokens
             if token.expires > today
         ]
@@ -177,11 +169,9 @@ class MailboxStore:
     def publish(self, box: int, bundle: bytes, one_times: Sequence[bytes]) -> None:
         """Another bundle, and other one-time prekeys in place of those there were."""
         row = self._one("SELECT length(bundle), one_times FROM boxes WHERE box = ?", box)
-        (kept,) = self._one("SELECT coalesce(sum(length(prekey)), 0) FROM one_times WHERE box = ?", box) or (
-            0,
-        )
         if row is None:
             raise RequestRefused(Refusal.UNAVAILABLE)
+        (kept,) = self._one("SELECT coalesce(sum(length(prekey)), 0) FROM one_times WHERE box = ?", box)
         self._db.execute("DELETE FROM one_times WHERE box = ?", (box,))
         self._db.execute("UPDATE boxes SET bundle = ?, one_times = 0 WHERE box = ?", (bundle, box))
         self._charge(box, len(bundle) - row[0] - kept - row[1] * ONE_TIME_COST)
@@ -236,11 +226,9 @@ class MailboxStore:
     def deposit(self, token_id: bytes, message_id: bytes, envelope: bytes, now: float) -> int:
         """Keep an envelope; returns its box. The same one once more is kept once."""
         today = int(now // DAY)
-        row = self._token(token_id, Right.DEPOSIT, today)
-        box, uses, last, held, held_size = row
-        if last == message_id or self._one(
-            "SELECT 1 FROM messages WHERE box = ? AND id = ?", box, message_id
-        ):
+        box, uses, last, held, held_size = self._token(token_id, Right.DEPOSIT, today)
+        known = self._one("SELECT 1 FROM messages WHERE box = ? AND id = ?", box, message_id)
+        if known or last == message_id:
             return box
         if not uses:
             raise RequestRefused(Refusal.TOKEN)

@@ -339,14 +339,9 @@ class MailboxStream(asyncio.Protocol):
     def _push(self) -> None:
         """Send what waits, as far as the window and the client's reading go."""
         box, room = self.box, self._window - len(self._untaken)
-        if (
-            box is None
-            or room <= 0
-            or not self._mail_waits
-            or self._reading_mail
-            or self._behind
-            or self._ended
-        ):
+        if box is None or room <= 0 or not self._mail_waits:
+            return
+        if self._reading_mail or self._behind or self._ended:
             return
         self._reading_mail, self._mail_waits = True, False
         known = frozenset(self._untaken)

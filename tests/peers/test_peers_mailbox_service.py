@@ -288,6 +288,44 @@ def test_collect_goes_on_over_lost_streams_and_delivers_once(tmp_path):
     run(main)
 
 
+def test_what_is_delivered_and_comes_again_is_not_delivered_again(tmp_path):
+    """The stream breaks between delivery and deletion."""
+
+    async def main():
+        async with mailbox(tmp_path) as (box, service):
+            given = a_pass(uses=9)
+            token = given.token(0)
+            dialer = PipeDialer("alice", service)
+            got = []
+
+            async def connect():
+                return await MailboxOwner.connect(dialer, MAILBOX, key_of("alice"))
+
+            async def deliver(mail):
+                got.append(token.open(mail.envelope))
+                dialer.sever()
+
+            async with await connect() as owner:
+                await owner.grant(given.grants())
+            async with await box.sender(service) as bob:
+                for number in range(3):
+                    await bob.deposit(token, token.seal(b"%d" % number, rng_of(number)))
+            collecting = asyncio.ensure_future(collect(connect, deliver, again=(0.001, 0.002)))
+
+            async def left():
+                async with await box.owner(service, account="other") as owner:
+                    return owner.state.messages
+
+            await until(lambda: len(got) == 3)
+            await asyncio.sleep(0.05)
+            collecting.cancel()
+            await asyncio.gather(collecting, return_exceptions=True)
+            assert got == [b"0", b"1", b"2"]
+            assert await left() == 0
+
+    run(main)
+
+
 def test_the_newest_stream_of_an_owner_takes_over(tmp_path):
     async def main():
         async with mailbox(tmp_path) as (box, service):

@@ -152,13 +152,19 @@ def test_much_passes_with_back_pressure():
     run(main)
 
 
-def test_what_is_said_behind_the_opening_arrives():
+@pytest.mark.parametrize("first", [True, False], ids=["who waits", "who comes"])
+def test_what_is_said_behind_the_opening_arrives(first):
     async def main():
         service = service_of()
         eager = Peer()
         dialer = PipeDialer("a", service)
-        await dialer.dial(Target.service("rendezvous"), eager, opening(COOKIE, Side.FIRST) + b"early")
+        say = opening(COOKIE, Side.FIRST) + b"early"
+        if first:
+            await dialer.dial(Target.service("rendezvous"), eager, say)
         second, other = going(service, Side.SECOND)
+        await until(lambda: len(service._cookies) == 1 or other.done())
+        if not first:
+            await dialer.dial(Target.service("rendezvous"), eager, say)
         await other
         await until(lambda: second.received == b"early")
         assert eager.received == b"\x01"
