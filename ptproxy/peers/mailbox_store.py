@@ -62,15 +62,16 @@ class MailboxStore:
     def run(self, requests: Sequence[Request]) -> list[Any]:
         """Do all, each whole or not at all; what each returned or was refused with, once it is on disk.
 
-        Where the disk or the database fails, that is ``RequestRefused(UNAVAILABLE)``:
+        Where the disk or the database fails, that is ``RequestRefused(UNAVAILABLE)``,
+        and what an unforeseen error ends comes back as that error: in both cases
         for those requests alone that fail by themselves, too.
         """
         try:
             outcomes = self._transaction(requests)
-        except sqlite3.Error:
-            if len(requests) == 1:
-                return [RequestRefused(Refusal.UNAVAILABLE)]
-            return [outcome for request in requests for outcome in self.run([request])]
+        except Exception as error:
+            if len(requests) > 1:
+                return [outcome for request in requests for outcome in self.run([request])]
+            return [RequestRefused(Refusal.UNAVAILABLE) if isinstance(error, sqlite3.Error) else error]
         if self._swept:
             self._swept = False
             with contextlib.suppress(sqlite3.Error):

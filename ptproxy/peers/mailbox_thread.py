@@ -62,11 +62,11 @@ class StoreThread:
         self._running = None
         if self._waiting:
             self._start()
-        error = done.exception()
-        outcomes = [RequestRefused(Refusal.UNAVAILABLE)] * len(batch) if error is not None else done.result()
-        for (_, then), outcome in zip(batch, outcomes, strict=True):
-            self._loop.call_soon(then, outcome)  # each by itself: one that fails is told, the others go on
-        if error is not None:
-            self._loop.call_exception_handler(
-                {"message": "the mailbox's store failed in an unforeseen way", "exception": error}
-            )
+        for (_, then), outcome in zip(batch, done.result(), strict=True):
+            told = outcome
+            if isinstance(outcome, Exception) and not isinstance(outcome, RequestRefused):
+                told = RequestRefused(Refusal.UNAVAILABLE)
+                self._loop.call_exception_handler(
+                    {"message": "the mailbox's store failed in an unforeseen way", "exception": outcome}
+                )
+            self._loop.call_soon(then, told)  # each by itself: one that fails there is told, others go on

@@ -576,6 +576,26 @@ def test_a_flood_waits_and_others_do_not(tmp_path, monkeypatch):
     run(main)
 
 
+def test_a_request_counts_as_much_as_it_costs(tmp_path, monkeypatch):
+    """A frame that revokes a thousand tokens is a thousand deletions."""
+    monkeypatch.setattr(mailbox_service, "REQUEST_BURST", 110.0)
+
+    async def main():
+        async with mailbox(tmp_path) as (box, service):
+            mallory = await box.owner(service)  # 10 and 1
+            unknown = [hashlib.sha256(b"%d" % number).digest() for number in range(1024)]
+            for _ in range(3):  # 33 each
+                await mallory.revoke(unknown)
+            revoking = asyncio.ensure_future(mallory.revoke(unknown))
+            for _ in range(30):
+                await asyncio.sleep(0.001)
+            assert not revoking.done()
+            revoking.cancel()
+            await asyncio.gather(revoking, return_exceptions=True)
+
+    run(main)
+
+
 def test_who_does_not_read_is_not_served_on(tmp_path):
     """Bundles are asked for and never read: the stream's credit bounds what is written."""
 
@@ -814,6 +834,71 @@ def test_the_time_of_day_is_the_only_clock_there_is(tmp_path):
             alice, bob = await box.owner(service), await box.sender(service)
             await alice.grant(given.grants())
             await bob.deposit(token, token.seal(b"", rng_of(1)))
+
+    run(main)
+
+
+def test_a_wrong_clock_at_the_start_deletes_nothing(tmp_path):
+    """A machine without a clock of its own is told the time only later."""
+
+    async def main():
+        async with mailbox(tmp_path) as (box, service):
+            given = a_pass()
+            token = given.token(0)
+            async with await box.owner(service) as alice, await box.sender(service) as bob:
+                await alice.grant(given.grants())
+                await bob.deposit(token, token.seal(b"", rng_of(1)))
+            await box.stop()
+            box.clock.now += 5000 * DAY
+            again = await box.start()
+            box.clock.now -= 5000 * DAY
+            assert (await box.owner(again)).state.messages == 1
+
+    run(main)
+
+
+def test_what_was_taken_leaves_the_log_while_the_mailbox_runs(tmp_path):
+    async def main():
+        async with mailbox(tmp_path) as (box, service):
+            given = a_pass()
+            token = given.token(0)
+            envelope = token.seal(b"", rng_of(1))
+            alice, bob = await box.owner(service), await box.sender(service)
+            await alice.grant(given.grants())
+            await bob.deposit(token, envelope)
+            await alice.listen()
+            await alice.taken([(await alice.next_mail()).id])
+            log = tmp_path / "state" / "mailbox.sqlite3-wal"
+            assert envelope[100:200] in log.read_bytes()
+            service._sweeper.cancel()
+            service._sweep()
+            await alice.status()
+            assert envelope[100:200] not in log.read_bytes()
+            assert envelope[100:200] not in (tmp_path / "state" / "mailbox.sqlite3").read_bytes()
+
+    run(main)
+
+
+def test_a_bug_in_one_request_or_its_answer_is_reported_and_hurts_no_other(tmp_path):
+    async def main():
+        async with mailbox(tmp_path) as (_, service):
+            loop, reported, heard = asyncio.get_running_loop(), [], []
+            before = loop.get_exception_handler()
+            loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+            def fails(outcome):
+                raise ZeroDivisionError
+
+            service.thread.submit(lambda store: 1, heard.append)
+            service.thread.submit(lambda store: 2, fails)
+            service.thread.submit(lambda store: 3, heard.append)
+            service.thread.submit(lambda store: 1 / 0, heard.append)
+            await until(lambda: len(heard) == 3)
+            assert heard[:2] == [1, 3]
+            assert heard[2].refusal is Refusal.UNAVAILABLE
+            await until(lambda: len(reported) == 2)
+            assert {type(error) for error in reported} == {ZeroDivisionError}
+            loop.set_exception_handler(before)
 
     run(main)
 
