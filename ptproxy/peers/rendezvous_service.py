@@ -174,7 +174,7 @@ def join(one: _Waiting, other: _Waiting, on_end: Callable[[], None]) -> None:
         end.transport = waiting.transport
         end.data_received = far.transport.write
         waiting.transport.set_protocol(end)
+    for waiting in (one, other):
+        waiting.transport.resume_reading()  # before anything is written: that may pause it again
     one.transport.write(JOINED + said[1])
     other.transport.write(JOINED + said[0])
-    for waiting in (one, other):
-        waiting.transport.resume_reading()

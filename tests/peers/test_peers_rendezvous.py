@@ -172,6 +172,40 @@ def test_what_is_said_behind_the_opening_arrives(first):
     run(main)
 
 
+def test_who_says_too_much_at_once_waits_for_who_does_not_read():
+    """More than a window behind the opening: the joined streams begin with back pressure."""
+
+    class Slow(Peer):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.pause_reading()
+
+    async def main():
+        service = service_of()
+        slow, eager = Slow(), Peer()
+        dialers = PipeDialer("a", service), PipeDialer("b", service)
+        pieces = iter([1])
+        dialers[0].rng.choice = lambda sizes: next(
+            pieces, sizes[-1]
+        )  # the word that both are there by itself
+        dialers[1].rng.choice = lambda sizes: sizes[-1]
+        meeting = asyncio.ensure_future(meet(dialers[0], COOKIE, Side.SECOND, slow))
+        await until(lambda: service._cookies)
+        pieces = iter([1])
+        said = opening(COOKIE, Side.FIRST) + bytes(200_000)
+        stream = await dialers[1].dial(Target.service("rendezvous"), eager, said)
+        await meeting
+        for _ in range(40):
+            stream.write(bytes(20_000))
+            await asyncio.sleep(0)
+        assert stream.other.paused
+        assert slow.transport.waiting < 300_000
+        slow.transport.resume_reading()
+        await until(lambda: len(slow.received) == 1_000_000)
+
+    run(main)
+
+
 def test_a_break_breaks_both():
     async def main():
         service = service_of()
