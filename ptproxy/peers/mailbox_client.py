@@ -276,7 +276,10 @@ class MailboxOwner(_Session):
             await self._stream.request(Revoke(tuple(ordered[start : start + MAX_ITEMS])))
 
     async def publish(self, bundle: bytes, one_times: Sequence[bytes] = ()) -> None:
-        """Replace bundle and one-time prekeys. Cut short it leaves the new bundle with fewer of them."""
+        """Replace bundle and one-time prekeys, each sealed (``mailbox_delivery.seal_prekeys``).
+
+        Cut short it leaves the new bundle with fewer of them.
+        """
         runs = runs_of(one_times, MAX_SUPPLY - len(bundle) - 2)
         await self._stream.request(Publish(bundle, runs[0] if runs else ()))
         for run in runs[1:]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import LocalProtocolError, RemoteProtocolError
-from ptproxy.peers.mailbox_frames import ENVELOPE_SIZES, MAX_ITEMS, MESSAGE_ID
+from ptproxy.peers.mailbox_frames import ENVELOPE_SIZES, MAX_BUNDLE, MAX_ITEMS, MESSAGE_ID
 from ptproxy.peers.mailbox_requests import Right, TokenGrant
 
 SECRET: Final = 32
@@ -42,10 +42,14 @@ OVERHEAD: Final = _NONCE + _LENGTH + _TAG
 MAX_MESSAGE: Final = ENVELOPE_SIZES[-1] - OVERHEAD
 """Bytes of the longest message."""
 
+PREKEYS_SIZES: Final = (256, 2_048, 4_096, MAX_BUNDLE)
+"""Bytes of sealed bundles and one-time prekeys; the first two are a one-time prekey's."""
+
 _TOKEN_LABEL: Final = b"ptproxy 1 delivery token"
 _KEY_LABEL: Final = b"ptproxy 1 delivery envelope"
 _TOKEN_ID_LABEL: Final = b"ptproxy 1 token id"
 _ENVELOPE_LABEL: Final = b"ptproxy 1 envelope"
+_PREKEYS_LABEL: Final = b"ptproxy 1 prekeys"
 _MESSAGE_ID_LABEL: Final = b"ptproxy 1 message id"
 
 Rng = Callable[[int], bytes]
@@ -53,7 +57,7 @@ Rng = Callable[[int], bytes]
 
 
 class EnvelopeError(RemoteProtocolError):
-    """Bytes that are no envelope under this token."""
+    """Bytes that were not sealed under this token or key."""
 
 
 class PassError(RemoteProtocolError):
@@ -85,27 +89,47 @@ class DeliveryToken:
 
     def seal(self, message: bytes, rng: Rng) -> bytes:
         """An envelope of the least size that holds ``message``; LocalProtocolError above MAX_MESSAGE."""
-        size = next((size for size in ENVELOPE_SIZES if len(message) <= size - OVERHEAD), None)
-        if size is None:
-            raise LocalProtocolError(f"a message has {MAX_MESSAGE} bytes at most")
-        plain = len(message).to_bytes(_LENGTH, "big") + message
-        nonce = rng(_NONCE)
-        padded = plain.ljust(size - _NONCE - _TAG, b"\0")
-        return nonce + AESGCM(self.key).encrypt(nonce, padded, _ENVELOPE_LABEL + self.id)
+        return _seal(self.key, _ENVELOPE_LABEL + self.id, ENVELOPE_SIZES, message, rng)
 
     def open(self, envelope: bytes) -> bytes:
         """The message in an envelope; raises :class:`EnvelopeError`."""
-        if len(envelope) not in ENVELOPE_SIZES:
-            raise EnvelopeError("an envelope of none of the four sizes")
-        nonce, sealed = envelope[:_NONCE], envelope[_NONCE:]
-        try:
-            padded = AESGCM(self.key).decrypt(nonce, sealed, _ENVELOPE_LABEL + self.id)
-        except InvalidTag:
-            raise EnvelopeError("an envelope that does not open") from None
-        size = int.from_bytes(padded[:_LENGTH], "big")
-        if size > len(padded) - _LENGTH or padded[_LENGTH + size :].strip(b"\0"):
-            raise EnvelopeError("an envelope with a wrong length inside")
-        return padded[_LENGTH : _LENGTH + size]
+        return _open(self.key, _ENVELOPE_LABEL + self.id, ENVELOPE_SIZES, envelope)
+
+
+def seal_prekeys(key: bytes, prekeys: bytes, rng: Rng) -> bytes:
+    """A bundle or one-time prekey as the mailbox is to have it: it would else learn whose box it is.
+
+    ``key``: 32 random bytes of the owner's, in every invite beside the pass to fetch.
+    """
+    return _seal(key, _PREKEYS_LABEL, PREKEYS_SIZES, prekeys, rng)
+
+
+def open_prekeys(key: bytes, sealed: bytes) -> bytes:
+    """What :func:`seal_prekeys` sealed; raises :class:`EnvelopeError`."""
+    return _open(key, _PREKEYS_LABEL, PREKEYS_SIZES, sealed)
+
+
+def _seal(key: bytes, label: bytes, sizes: Sequence[int], content: bytes, rng: Rng) -> bytes:
+    """``nonce │ AES-256-GCM(length u32 │ content │ zeros)`` of the least of ``sizes``."""
+    size = next((size for size in sizes if len(content) <= size - OVERHEAD), None)
+    if size is None:
+        raise LocalProtocolError(f"at most {sizes[-1] - OVERHEAD} bytes can be sealed here")
+    plain = len(content).to_bytes(_LENGTH, "big") + content
+    nonce = rng(_NONCE)
+    return nonce + AESGCM(key).encrypt(nonce, plain.ljust(size - _NONCE - _TAG, b"\0"), label)
+
+
+def _open(key: bytes, label: bytes, sizes: Sequence[int], sealed: bytes) -> bytes:
+    if len(sealed) not in sizes:
+        raise EnvelopeError("sealed bytes of an impossible size")
+    try:
+        padded = AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], label)
+    except InvalidTag:
+        raise EnvelopeError("sealed bytes that do not open") from None
+    size = int.from_bytes(padded[:_LENGTH], "big")
+    if size > len(padded) - _LENGTH or padded[_LENGTH + size :].strip(b"\0"):
+        raise EnvelopeError("sealed bytes with a wrong length inside")
+    return padded[_LENGTH : _LENGTH + size]
 
 
 _PASS: Final = struct.Struct(f">{SECRET}sBIHHI")

@@ -15,14 +15,17 @@ from peers_live import DAY, START, rng_of
 from ptproxy.errors import LocalProtocolError
 from ptproxy.peers.mailbox_delivery import (
     MAX_MESSAGE,
+    PREKEYS_SIZES,
     DeliveryPass,
     EnvelopeError,
     PassError,
     expiry_day,
     message_id_of,
+    open_prekeys,
+    seal_prekeys,
     token_id_of,
 )
-from ptproxy.peers.mailbox_frames import ENVELOPE_SIZES
+from ptproxy.peers.mailbox_frames import ENVELOPE_SIZES, MAX_BUNDLE, MAX_ONE_TIME
 from ptproxy.peers.mailbox_requests import Right
 
 
@@ -107,6 +110,36 @@ def test_a_wrong_length_inside_is_refused(plain):
     envelope = bytes(12) + AESGCM(token.key).encrypt(bytes(12), padded, b"ptproxy 1 envelope" + token.id)
     with pytest.raises(EnvelopeError):
         token.open(envelope)
+
+
+@given(content=st.binary(max_size=8160), seed=st.integers(0, 2**32))
+def test_prekeys_come_back(content, seed):
+    key = rng_of(seed)(32)
+    sealed = seal_prekeys(key, content, rng_of(seed + 1))
+    assert len(sealed) in PREKEYS_SIZES
+    assert open_prekeys(key, sealed) == content
+    with pytest.raises(EnvelopeError):
+        open_prekeys(rng_of(seed + 2)(32), sealed)
+
+
+def test_prekeys_fit_where_they_are_to_go():
+    for size, fits in ((200, 256), (1568 + 64 + 8, MAX_ONE_TIME), (3000, 4096), (8160, MAX_BUNDLE)):
+        assert len(seal_prekeys(bytes(32), bytes(size), rng_of(1))) == fits
+    with pytest.raises(LocalProtocolError):
+        seal_prekeys(bytes(32), bytes(8161), rng_of(1))
+
+
+@given(data=st.one_of(st.binary(max_size=300), st.binary(min_size=256, max_size=256)))
+def test_garbage_as_sealed_prekeys(data):
+    with pytest.raises(EnvelopeError):
+        open_prekeys(bytes(32), data)
+
+
+def test_an_envelope_is_no_sealed_prekey():
+    """One key for both by mistake: what is the one is not the other."""
+    token = a_pass().token(0)
+    with pytest.raises(EnvelopeError):
+        open_prekeys(token.key, token.seal(b"", rng_of(1)))
 
 
 def test_tokens_of_a_pass_have_nothing_in_common():
