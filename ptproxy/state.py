@@ -228,6 +228,7 @@ def _set_up(database: sqlite3.Connection, schema: str, version: int) -> None:
     database.execute("PRAGMA locking_mode = EXCLUSIVE")  # before WAL: no shared memory file then
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA fullfsync = ON")  # macOS: to the disk and not only to its cache
     database.execute("PRAGMA secure_delete = ON")
     database.execute("PRAGMA foreign_keys = ON")
     (found,) = database.execute("PRAGMA user_version").fetchone()
