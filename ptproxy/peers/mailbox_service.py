@@ -48,7 +48,7 @@ REQUEST_BURST: Final = 2_000.0
 REQUEST_RATE: Final = 100.0
 """Requests of one account; beyond that they wait."""
 STREAM_COST: Final = 10.0
-"""What a new stream counts as in requests: it may make us verify a signature (100 µs)."""
+"""What a new stream counts as in requests: it may make us verify a signature (140 µs)."""
 SWEEP_EVERY: Final = 600.0
 """Seconds between looks for what has expired ..."""
 SWEEP_MOST: Final = 200
