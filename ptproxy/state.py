@@ -5,6 +5,8 @@
 - Files have mode 0600, folders 0700.
 - A :class:`StateFolder` belongs to one process: it holds an advisory lock
   (``lock``) as long as it is open.
+- A database (:meth:`StateFolder.database`) is SQLite with a write-ahead log that
+  is synced at each commit: what was committed survives a kill and a power cut.
 - A :class:`Document` is JSON with a name and a version. Its changes are made
   under a short lock of its own, so that a command (``ptproxy invite``) and a
   running bridge can both change it; :meth:`Document.changed` tells the one that
@@ -21,6 +23,7 @@ import json
 import os
 import secrets
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +36,11 @@ FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 MAX_DOCUMENT: Final = 256 << 20
 """Bytes a document may have; more is not ours (100,000 identities take 20 MB)."""
+
+LOCK_WAIT: Final = 1.0
+"""Seconds that another program may hold a database while we open it: a backup that just ends."""
+DATABASE_PAGE: Final = 8192
+"""Bytes of a database's page: three mailbox messages of the smallest size fit one."""
 
 Json = dict[str, Any]
 
@@ -174,6 +182,29 @@ class StateFolder:
         """The document ``name`` of this folder."""
         return Document(self.path, name, version)
 
+    def database(self, name: str, schema: str, version: int = 1) -> sqlite3.Connection:
+        """Open the SQLite database ``name`` of this folder, made with ``schema`` where there is none.
+
+        The connection is in autocommit mode, may be used by one thread at a
+        time, whichever, and keeps every other program out until it is closed.
+        What is deleted is overwritten. Raises :class:`~ptproxy.errors.StartError`.
+        """
+        path = self.path / f"{name}.sqlite3"
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))  # its log gets the same mode
+            database = sqlite3.connect(path, LOCK_WAIT, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise StartError(f"cannot open {path}: {_why_not(error)}") from None
+        try:
+            _set_up(database, schema, version)
+        except sqlite3.Error as error:
+            database.close()
+            raise StartError(f"cannot use {path}: {_why_not(error)}") from None
+        except _NewerDatabase:
+            database.close()
+            raise StartError(f"{path} was written by a newer ptproxy: update this one") from None
+        return database
+
     def close(self) -> None:
         """Give the folder up. May be called twice."""
         self._lock_file.close()
@@ -185,6 +216,35 @@ class StateFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _NewerDatabase(Exception):  # noqa: N818  (it never leaves this module)
+    """A database of a later version."""
+
+
+def _set_up(database: sqlite3.Connection, schema: str, version: int) -> None:
+    """Durable, exclusive, overwriting what is deleted; ``schema`` is run once, whole or not at all."""
+    database.execute(f"PRAGMA page_size = {DATABASE_PAGE}")
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")  # before WAL: no shared memory file then
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA fullfsync = ON")  # macOS: to the disk and not only to its cache
+    database.execute("PRAGMA secure_delete = ON")
+    database.execute("PRAGMA foreign_keys = ON")
+    (found,) = database.execute("PRAGMA user_version").fetchone()
+    if found > version:
+        raise _NewerDatabase
+    if found < version:
+        database.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT;")
+
+
+def _why_not(error: Exception) -> str:
+    """An operating system's or SQLite's error in words."""
+    if isinstance(error, OSError):
+        return why(error)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        return "another program has it open; close that one"
+    return str(error)
 
 
 class Document:

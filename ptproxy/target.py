@@ -9,6 +9,9 @@ Wire form (``session`` carries it unread)::
     0x05    service: length u8, that many bytes of ASCII
     0x06    a UDP association (nothing follows; each datagram names its own peer)
 
+A program that can only name hosts names a service ``NAME.ptproxy.internal``
+(:attr:`Target.service_name`); nothing below that name is ever looked up.
+
 The address kinds are SOCKS5's (RFC 1928 section 5), so a request's address
 and a datagram's address are the same bytes.
 """
@@ -24,6 +27,9 @@ from ptproxy.errors import RemoteProtocolError
 
 MAX_NAME: Final = 253
 """Longest host name in characters (RFC 1035 section 2.3.4, without the final dot)."""
+
+SERVICE_DOMAIN: Final = "ptproxy.internal"
+"""Reserved for the bridge's services; the public root will never have the top level ``internal``."""
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -92,6 +98,16 @@ class Target:
         except ValueError:
             return None
 
+    @property
+    def service_name(self) -> str | None:
+        """The service that this asks for, by kind or by reserved host; "" for none that could be; or None."""
+        if self.kind == "service":
+            return self.host
+        if self.kind != "address" or not is_reserved(self.host):
+            return None
+        name = self.host.lower()[: -len(SERVICE_DOMAIN) - 1]
+        return name if _SERVICE.fullmatch(name) else ""
+
     def serialize(self) -> bytes:
         """The wire form above."""
         if self.kind == "datagrams":
@@ -139,6 +155,11 @@ class Target:
         if kind == 5:
             return cls.service(name), end
         return cls.address(name, int.from_bytes(data[head:end], "big")), end
+
+
+def is_reserved(host: str) -> bool:
+    """Whether a host name is one of the bridge's own services, never to be looked up."""
+    return f".{host.lower().rstrip('.')}".endswith(f".{SERVICE_DOMAIN}")
 
 
 def _host(host: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ptproxy.target import MAX_NAME, Target, TargetError
+from ptproxy.target import MAX_NAME, Target, TargetError, is_reserved
 
 labels = st.from_regex(r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,20}[a-zA-Z0-9_])?", fullmatch=True)
 names = (
@@ -174,3 +174,24 @@ def test_a_name_that_is_an_address_comes_out_as_one() -> None:
     assert target.ip == ipaddress.ip_address("192.0.2.1")
     assert Target.address("a.b", 1).ip is None
     assert Target.address("::ffff:192.0.2.1", 1).ip is not None
+
+
+@pytest.mark.parametrize(
+    ("target", "service"),
+    [
+        (Target.service("mailbox"), "mailbox"),
+        (Target.address("mailbox.ptproxy.internal", 1), "mailbox"),
+        (Target.address("Shape.PtProxy.Internal.", 443), "shape"),
+        (Target.address("ptproxy.internal", 80), ""),
+        (Target.address("a.b.ptproxy.internal", 80), ""),
+        (Target.address("1a.ptproxy.internal", 80), ""),
+        (Target.address("notptproxy.internal", 80), None),
+        (Target.address("ptproxy.internal.example", 80), None),
+        (Target.address("192.0.2.1", 80), None),
+        (Target.datagrams(), None),
+    ],
+    ids=str,
+)
+def test_which_service_a_target_asks_for(target: Target, service: str | None) -> None:
+    assert target.service_name == service
+    assert is_reserved(target.host) == (service is not None and target.kind == "address")

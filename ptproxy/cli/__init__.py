@@ -1,7 +1,8 @@
 """The command line: ``ptproxy init | bridge | client | check | inspect | invite | completion``.
 
 - :mod:`~ptproxy.cli.main`: the program, its sub-commands found lazily, and how failures are told.
-- :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``.
+- :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``, with :mod:`~ptproxy.cli.services` (what a bridge offers
+  besides the way out).
 - :mod:`~ptproxy.cli.check`: ``check``, and loading a configuration with every check there is.
 - :mod:`~ptproxy.cli.init`: ``init bridge`` (:mod:`~ptproxy.cli.init_bridge`) and ``init client``
   (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write),

@@ -26,6 +26,7 @@ def bridge(path: Path) -> None:
     """
     from ptproxy import log
     from ptproxy.cli.check import load_checked
+    from ptproxy.cli.services import services_of
     from ptproxy.config.model import BridgeConfig
     from ptproxy.proxy.bridge import run_bridge
     from ptproxy.tunnel import runtime
@@ -34,7 +35,7 @@ def bridge(path: Path) -> None:
     config = load_checked(path, "bridge")
     assert isinstance(config, BridgeConfig)
     log.set_up(config.log)
-    runtime.run(run_bridge(config, ready=_ready("bridge")), loop=config.loop)
+    runtime.run(run_bridge(config, services=services_of(config), ready=_ready("bridge")), loop=config.loop)
 
 
 @click.command()

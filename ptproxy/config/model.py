@@ -220,6 +220,35 @@ class BridgeLimits(Section):
     """Seconds that open streams get when the bridge stops."""
 
 
+class MailboxConfig(Section):
+    """The mailbox that a bridge keeps for peers who are away (``peers/PROTOCOL.md``)."""
+
+    offer: bool = False
+    size: Size = Field(default=1 << 30, examples=["1GiB"])
+    """Bytes kept for all boxes; the file may become half as large again."""
+    boxes: Count = 10_000
+    box_size: Size = Field(default=16 << 20, examples=["16MiB"])
+    box_messages: Count = 1_000
+    box_tokens: Count = 4_096
+    """Delivery tokens that one owner may have given out."""
+    keep: Duration = Field(default=30 * 86_400.0, examples=["30d"])
+    """Seconds that a message waits for its owner; whole days."""
+    away: Duration = Field(default=90 * 86_400.0, examples=["90d"])
+    """Seconds after which a box is deleted whose owner does not come; whole days."""
+    daily: Size = Field(default=16 << 20, examples=["16MiB"])
+    """Bytes that one account may have kept in a day."""
+
+
+class RendezvousConfig(Section):
+    """Where two peers' streams are joined."""
+
+    offer: bool = False
+    wait: Duration = Field(default=60.0, examples=["60s"])
+    """Seconds that one side waits for the other."""
+    pairs: Count = 4_096
+    """Pairs that are joined at once."""
+
+
 class BridgeConfig(Section):
     """A bridge's whole configuration."""
 
@@ -244,6 +273,8 @@ class BridgeConfig(Section):
     access: Literal["enrolled", "open"] = "enrolled"
     state: File = Field(..., examples=["state"])
     egress: EgressConfig = EgressConfig()
+    mailbox: MailboxConfig = MailboxConfig()
+    rendezvous: RendezvousConfig = RendezvousConfig()
     limits: BridgeLimits = BridgeLimits()
     log: LogConfig = LogConfig()
     loop: Loop = "auto"

@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from ptproxy.config import keyfile
-from ptproxy.config.model import BridgeConfig, ClientConfig, Config
+from ptproxy.config.model import BridgeConfig, ClientConfig, Config, MailboxConfig
 from ptproxy.config.quantities import is_ip
 
 SHORTEST_KEEPALIVE: Final = 10.0
 """Seconds: the http codec may be silent for 8, and no front is known that cuts sooner."""
+
+
+SMALLEST_BOX: Final = 1 << 20
+"""Bytes: the largest envelope has 128 KiB, and one contact may hold a fourth of a box."""
+DAY: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +163,24 @@ def _bridge(config: BridgeConfig) -> Iterator[Conflict]:
             "server_name: example.org (one that your certificate has)",
             ("address",),
         )
+    yield from _mailbox(config.mailbox)
     yield from _file("key", config.key, keyfile.read_key)
     yield from _file("tls.private_key", tls.private_key, keyfile.check_private_key)
     for name in ("certificate", "client_ca", "front_certificate", "front_certificate_previous"):
         yield from _file(f"tls.{name}", getattr(tls, name), keyfile.check_certificate)
+
+
+def _mailbox(mailbox: MailboxConfig) -> Iterator[Conflict]:
+    for name in ("box_size", "daily"):
+        if getattr(mailbox, name) < SMALLEST_BOX:
+            yield Conflict(f"mailbox.{name}", "a quarter of it must hold the largest message: at least 1MiB")
+    if mailbox.box_size > mailbox.size:
+        yield Conflict(
+            "mailbox.box_size", "one box cannot hold more than all: raise mailbox.size", ("mailbox.size",)
+        )
+    for name in ("keep", "away"):
+        if getattr(mailbox, name) < DAY:
+            yield Conflict(f"mailbox.{name}", "is counted in whole days: at least 1d")
 
 
 def _client(config: ClientConfig) -> Iterator[Conflict]:

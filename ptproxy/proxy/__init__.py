@@ -23,8 +23,8 @@ On a bridge:
 - ``shape_push``        tells clients what to look like, over a service
 - ``accounts``, ``openings``  the access list and the replay filter on disk
 
-Both couple a TCP connection and a stream with ``relay`` and keep time limits
-with ``deadlines``. Nothing here knows codecs, carriers or frames: the local
+Both couple a TCP connection and a stream with ``tunnel.relay`` and keep time
+limits with ``deadlines``. Nothing here knows codecs, carriers or frames: the local
 side sees a :class:`~ptproxy.tunnel.stream.Dialer`, the far side an
 :class:`~ptproxy.tunnel.stream.Incoming`; only the two roles name what is below.
 """

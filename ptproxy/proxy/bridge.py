@@ -14,7 +14,7 @@ import ipaddress
 import os
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ptproxy.auth.access import Access
@@ -44,7 +44,7 @@ from ptproxy.tunnel.beside.doorway import Doorway
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
 from ptproxy.tunnel.listen import Listener, listen_tcp, listen_unix
 from ptproxy.tunnel.recognise import SHAPE_SERVICE
-from ptproxy.tunnel.stream import Exit, Site
+from ptproxy.tunnel.stream import BridgeService, Exit, Site
 from ptproxy.tunnel.tls import bridge_context, leaf_digest, load_chain
 
 OWN_NAME_TIMEOUT: Final = 3.0
@@ -56,9 +56,9 @@ log = get_logger(__name__)
 
 
 async def run_bridge(
-    config: BridgeConfig, *, services: Mapping[str, Service] | None = None, ready: Ready | None = None
+    config: BridgeConfig, *, services: Sequence[BridgeService] = (), ready: Ready | None = None
 ) -> None:
-    """Run a bridge until SIGTERM or SIGINT.
+    """Run a bridge, with these ``services`` besides its own, until SIGTERM or SIGINT.
 
     Raises :class:`~ptproxy.errors.StartError` or
     :class:`~ptproxy.errors.ConfigError` where it cannot start; then, and after
@@ -73,7 +73,12 @@ async def run_bridge(
         dialer = await make_dialer(config, loop)
         stack.push_async_callback(dialer.close)
         push = ShapePush(load_key(config.key), state.document(SHAPE), load_shape(config.shape))
-        exit_ = BridgeExit(loop, dialer, services={SHAPE_SERVICE: push, **(services or {})})
+        for service in services:
+            await service.start(state)
+            stack.push_async_callback(service.close)
+        offered: dict[str, Service] = {SHAPE_SERVICE: push}
+        offered.update((service.name, service) for service in services)
+        exit_ = BridgeExit(loop, dialer, services=offered)
         stack.push_async_callback(exit_.close)
         site = make_site(config, loop)
         stack.push_async_callback(site.close)
@@ -98,6 +103,8 @@ async def run_bridge(
             for listener in listeners:
                 listener.close()
             push.close()
+            for service in services:
+                service.end_streams()
             await within(config.limits.drain, signals.at_once, bridge.stop)
             put_down(openings, replay)
 

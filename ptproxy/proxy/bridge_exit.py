@@ -1,8 +1,8 @@
 """What becomes of the streams that clients open at a bridge: dialled, served, or refused.
 
-An address is dialled by the egress and coupled with the stream, a service is
-handed to whoever offers it under that name, a UDP association gets sockets of
-its own. A stream that the client gives up takes its dial along.
+An address is dialled by the egress and coupled with the stream, a service (by
+kind, or by its reserved host name) is handed to whoever offers it, a UDP
+association gets sockets of its own. A stream that the client gives up takes its dial along.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final, cast
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.log import get_logger
-from ptproxy.proxy.relay import StreamEnd, TcpEnd, couple
 from ptproxy.target import Target
+from ptproxy.tunnel.relay import StreamEnd, TcpEnd, couple
 from ptproxy.tunnel.stream import Association, Dialer, Incoming
 
 MAX_STREAMS: Final = 32768
@@ -49,11 +49,11 @@ class BridgeExit:
 
     def stream_opened(self, incoming: Incoming) -> None:
         """A client opened a stream; see :class:`~ptproxy.tunnel.stream.Exit`."""
-        kind = incoming.target.kind
+        kind, name = incoming.target.kind, incoming.target.service_name
         if self._closed:
             incoming.refuse(Reason.SHUTDOWN)
-        elif kind == "service":
-            service = self._services.get(incoming.target.host)
+        elif name is not None:
+            service = self._services.get(name)
             if service is None:
                 incoming.refuse(Reason.UNSUPPORTED)
             else:

@@ -22,7 +22,7 @@ from ptproxy.errors import DialError, Reason
 from ptproxy.proxy.egress_udp import EgressAssociation
 from ptproxy.proxy.policy import IP, EgressPolicy, plain
 from ptproxy.proxy.resolve import Resolver
-from ptproxy.target import Target
+from ptproxy.target import Target, is_reserved
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
 from ptproxy.tunnel.tcp import connect_tcp, reason_of
 
@@ -139,6 +139,8 @@ class EgressDialer:
             return [self._permitted(ipaddress.ip_address(host), port)]
         except ValueError:
             pass
+        if is_reserved(host):
+            raise DialError(Reason.UNSUPPORTED, "a name of the bridge's services")
         if host.lower() == self._own_name:
             raise DialError(Reason.NOT_PERMITTED, "the bridge itself")
         found = [plain(ip) for ip in await self.resolver.resolve(host)]

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ptproxy.buffer import Buffer
-from ptproxy.proxy.relay import StreamEnd, TcpEnd, couple
+from ptproxy.tunnel.relay import StreamEnd, TcpEnd, couple
 
 if TYPE_CHECKING:
     from ptproxy.proxy.local_connection import LocalConnection

@@ -4,7 +4,7 @@ It reads the program's request with a conversation of :mod:`ptproxy.front`, has
 the target dialled in a task of its own (the only one at a time), and answers
 when the far side has answered. From then on:
 
-- a tunnel (SOCKS, CONNECT) becomes a :mod:`~ptproxy.proxy.relay`, and the
+- a tunnel (SOCKS, CONNECT) becomes a :mod:`~ptproxy.tunnel.relay`, and the
   connection object is dropped;
 - an association lives as long as its connection (:mod:`~ptproxy.proxy.datagrams`);
 - a plain HTTP connection keeps its conversation between program and origin.
@@ -40,8 +40,8 @@ from ptproxy.log import get_logger
 from ptproxy.proxy.datagrams import LocalDatagrams
 from ptproxy.proxy.early import EarlyData
 from ptproxy.proxy.far_end import OriginEnd, TunnelEnd
-from ptproxy.proxy.relay import end_writing, reset_stream
 from ptproxy.target import Target
+from ptproxy.tunnel.relay import end_writing, reset_stream
 from ptproxy.tunnel.tcp import BufferedReads, send_reset
 
 if TYPE_CHECKING:

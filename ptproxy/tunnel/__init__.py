@@ -2,6 +2,7 @@
 
     stream       what everything above sees: Dialer, Exit, Incoming, Site; streams as asyncio transports
     association  UDP associations;  incoming  streams that a client opened, before an exit takes them
+    relay        two transports coupled: what one receives, the other writes
     dial         TunnelDialer: keeps carriers open, places streams on them;  direct  a dialer without a tunnel
     shaped_dial  the dialer that follows a shape: carriers by class of traffic, opened ahead, left when old
     placement    which carrier a stream goes to, which are to be there;  recognise  which class a stream is

@@ -47,8 +47,9 @@ _BEGINNINGS: Final = (
 
 def by_target(target: Target, start: str) -> str:
     """The class that a target suggests; ``start`` where it suggests none; "" for what says nothing."""
-    if target.kind == "service":
-        return "" if target.host == SHAPE_SERVICE else SERVICE_TRAFFIC
+    service = target.service_name
+    if service is not None:
+        return "" if service == SHAPE_SERVICE else SERVICE_TRAFFIC
     if target.kind == "datagrams":
         return DATAGRAM_TRAFFIC
     if target.port in _CHAT_PORTS:

@@ -23,6 +23,7 @@ from ptproxy.target import Target
 
 if TYPE_CHECKING:
     from ptproxy.session import Stream as SessionStream
+    from ptproxy.state import StateFolder
     from ptproxy.tunnel.tunnel import Tunnel
 
 MAX_DATAGRAM: Final = 65_507
@@ -98,6 +99,25 @@ class Exit(Protocol):
 
     def stream_opened(self, incoming: Incoming) -> None:
         """Called at once and never twice; must not block."""
+
+
+class BridgeService(Protocol):
+    """What a bridge offers on a stream besides the way out; handed to it when it starts."""
+
+    name: str
+    """Clients ask for it as ``Target.service(name)``."""
+
+    async def start(self, state: StateFolder) -> None:
+        """Before the first stream; raises :class:`~ptproxy.errors.StartError`."""
+
+    def __call__(self, incoming: Incoming) -> None:
+        """Accept or refuse the stream, now or later; must not block."""
+
+    def end_streams(self) -> None:
+        """The bridge is stopping: take no more, and end what would go on for ever."""
+
+    async def close(self) -> None:
+        """After the last stream; what was promised to clients is on disk when this returns."""
 
 
 class Site(Protocol):

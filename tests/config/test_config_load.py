@@ -194,6 +194,11 @@ def test_single_problems(problems: Problems, text: str, expected: str) -> None:
         (STANDALONE.replace("tls:", "keepalive: 10s\ntls:"), "keepalive: is for what stands in front"),
         (BEHIND.replace("path:", "keepalive: 9s\npath:"), "keepalive: no codec is that chatty"),
         (BEHIND.replace("path:", "site: builtin\npath:"), "site: with mode: behind strangers see"),
+        (STANDALONE + "mailbox: {box_size: 100KiB}\n", "mailbox.box_size: a quarter of it must hold"),
+        (STANDALONE + "mailbox: {daily: 1KiB}\n", "mailbox.daily: a quarter of it must hold"),
+        (STANDALONE + "mailbox: {size: 8MiB}\n", "mailbox.box_size: one box cannot hold more than all"),
+        (STANDALONE + "mailbox: {keep: 5h}\n", "mailbox.keep: is counted in whole days"),
+        (STANDALONE + "mailbox: {away: 5h}\n", "mailbox.away: is counted in whole days"),
         *(
             (BEHIND.replace("unix:bridge.sock", listen), "listen: with mode: behind only the web server")
             for listen in (

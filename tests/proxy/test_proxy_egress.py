@@ -291,6 +291,9 @@ def test_the_policy_judges_the_address_dialled(kind: str, monkeypatch: pytest.Mo
             stream = await four.dial(Target.address("::ffff:127.0.0.1", port), program)
             stream.abort()
             await until(lambda: program.lost and len(contacts) == 1)
+            names["mailbox.ptproxy.internal"] = ["127.0.0.1"]  # never looked up, whatever a resolver says
+            reserved = Target.address("mailbox.ptproxy.internal", port)
+            assert await reason(four.dial(reserved, Program())) is Reason.UNSUPPORTED
             for target in (Target.service("mailbox"), Target.datagrams()):
                 assert await reason(strict.dial(target, Program())) is Reason.UNSUPPORTED
 

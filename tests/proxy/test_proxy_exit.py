@@ -299,6 +299,27 @@ def test_services_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     run("asyncio", monkeypatch, main)
 
 
+def test_services_by_their_reserved_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For programs that only have the client's port; such a name is never dialled, known or not."""
+
+    async def main() -> None:
+        got = []
+        gate = Gate()
+        async with exiting(gate, services={"mailbox": got.append}) as bridge_exit:
+            for host in ("mailbox.ptproxy.internal", "MAILBOX.ptproxy.Internal."):
+                incoming = FakeIncoming(Target.address(host, 80))
+                bridge_exit.stream_opened(incoming)
+                assert got.pop() is incoming
+            for host in ("ptproxy.internal", "other.ptproxy.internal", "a.mailbox.ptproxy.internal"):
+                incoming = FakeIncoming(Target.address(host, 80))
+                bridge_exit.stream_opened(incoming)
+                assert incoming.refused is Reason.UNSUPPORTED
+            assert not got
+            assert bridge_exit.streams == 0
+
+    run("asyncio", monkeypatch, main)
+
+
 @pytest.mark.parametrize("kind", LOOPS[:2])
 def test_datagrams_both_ways(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Upper(asyncio.DatagramProtocol):

@@ -11,8 +11,8 @@ import pytest
 from proxy_live import LOOPS, Program, run, until
 
 from ptproxy.errors import DialError, Reason
-from ptproxy.proxy.relay import StreamEnd, TcpEnd, couple
 from ptproxy.tunnel import tcp
+from ptproxy.tunnel.relay import StreamEnd, TcpEnd, couple
 
 
 class Pair:
@@ -204,7 +204,7 @@ def test_local_close_without_an_end_cancels_the_stream() -> None:
 def test_stream_reset_resets_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     local, remote, ended = fakes()
     broken = []
-    monkeypatch.setattr("ptproxy.proxy.relay.send_reset", broken.append)
+    monkeypatch.setattr("ptproxy.tunnel.relay.send_reset", broken.append)
     remote.connection_lost(DialError(Reason.REFUSED))
     assert broken == [local.transport]
     local.connection_lost(None)

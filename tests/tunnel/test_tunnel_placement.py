@@ -389,6 +389,8 @@ def test_other_targets() -> None:
     assert by_target(Target.address("192.0.2.1", 443), "chat") == "chat"
     assert by_target(Target.service("shape"), "browse") == ""
     assert by_target(Target.service("mailbox"), "browse") == "chat"
+    assert by_target(Target.address("mailbox.ptproxy.internal", 443), "browse") == "chat"
+    assert by_target(Target.address("shape.ptproxy.internal", 443), "browse") == ""
     assert by_target(Target.datagrams(), "chat") == "browse"
 
 

@@ -1,7 +1,7 @@
 """Two transports coupled: what one receives, the other writes.
 
-One end is a TCP connection (:class:`TcpEnd`), the other a stream
-(:class:`StreamEnd`), which is a transport too. ``data_received`` of each end is
+An end is a TCP connection (:class:`TcpEnd`) or a stream (:class:`StreamEnd`),
+which is a transport too. ``data_received`` of each end is
 the other's bound ``write``: relaying a message is two callbacks and nothing
 else. The rules, both ways:
 
@@ -110,11 +110,13 @@ class StreamEnd(_End, asyncio.Protocol):
         reset_stream(self.transport, reason)
 
 
-def couple(tcp: TcpEnd, stream: StreamEnd, on_end: Callable[[], None] | None = None) -> None:
+def couple(
+    one: TcpEnd | StreamEnd, other: TcpEnd | StreamEnd, on_end: Callable[[], None] | None = None
+) -> None:
     """Make each the other's other end; ``on_end`` is called once, when both are gone."""
-    tcp.other = stream
-    stream.other = tcp
-    tcp.on_end = stream.on_end = on_end
+    one.other = other
+    other.other = one
+    one.on_end = other.on_end = on_end
 
 
 def end_writing(transport: asyncio.Transport) -> None:
