@@ -42,6 +42,10 @@ DIALS_A_SECOND: Final = 0.5
 cost a bounded amount of traffic. The built-in shapes take one in two to seven seconds at most."""
 INTEREST: Final = 60.0
 """Seconds after the last new stream during which carriers are kept warm."""
+LAPSE_FIRST: Final = 10.0
+LAPSE_LAST: Final = 300.0
+"""Seconds without pages loaded ahead after the site has closed one that waited: doubled from the first
+to the last while none is used. Some servers close what is idle after 5 s (Apache's default)."""
 LEAVE_AFTER: Final = 10.0
 """Seconds that streams may stay on a retired carrier: most end by themselves."""
 SHORT_FOR: Final = 10.0
@@ -97,6 +101,8 @@ class Placement:
         self._rng = rng
         self._dialling: Counter[str] = Counter()
         self._visiting = 0
+        self._lapses = 0
+        self._ahead_from = float("-inf")
         self._short: dict[str, float] = {}
         self._active_at = float("-inf")
         self._budget = DIALS_AT_ONCE
@@ -124,6 +130,15 @@ class Placement:
     def visited(self) -> None:
         """That is over, however it ended."""
         self._visiting -= 1
+
+    def lapsed(self, now: float) -> None:
+        """The site has closed a connection that waited."""
+        self._ahead_from = now + min(LAPSE_FIRST * 2**self._lapses, LAPSE_LAST)
+        self._lapses = min(self._lapses + 1, 16)
+
+    def used_ahead(self) -> None:
+        """One that waited carries something."""
+        self._lapses = 0
 
     def connecting(self, now: float) -> None:
         """For either of the two a new connection is made."""
@@ -271,7 +286,7 @@ class Placement:
 
     def wanted_ahead(self, waiting: int, now: float) -> int:
         """How many pages to load now for carriers of the starting class to come; ``waiting`` are loaded."""
-        if now - self._active_at > INTEREST:
+        if not self.is_wanted_ahead(now) or now < self._ahead_from:
             return 0
         start = self.shape.start
         usable = self._usable(start)

@@ -38,6 +38,7 @@ from ptproxy.tunnel.placement import Load, Placement, Riding
 from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, Volume, by_beginning, by_target
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
 from ptproxy.tunnel.tunnel import Tunnel
+from ptproxy.tunnel.waiting import WaitingVisits
 
 TICK: Final = 0.1
 """Seconds between looks at what the streams are and where they belong, while there are any."""
@@ -92,7 +93,7 @@ class ShapedDialer(TunnelDialer):
         self._pauses: dict[str, float] = {}
         self._not_before = self._hurry = 0.0
         self._mine: dict[int, tuple[ClientCarrier, float]] = {}
-        self._waiting: list[tuple[str, Visited]] = []  # with the class that they were visited for
+        self._waiting = WaitingVisits()
         self._told = 0  # payload of the session's first carrier before anything that shows it to be confirmed
         self._take(shape)
 
@@ -117,8 +118,7 @@ class ShapedDialer(TunnelDialer):
     async def stop(self, drain: float = 0.0) -> None:
         """As :meth:`TunnelDialer.stop`."""
         await super().stop(drain)
-        waiting = [visited.connection for _, visited in self._waiting]
-        self._drop_visits()
+        waiting = self._waiting.drop()
         if waiting:
             await asyncio.sleep(DRAIN_CHECK)
             for connection in waiting:
@@ -347,7 +347,7 @@ class ShapedDialer(TunnelDialer):
             placement.connecting(self.tunnel.now())
             visited = await self.tunnel.visit_ahead(placement.shape[traffic])
             if visited.usable or not self._is_confirmed(self.tunnel):
-                self._waiting.append((traffic, visited))
+                self._waiting.add(traffic, visited)
             else:
                 await self._connect_as(placement, traffic, visited)
             self._pauses.pop(AHEAD, None)
@@ -366,26 +366,23 @@ class ShapedDialer(TunnelDialer):
         await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
 
     def _take_visited(self, placement: Placement, traffic: str, codec: str) -> Visited | None:
-        """A connection on which the carrier can begin, the one that has waited longest."""
-        for position, (reason, visited) in enumerate(self._waiting):
-            same = placement.shape[reason].open == placement.shape[traffic].open
-            if same and codec == placement.codecs(reason)[0] and visited.usable:
-                del self._waiting[position]
-                return visited
-        return None
+        """A connection on which the carrier can begin."""
+        shape = placement.shape
+
+        def fits(reason: str) -> bool:
+            return shape[reason].open == shape[traffic].open and codec == placement.codecs(reason)[0]
+
+        visited = self._waiting.take(fits)
+        if visited is not None:
+            placement.used_ahead()
+        return visited
 
     def _forget_visits(self, placement: Placement, now: float) -> None:
         """Connections that the site has closed, and those that wait for nobody."""
         if not placement.is_wanted_ahead(now):
-            self._drop_visits()
-        for one in [one for one in self._waiting if not one[1].usable]:
-            self._waiting.remove(one)
-            one[1].drop()
-
-    def _drop_visits(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for _, visited in waiting:
-            visited.drop()
+            self._waiting.drop()
+        elif self._waiting.forget():
+            placement.lapsed(now)
 
     # ---- what the base does otherwise ----------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from ptproxy.tunnel.placement import (
     DIALS_A_SECOND,
     DIALS_AT_ONCE,
     INTEREST,
+    LAPSE_FIRST,
+    LAPSE_LAST,
     LEAVE_AFTER,
     MAX_CARRIERS,
     MAX_DIALS,
@@ -160,6 +162,25 @@ def test_streams_share_a_carrier_up_to_the_shape_and_then_one_opens_where_a_page
     assert world.stream("browse") == world.of("browse")[1]
     world.tick()
     assert (world.opened, world.loads) == (2, loads + 1), "the next one's is loaded"
+
+
+def test_a_site_that_closes_what_waits_is_not_visited_over_and_over() -> None:
+    """Apache closes a connection that is idle for 5 s: two pages every 5 s would be no browser's habit."""
+    world = started()
+    for second in range(3600):
+        world.stream("browse")
+        world.tick(1.0)
+        world.streams.clear()
+        if second % 5 == 0 and world.waiting:
+            world.waiting = 0
+            world.placement.lapsed(world.now)
+    assert world.loads <= 2 * (5 + 3600 / LAPSE_LAST) + 3600 / SHAPE.browse.rotate.age[0]
+    world.placement.used_ahead()
+    world.placement.lapsed(world.now)
+    world.tick(LAPSE_FIRST + 1)
+    world.stream("browse")
+    world.tick()
+    assert world.waiting, "once one was of use, they are loaded again soon"
 
 
 def test_carriers_that_are_to_be_there_at_once_do_not_wait_for_a_page_ahead() -> None:
