@@ -217,6 +217,20 @@ def test_sessions_are_bounded_and_the_winner_stays():
     assert sum(name.startswith("session") for name in bob.store) == MAX_SESSIONS
 
 
+def test_the_winner_stays_however_silent_it_is():
+    """A peer that loses its state again and again, with a clock that is behind its first one."""
+    alice, bob = Person("alice", one_time=20), Person("bob", one_time=20)
+    alice.begin(bob, NOW + 80_000)
+    winner = bob.receive(alice.send(bob, b"line")).conversation.session
+    for number in range(1, MAX_SESSIONS + 3):
+        alice.mine.remove(alice.to(bob))
+        alice.begin(bob, NOW + number)
+        assert bob.read(alice.send(bob, b"line", NOW + number), NOW + number) == b"line"
+    sessions = bob.to(alice).sessions
+    assert len(sessions) == MAX_SESSIONS
+    assert sessions[winner.key] is bob.to(alice).session is winner
+
+
 def test_a_session_that_lost_and_fell_silent_goes():
     alice, bob = met()
     alice.begin(bob, NOW + 60)

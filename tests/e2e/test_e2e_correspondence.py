@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ptproxy.e2e import Authorship, KnownOpeningError, UnknownPrekeyError, opening_length, succession
 from ptproxy.e2e.contact import Standing
+from ptproxy.e2e.conversation import SESSION_LIFE
 from ptproxy.e2e.correspondence import MAX_CONVERSATIONS, MAX_STRANGERS, Correspondence
 from ptproxy.e2e.fingerprint import Fingerprint
 from ptproxy.e2e.ratchet import SIZES, AlreadyReadError, RatchetError, UnreadableError
@@ -234,6 +235,7 @@ def test_an_heir_that_wrote_as_a_stranger_comes_home():
     alice.save()
     assert alice.saved()
     assert list(alice.mine.conversations.values()) == [conversation]
+    assert alice.mine.find(bob.fingerprint) is None
     assert heir.read(alice.send(heir, b"so it is")) == b"so it is"
     alice.restart()
     assert alice.read(heir.send(alice, b"good")) == b"good"
@@ -263,3 +265,42 @@ def test_a_one_time_prekey_is_used_once():
         person.to(bob).begin(verified, NOW, person.rng)
     assert bob.read(alice.send(bob, b"first")) == b"first"
     refused(bob, carol.send(bob, b"second"), UnknownPrekeyError)
+
+
+def test_a_comparison_with_an_heir_comes_along():
+    alice, bob = met()
+    heir = Person("bob's new device")
+    heir.begin(alice)
+    stranger = alice.receive(heir.send(alice, b"it is me")).conversation
+    assert stranger.compare(heir.fingerprint.digits())
+    conversation = alice.to(bob)
+    conversation.see(heir.fingerprint)
+    alice.mine.accept(conversation, heir.fingerprint)
+    assert conversation.standing is Standing.VERIFIED
+    alice.save()
+    assert alice.saved()
+
+
+def test_the_old_identity_comes_back_as_a_stranger():
+    alice, bob = met()
+    heir = Person("bob's new device")
+    conversation = alice.to(bob)
+    conversation.see(heir.fingerprint)
+    alice.mine.accept(conversation, heir.fingerprint)
+    alice.save()
+    refused(alice, bob.send(alice, b"late"), UnreadableError)
+    bob.begin(alice, NOW + 1)
+    received = alice.receive(bob.send(alice, b"still here", NOW + 1), NOW + 1)
+    assert received.conversation is not conversation
+    assert not received.conversation.contact.added
+
+
+def test_maintenance_drops_what_is_too_old():
+    alice, bob = met()
+    alice.begin(bob, NOW + 1)
+    bob.read(alice.send(bob, b"anew", NOW + 1))
+    assert len(bob.to(alice).sessions) == 2
+    bob.mine.maintain(NOW + SESSION_LIFE, bob.rng)
+    bob.save()
+    assert bob.saved()
+    assert len(bob.to(alice).sessions) == 1
