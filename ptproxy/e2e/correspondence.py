@@ -16,8 +16,9 @@ which of the two its length says. Order of calls, on both sides::
     save(mine.take_unsaved())                              # before it is shown or confirmed
     show(received)
 
-``save`` writes all pieces in one transaction, a text that must not be lost between reading and showing
-among them. If it fails, or the program stops before it, the
+``save`` writes all pieces in one transaction, and with them what must not be lost when the program dies
+right after it: a text that was read and not yet shown, the bytes of a message that have not yet left.
+Those are sent as they are, never encrypted again. If it fails, or the program stops before it, the
 object is thrown away and :meth:`Correspondence.parse` makes it again from what is stored: then
 nothing was sent and nothing was shown.
 

@@ -121,6 +121,16 @@ def test_who_reads_and_is_killed_before_the_save_reads_again():
     refused(bob, first, AlreadyReadError)
 
 
+def test_who_is_killed_between_the_save_and_the_sending_sends_the_same_bytes():
+    alice, bob = met()
+    kept = alice.send(bob, b"kept")
+    alice.restart()
+    later = alice.send(bob, b"later")
+    assert bob.read(later) == b"later"
+    assert bob.read(kept) == b"kept"
+    refused(bob, kept, AlreadyReadError)
+
+
 def test_half_a_save_of_a_first_message_would_lose_or_repeat_it():
     """Why it is one transaction."""
     alice, bob = Person("alice"), Person("bob")
