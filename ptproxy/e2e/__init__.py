@@ -8,6 +8,7 @@ every message).
     an invite or a QR code          who a peer is         identity, fingerprint, succession
     a mailbox's prekey bundle       how to begin          bundle, prekeys, x3dh, pqxdh, first_message
     what is written and read        a key a message       ratchet/
+    everybody one writes to         what a program uses   correspondence, conversation, contact, session
 
 Read in this order:
 
@@ -22,9 +23,14 @@ Read in this order:
 - ``replay``                        which first messages were accepted
 - ``refusals``                      errors that a caller tells apart
 - ``ratchet/``                      what follows: the Double Ratchet, a package with its own map
+- ``correspondence``                all of it together: the package's front door
+- ``conversation``, ``contact``     one peer: its sessions, and what the person said about its identity
+- ``session``, ``content``          one ratchet with its name, and what its plaintexts hold
+- ``unsaved``                       what to save before bytes leave or text is shown
 - ``fields``, ``rng``               how formats are taken apart, where randomness comes from
 
-One side begins::
+A program begins with :class:`Correspondence`, whose module shows the order of calls. Beneath it, one
+side begins::
 
     verified = verify(bundle, one_time, fingerprint, now)
     beginning = begin(owner, verified, rng)
@@ -48,6 +54,10 @@ a :class:`~ptproxy.errors.StateError` wherever they are parsed.
 
 from ptproxy.e2e.agreement import Agreement
 from ptproxy.e2e.bundle import PrekeyBundle, VerifiedBundle, verify
+from ptproxy.e2e.contact import Contact, Standing
+from ptproxy.e2e.content import MAX_BODY, Kind
+from ptproxy.e2e.conversation import Conversation
+from ptproxy.e2e.correspondence import Correspondence, ReceivedMessage
 from ptproxy.e2e.curve import CurveKey, CurveKeyPair
 from ptproxy.e2e.fingerprint import Fingerprint
 from ptproxy.e2e.first_message import (
@@ -64,20 +74,26 @@ from ptproxy.e2e.prekeys import Maintenance, Prekeys, Use
 from ptproxy.e2e.ratchet import Ratchet
 from ptproxy.e2e.refusals import ExpiredError, IdentityChangedError, KnownOpeningError, UnknownPrekeyError
 from ptproxy.e2e.rng import Rng
+from ptproxy.e2e.session import Session
 from ptproxy.e2e.succession import Succession
 from ptproxy.e2e.suite import POST_QUANTUM, Suite
 
 __all__ = [
+    "MAX_BODY",
     "POST_QUANTUM",
     "Agreement",
     "Authorship",
     "Beginning",
+    "Contact",
+    "Conversation",
+    "Correspondence",
     "CurveKey",
     "CurveKeyPair",
     "ExpiredError",
     "Fingerprint",
     "Identity",
     "IdentityChangedError",
+    "Kind",
     "KnownOpeningError",
     "Maintenance",
     "OwnIdentity",
@@ -85,7 +101,10 @@ __all__ = [
     "Prekeys",
     "Ratchet",
     "Received",
+    "ReceivedMessage",
     "Rng",
+    "Session",
+    "Standing",
     "Succession",
     "Suite",
     "UnknownPrekeyError",

@@ -43,8 +43,8 @@ class Agreement:
     def session_id(self) -> bytes:
         """32 bytes, public, the same on both sides.
 
-        Where both sides began at once both sessions are good, and both send in the one
-        whose id is smaller.
+        Of several sessions begun in the same second both sides send in the one whose id
+        is smaller.
         """
         return hashlib.sha256(_SESSION_LABEL + self.associated_data).digest()
 
