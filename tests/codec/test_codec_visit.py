@@ -199,8 +199,12 @@ def test_a_visit_that_is_given_up_asks_its_server_for_no_more():
     """Over HTTP/2 the connection goes on without the page's streams, over HTTP/1.1 it cannot."""
     h2 = H2Client(CHROMIUM.http2, 100.0)
     one = Visit(h2, CHROMIUM, HOST, "/", SiteMemory(), random.Random(1), 100.0, CLOCK)
-    (hello,), (request,) = one.data_to_send(), one.data_to_send()
-    assert hello.startswith(PREFACE), "each by itself: a browser's two writes are two turns of its loop"
+    one.hold()
+    (hello,) = one.data_to_send()
+    assert hello.startswith(PREFACE)
+    assert one.data_to_send() == [], "a browser's two writes are two turns of its loop"
+    one.release()
+    (request,) = one.data_to_send()
     assert request[3] == HEADERS
     one.give_up()
     assert b"".join(one.data_to_send()) == reset_frame(1, ErrorCode.CANCEL)

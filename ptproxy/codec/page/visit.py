@@ -28,7 +28,7 @@ from ptproxy.errors import CodecError
 class Visit:
     """The conversation of a connection on which a page is loaded."""
 
-    __slots__ = ("_client", "_first", "closing", "load")
+    __slots__ = ("_client", "_first", "_held", "_hello", "closing", "load")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Visit:
         self.load = PageLoad(client, browser, host, page, memory, rng, now, unix)
         self.closing = False
         self._first = client.data_to_send()
+        self._hello = self._first[0] if self._first else None
+        self._held = False
 
     @property
     def done(self) -> bool:
@@ -89,9 +91,21 @@ class Visit:
     def data_to_send(self) -> list[Buffer]:
         """Drain what is to be written; over HTTP/2 each buffer is a TLS record of its own.
 
-        The first ones come one a call, for one a turn of the loop: so browsers write them.
+        The first ones come one a call.
         """
-        return [self._first.pop(0)] if self._first else self._client.data_to_send()
+        if not self._first:
+            return self._client.data_to_send()
+        if self._held and self._first[0] is not self._hello:
+            return []
+        return [self._first.pop(0)]
+
+    def hold(self) -> None:
+        """After the first write nothing follows until :meth:`release`: so browsers write."""
+        self._held = True
+
+    def release(self) -> None:
+        """Go on."""
+        self._held = False
 
     def deadline(self) -> float | None:
         """When :meth:`on_deadline` wants to be called."""
