@@ -49,6 +49,11 @@ QUIET_TICK: Final = 5.0
 AHEAD: Final = "ahead"
 """What pauses of visits ahead go by, as those of carriers go by their class."""
 
+AHEAD_FIRST: Final = 10.0
+AHEAD_LAST: Final = 300.0
+"""Seconds without pages ahead after the site has closed a connection that waited: doubled each time, until
+one is used. A server that keeps idle connections for five seconds would be visited every five seconds."""
+
 log = get_logger(__name__)
 
 
@@ -93,6 +98,7 @@ class ShapedDialer(TunnelDialer):
         self._not_before = self._hurry = 0.0
         self._mine: dict[int, tuple[ClientCarrier, float]] = {}
         self._waiting: list[tuple[str, Visited]] = []  # with the class that they were visited for
+        self._ahead_after = self._ahead_pause = 0.0
         self._told = 0  # payload of the session's first carrier before anything that shows it to be confirmed
         self._take(shape)
 
@@ -101,6 +107,7 @@ class ShapedDialer(TunnelDialer):
         if shape == self.shape:
             return
         before = self._placement
+        self._drop_visits()  # a new placement is for nobody yet, and without one nobody looks after them
         self._take(shape)
         if before is not None and self._placement is not None:
             for number, place in before.carriers.items():
@@ -196,7 +203,7 @@ class ShapedDialer(TunnelDialer):
             if visited is None:
                 placement.connecting(tunnel.now())
             try:
-                carrier = await tunnel.connect(codec, placement.shape[traffic], visited)
+                carrier = await self._connect_on(placement, traffic, codec, visited)
             except OpeningRefused as error:
                 failure, visited = error, None
                 continue
@@ -210,6 +217,21 @@ class ShapedDialer(TunnelDialer):
                 self._came.set()
             return carrier
         raise failure
+
+    async def _connect_on(
+        self, placement: Placement, traffic: str, codec: str, visited: Visited | None
+    ) -> ClientCarrier:
+        """A carrier on what has waited; where that had died meanwhile, on a new connection."""
+        tunnel = self.tunnel
+        waited = visited is not None and visited.usable
+        try:
+            return await tunnel.connect(codec, placement.shape[traffic], visited)
+        except (DialError, OpeningRefused):
+            if not waited:
+                raise
+        self._drop_visits()  # they have waited over the same network
+        placement.connecting(tunnel.now())
+        return await tunnel.connect(codec, placement.shape[traffic])
 
     async def _keep(self) -> None:
         """Keep the carriers that the shape wants."""
@@ -270,7 +292,7 @@ class ShapedDialer(TunnelDialer):
         wanted = placement.wanted_ahead(len(self._waiting), now)
         start = placement.shape.start
         if self.tunnel.goes_on(placement.codecs(start)[0], placement.shape[start]):
-            for _ in range(wanted):
+            for _ in range(wanted if now >= self._ahead_after else 0):
                 placement.visiting()
                 dials.create_task(self._visit_one(placement, start))
         elif self._is_confirmed(self.tunnel):
@@ -371,6 +393,7 @@ class ShapedDialer(TunnelDialer):
             same = placement.shape[reason].open == placement.shape[traffic].open
             if same and codec == placement.codecs(reason)[0] and visited.usable:
                 del self._waiting[position]
+                self._ahead_after = self._ahead_pause = 0.0
                 return visited
         return None
 
@@ -378,9 +401,13 @@ class ShapedDialer(TunnelDialer):
         """Connections that the site has closed, and those that wait for nobody."""
         if not placement.is_wanted_ahead(now):
             self._drop_visits()
-        for one in [one for one in self._waiting if not one[1].usable]:
+        closed = [one for one in self._waiting if not one[1].usable]
+        for one in closed:
             self._waiting.remove(one)
             one[1].drop()
+        if closed:
+            self._ahead_pause = min(max(2 * self._ahead_pause, AHEAD_FIRST), AHEAD_LAST)
+            self._ahead_after = now + self._ahead_pause * self._rng.uniform(0.5, 1.0)
 
     def _drop_visits(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -397,6 +424,7 @@ class ShapedDialer(TunnelDialer):
         if self.tunnel.carriers:
             self._up.set()
         if suspected is not None:
+            self._drop_visits()  # what is wrong with a carrier's network is wrong with theirs
             self._placement.suspect(suspected, self.tunnel.now())
         self._need.set()
 

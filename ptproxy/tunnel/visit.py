@@ -129,7 +129,11 @@ class _Visiting:
         """Drive a visit to its end; ``gap`` is as :data:`REQUEST_GAP`."""
         self._visit = visit
         connection.link = visit
-        connection.flush()
+        if connection.apart:  # a flush would go on until nothing is left: the first alone
+            for first in visit.data_to_send():
+                connection.transport.write(first)
+        else:
+            connection.flush()
         until = time.perf_counter() + gap
         while time.perf_counter() < until:  # noqa: ASYNC110  (see REQUEST_GAP)
             await asyncio.sleep(0)
