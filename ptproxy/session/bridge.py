@@ -227,6 +227,19 @@ class BridgeSession(Session):
         self._rewind(stream)
         self._wake(stream, now)
 
+    def _press(self) -> None:
+        """R21: under pressure ASK has the client say at once what it acknowledges in seconds (R8)."""
+        for stream in self._blocked.values():
+            carrier = self.carriers.get(stream.carrier or 0)
+            if (
+                carrier is not None
+                and not (carrier.leaving or stream.draining)
+                and stream.id not in self._asked
+                and stream.open_acknowledged
+                and stream.acknowledged < stream.sent
+            ):
+                self._ask_on(stream, carrier)
+
     def _inquire(self, stream: Stream) -> None:
         """R20: ASK, whose BIND says what WINDOW says."""
         if stream.open_acknowledged:

@@ -248,6 +248,9 @@ class Session(Receiving):
                     for carrier in self.carriers.values():
                         self._owe_reset(tombstone, carrier.number)
 
+    def _press(self) -> None:
+        """R21: streams wait for room that the peer's late acknowledgements would make."""
+
     def _inquire(self, stream: Stream) -> None:
         """R20: ask the peer to say OPENED and WINDOW once more; each time the wait doubles."""
         raise NotImplementedError
@@ -263,6 +266,7 @@ class Session(Receiving):
         if self._blocked:
             self._unblock_some()
             if self._blocked:
+                self._press()
                 self._arm(now + limits.budget_poll)
         if account.retained:
             if account.is_victim(now, limits.pressure_time):

@@ -43,6 +43,8 @@ from ptproxy.tunnel.visit import Visitor
 
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
+WAITED_TIMEOUT: Final = 4.0
+"""... on a connection that has waited: it may have died without a word, and a new one is quickly there."""
 UNSHAPED: Final = ClassShape("browse", (), Opening("real", "all"))
 """What comes first where no shape says it."""
 CLOCK_TOLERANCE: Final = 20.0
@@ -152,8 +154,16 @@ class ClientTunnel(Tunnel):
         """The first carrier alone, as it makes the session; further ones side by side."""
         if self.session_id:
             return await self._connect(codec, shape, visited)
-        async with self._first:
+        try:
+            await self._first.acquire()
+        except BaseException:
+            if visited is not None:
+                visited.connection.abort()  # nobody else knows of it
+            raise
+        try:
             return await self._connect(codec, shape, visited)
+        finally:
+            self._first.release()
 
     def _learn_clock(self, date: str) -> None:
         """The site's own Date header says by how much our clock is off (its certificate was checked)."""
@@ -165,6 +175,7 @@ class ClientTunnel(Tunnel):
             self.clock_offset = offset
 
     async def _connect(self, codec: str, shape: ClassShape | None, visited: Visited | None) -> ClientCarrier:
+        patience = WAITED_TIMEOUT if visited is not None and visited.usable else OPENING_TIMEOUT
         connection, digest, settings = await self._first_connection(codec, shape, visited)
         settings = replace(settings, shape=shape)
         try:
@@ -175,7 +186,7 @@ class ClientTunnel(Tunnel):
         try:
             carrier.adopt(connection)
             carrier.flush()
-            async with asyncio.timeout(OPENING_TIMEOUT):
+            async with asyncio.timeout(patience):
                 await asyncio.shield(carrier.answered)
         except TimeoutError:
             carrier.answered.cancel()

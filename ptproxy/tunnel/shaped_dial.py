@@ -102,6 +102,7 @@ class ShapedDialer(TunnelDialer):
         if shape == self.shape:
             return
         before = self._placement
+        self._waiting.drop()  # a new placement is for nobody yet, and without one nobody looks after them
         self._take(shape)
         if before is not None and self._placement is not None:
             for number, place in before.carriers.items():
@@ -196,7 +197,7 @@ class ShapedDialer(TunnelDialer):
             if visited is None:
                 placement.connecting(tunnel.now())
             try:
-                carrier = await tunnel.connect(codec, placement.shape[traffic], visited)
+                carrier = await self._connect_on(placement, traffic, codec, visited)
             except OpeningRefused as error:
                 failure, visited = error, None
                 continue
@@ -210,6 +211,21 @@ class ShapedDialer(TunnelDialer):
                 self._came.set()
             return carrier
         raise failure
+
+    async def _connect_on(
+        self, placement: Placement, traffic: str, codec: str, visited: Visited | None
+    ) -> ClientCarrier:
+        """A carrier on what has waited; where that had died meanwhile, on a new connection."""
+        tunnel = self.tunnel
+        waited = visited is not None and visited.usable
+        try:
+            return await tunnel.connect(codec, placement.shape[traffic], visited)
+        except (DialError, OpeningRefused):
+            if not waited:
+                raise
+        self._waiting.drop()  # they have waited over the same network
+        placement.connecting(tunnel.now())
+        return await tunnel.connect(codec, placement.shape[traffic])
 
     async def _keep(self) -> None:
         """Keep the carriers that the shape wants."""
@@ -394,6 +410,7 @@ class ShapedDialer(TunnelDialer):
         if self.tunnel.carriers:
             self._up.set()
         if suspected is not None:
+            self._waiting.drop()  # what is wrong with a carrier's network is wrong with theirs
             self._placement.suspect(suspected, self.tunnel.now())
         self._need.set()
 

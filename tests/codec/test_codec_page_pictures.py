@@ -82,3 +82,12 @@ def test_what_is_no_picture_is_given_up_unless_it_has_come():
     good = Rig(site(b""))
     good.trickle = 0.01
     assert good.run().resets == []
+
+
+def test_what_is_encoded_is_not_judged_by_its_first_bytes():
+    """Servers that compress everything are common, and a browser decodes before it looks."""
+    pages = site(b"", body=bytes(60_000))
+    pages["/0.png"][1].append(("content-encoding", "gzip"))
+    rig = Rig(pages)
+    rig.trickle = 0.01
+    assert rig.run().resets == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import pytest
 from session_pair import TARGET, Pair, frames_of
@@ -454,3 +455,20 @@ def test_a_peer_that_waits_for_an_acknowledgement_to_move_does_not_wait_long() -
     assert frames.WINDOW in kinds(pair.drain(pair.client, 1)), "at once, too"
     pair.give(pair.bridge, 2, pair.drain(pair.client, 2))
     assert frames.WINDOW in kinds(pair.drain(pair.bridge, 1)), "what the client waits for"
+
+
+def test_a_full_budget_does_not_wait_for_what_is_acknowledged_late() -> None:
+    """R21: what a client acknowledges in seconds is asked for where it keeps a stream from going on."""
+    budget = RetentionBudget(1 << 20)
+    pair = Pair(bridge=budget)
+    pair.client.limits = replace(pair.limits, acknowledge_within=5.0)
+    budget.open_account(pair.now).keep(1 << 20, pair.now)
+    _, far = pair.open()
+    sent = 0
+    for _ in range(100):
+        while far.send_room() > 0:
+            far.send_data(bytes(9000), pair.now)
+            sent += 9000
+        pair.pump()
+        pair.wait(0.05)
+    assert sent > 1_000_000, f"{sent} bytes in 5 s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -19,6 +20,9 @@ from ptproxy.codec.shape import Outgrown, Shape
 from ptproxy.errors import DialError, Reason
 from ptproxy.proxy.shape_files import built_in
 from ptproxy.target import Target
+from ptproxy.tunnel import client as client_module
+from ptproxy.tunnel.carrier import Connection
+from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.shaped_dial import ShapedDialer
 
@@ -147,7 +151,8 @@ async def test_a_worn_carrier_takes_no_new_streams_and_is_closed(tmp_path: Path)
         assert await echo.until(5000) == NOISE[:5000]
         placement = dialer._placement
         assert placement is not None
-        await until(lambda: placement.carriers[first].retired_at is not None and not placement.is_bare)
+        await until(lambda: placement.carriers[first].retired_at is not None)
+        await until(lambda: len(placement.carriers) > 1)  # opened ahead
         second: Any = await dialer.dial(ECHO, Collect())
         assert second.state.carrier != first
         stream.close()
@@ -303,3 +308,142 @@ async def test_a_dial_right_after_all_carriers_were_lost_gets_a_new_one(tmp_path
             assert await echo.until(5) == b"there"
         first.abort()
         stream.abort()
+
+
+class Waiting:
+    """What waits on a connection that its site closes after a while."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.connection = self
+        self.dropped = self.aborted = False
+
+    @property
+    def usable(self) -> bool:
+        return time.monotonic() < self.until
+
+    def drop(self) -> None:
+        self.dropped = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def wait_on(dialer: ShapedDialer, seconds: float) -> list[Waiting]:
+    """Have pages loaded ahead on connections that the site closes after ``seconds``."""
+    loaded: list[Waiting] = []
+
+    async def visit_ahead(shape: Any) -> Waiting:
+        await asyncio.sleep(0.01)
+        loaded.append(Waiting(time.monotonic() + seconds))
+        return loaded[-1]
+
+    tunnel: Any = dialer.tunnel
+    tunnel.goes_on = lambda codec, shape: True
+    tunnel.visit_ahead = visit_ahead
+    return loaded
+
+
+@on_each_loop
+async def test_a_site_that_closes_idle_connections_soon_is_not_visited_all_the_time(tmp_path: Path) -> None:
+    async with shaped(tmp_path) as (_, dialer):
+        loaded = wait_on(dialer, 0.2)
+        stream = await dialer.dial(ECHO, Collect())
+        await asyncio.sleep(3)
+        assert SHAPE.browse.warm_carriers <= len(loaded) <= SHAPE.browse.warm_carriers + 1
+        assert all(one.dropped for one in loaded)
+        stream.abort()
+
+
+@on_each_loop
+async def test_without_a_shape_nothing_waits(tmp_path: Path) -> None:
+    async with shaped(tmp_path) as (_, dialer):
+        loaded = wait_on(dialer, 60.0)
+        stream = await dialer.dial(ECHO, Collect())
+        await until(lambda: len(dialer._waiting) == SHAPE.browse.warm_carriers)
+        dialer.set_shape(None)
+        assert all(one.dropped for one in loaded)
+        assert not dialer._waiting
+        stream.abort()
+
+
+@on_each_loop
+async def test_who_is_stopped_while_waiting_for_the_first_carrier_leaves_no_connection(
+    tmp_path: Path,
+) -> None:
+    async with shaped(tmp_path) as (_, dialer):
+        tunnel: Any = ClientTunnel(dialer._route, dialer._loop)
+        visited: Any = Waiting(time.monotonic() + 60)
+        async with tunnel._first:
+            task = asyncio.create_task(tunnel.connect("http", SHAPE.browse, visited))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task])
+        assert visited.aborted
+
+
+@pytest.mark.parametrize("kind", ["silent", "closed"])
+def test_what_died_while_it_waited_costs_no_codec_and_no_stream(run: Any, tmp_path: Path, kind: str) -> None:
+    async def main() -> None:
+        async with shaped(tmp_path) as (_, dialer):
+            tunnel: Any = dialer.tunnel
+            connect = tunnel.connect
+            on: list[Any] = []
+
+            async def connect_on(codec: str, shape: Any, visited: Any = None) -> Any:
+                on.append(visited)
+                if visited is None:
+                    return await connect(codec, shape)
+                raise DialError(Reason.TUNNEL_DOWN) if kind == "silent" else OpeningRefused("closed")
+
+            tunnel.connect = connect_on
+            loaded = [Waiting(time.monotonic() + 60) for _ in range(2)]
+            for one in loaded:
+                dialer._waiting.add("browse", one)  # type: ignore[arg-type]
+            carrier = await dialer._connect_as(dialer._placement, "browse")  # type: ignore[arg-type]
+            assert carrier.codec_name == "http"
+            assert on == [loaded[0], None]
+            assert loaded[1].dropped
+            assert not dialer._waiting
+
+    run(main())
+
+
+def test_an_opening_on_what_has_waited_is_given_up_soon(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "WAITED_TIMEOUT", 0.2)
+
+    async def main() -> None:
+        async with shaped(tmp_path) as (_, dialer):
+            loop = dialer._loop
+            peers: list[asyncio.StreamWriter] = []
+            server = await asyncio.start_server(lambda _, peer: peers.append(peer), "127.0.0.1", 0)
+            connection = Connection(client_module._Nobody(), loop)
+            await loop.create_connection(lambda: connection, *server.sockets[0].getsockname())
+            tunnel: Any = dialer.tunnel
+
+            async def first(codec: str, shape: Any, visited: Any) -> Any:
+                return connection, bytes(32), dialer._route.settings()
+
+            tunnel._first_connection = first
+            visited: Any = Waiting(time.monotonic() + 60)
+            async with asyncio.timeout(5):
+                with pytest.raises(DialError):
+                    await tunnel.connect("http", SHAPE.browse, visited)
+            connection.abort()
+            for peer in peers:
+                peer.transport.abort()
+            server.close()
+            await server.wait_closed()
+
+    run(main())
+
+
+@on_each_loop
+async def test_a_suspect_carrier_makes_what_waits_suspect(tmp_path: Path) -> None:
+    async with shaped(tmp_path) as (_, dialer):
+        waiting: Any = Waiting(time.monotonic() + 60)
+        dialer._waiting.add("browse", waiting)
+        dialer._changed(next(iter(dialer.tunnel.carriers)))
+        assert waiting.dropped

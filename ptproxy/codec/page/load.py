@@ -195,10 +195,10 @@ class PageLoad:
     def _head(self, fetch: _Fetch, event: HeadReceived) -> None:
         fetch.status, fetch.fields = event.status, event.fields
         self._memory.take_cookies(event.fields, fetch.asset.path)
+        encoding = next((value for name, value in event.fields if name == "content-encoding"), "")
         if event.status == 200 and fetch.asset.what in ("page", "style"):
-            encoding = next((value for name, value in event.fields if name == "content-encoding"), "")
             fetch.text = BodyText(encoding, self._decoders)
-        elif fetch.asset.what in ("image", "background", "poster"):
+        elif fetch.asset.what in ("image", "background", "poster") and encoding.lower() in ("", "identity"):
             kind = next((value for name, value in event.fields if name == "content-type"), "")
             fetch.picture = PictureHead(kind)
 

@@ -1,0 +1,48 @@
+"""What a visit writes first, and when the rest follows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any
+
+from ptproxy.codec.http2.client import H2Client
+from ptproxy.codec.page.cache import SiteMemory
+from ptproxy.codec.page.visit import Visit
+from ptproxy.tunnel.appearance import appearance_of
+from ptproxy.tunnel.carrier import Connection
+from ptproxy.tunnel.visit import _Visiting
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.written: list[tuple[float, bytes]] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append((time.perf_counter(), bytes(data)))
+
+
+def test_a_browser_s_first_write_leaves_alone() -> None:
+    """Within REQUEST_GAP the server answers the first alone."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        look = appearance_of("chrome", SiteMemory())
+        client = H2Client(look.browser.http2, loop.time())
+        visit = Visit(
+            client, look.browser, "site.example", "/", look.memory, random.Random(1), loop.time(), 0.0
+        )
+        visiting, transport = _Visiting(loop), Transport()
+        connection = Connection(visiting, loop)
+        given: Any = transport
+        connection.transport = given
+        connection.apart = True
+        task = asyncio.create_task(visiting.finish(connection, visit, 0.02))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        (begun, hello), (asked, _) = transport.written
+        assert hello.startswith(b"PRI * HTTP/2.0")
+        assert asked - begun >= 0.02
+
+    asyncio.run(main())
