@@ -301,7 +301,7 @@ class ClientSession(Session):
             if since is None:
                 continue
             self._ask_soon(carrier, max(since, carrier.proved_at), now)
-            due = max(since, carrier.proved_at) + self._suspect_after(carrier)
+            due = max(since, carrier.proved_at, carrier.ping_at or 0.0) + self._suspect_after(carrier)
             if now < due:
                 self._arm(due)
             else:

@@ -347,6 +347,25 @@ def test_late_answers_clear_a_suspicion() -> None:
     assert not pair.client.carriers[1].suspect  # 4 RTT are 6 s now
 
 
+def test_a_way_that_has_become_slower_is_not_suspect_at_once() -> None:
+    """R20: an answer after 0.9 s, where it took none before: asked after 0.4 s, it is waited for."""
+    pair = Pair()
+    near, _ = pair.open()
+    pair.wait(5)
+    near.send_data(b"slow", pair.now)
+    sent = pair.drain(pair.client, 1)
+    sent_at = pair.now
+    while pair.now < sent_at + 1.3:
+        pair.now += 0.1
+        pair.tell(pair.client, pair.client.on_deadline(pair.now))
+        sent += pair.drain(pair.client, 1)
+        assert not pair.client.carriers[1].suspect
+    pair.give(pair.bridge, 1, sent)
+    pair.pump()
+    pair.wait(5)
+    assert not pair.client.carriers[1].suspect
+
+
 def test_idle_carriers_are_not_pinged() -> None:
     pair = Pair()
     pair.open(b"x")
