@@ -24,6 +24,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,7 @@ class Chromium:
 
     async def _connect(self, run: Run, connection: Connection) -> Shown:
         try:
-            visit = await run.join(connection, self._trust.pin)
+            visit = await run.join(connection, self._trust.pin, self._any_page())
         except BrowserError:
             raise
         except DialError:
@@ -259,13 +260,17 @@ class Chromium:
         might who shrugs at the warning, and carries nothing. Only where the
         leaf it was shown is the pinned one is its key trusted by the next.
         """
-        visit = await run.look()
+        visit = await run.look(self._any_page())
         check_pin(visit.leaf, pin)
         key = x509.load_der_x509_certificate(visit.leaf).public_key()
         der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         spki = base64.b64encode(hashlib.sha256(der).digest()).decode("ascii")
         write_file(self._folder / PINNED, f"{pin.hex()} {spki}\n")
         return spki
+
+    def _any_page(self) -> str:
+        """One of the site's pages, for a visit."""
+        return secrets.choice(self._line.pages)
 
     def _pinned_key(self) -> str:
         """The key of the pinned leaf if it was seen before, else ""."""
@@ -319,33 +324,33 @@ class Run:
         self._door.close()
         await self.process.end()
 
-    async def join(self, connection: Connection, pin: bytes | None) -> Visit:
-        """Visit the site, check the leaf it shows, then have the joining page join."""
+    async def join(self, connection: Connection, pin: bytes | None, page: str) -> Visit:
+        """Visit a page of the site, check the leaf it shows, then have the joining page join."""
         devtools = self.process.devtools
         tab: Tab | None = await Tab.open(devtools)
         assert tab is not None
         try:
-            visit = await tab.visit(self._origin)
+            visit = await tab.visit(self._origin, page)
             if pin is not None:
                 check_pin(visit.leaf, pin)
-            page = self._page
-            if page is None or page.crashed:
+            joining = self._page
+            if joining is None or joining.crashed:
                 await tab.host(self._origin)
-                crashed, self._page = page, tab
-                page, tab = tab, crashed  # the visitor stays, what crashed is closed
+                crashed, self._page = joining, tab
+                joining, tab = tab, crashed  # the visitor stays, what crashed is closed
             expected = self._door.expect(connection)
-            await page.join(self._door.url(expected))
+            await joining.join(self._door.url(expected))
             await self._door.wait(expected)
         finally:
             if tab is not None:
                 await tab.close()
         return visit
 
-    async def look(self) -> Visit:
-        """Visit the site whatever its certificate."""
+    async def look(self, page: str) -> Visit:
+        """Visit a page of the site whatever its certificate."""
         tab = await Tab.open(self.process.devtools)
         await tab.trust_anybody()
-        return await tab.visit(self._origin)
+        return await tab.visit(self._origin, page)
 
     async def _permit(self) -> None:
         """Let the site's origin, which is our page's, reach the door; older versions know fewer names."""

@@ -82,8 +82,8 @@ class Tab:
             raise
         return tab
 
-    async def visit(self, origin: str) -> Visit:
-        """Load the site's page.
+    async def visit(self, origin: str, page: str) -> Visit:
+        """Load one of the site's pages, by its path.
 
         Raises :class:`~ptproxy.errors.DialError` where the site is not reached,
         :class:`~ptproxy.errors.AuthenticationError` where its certificate is not trusted.
@@ -99,7 +99,7 @@ class Tab:
         self._loaded.clear()
         try:
             await self._bypass_service_workers()
-            await self._navigate(f"{origin}/", documents)
+            await self._navigate(f"{origin}{page}", documents)
             if documents[-1].get("fromDiskCache"):  # then nothing was seen but a memory
                 self._loaded.clear()
                 await self._call("Page.reload")

@@ -82,6 +82,19 @@ def test_a_page_first_and_then_a_carrier(browse: Any, tmp_path: Path, codec: str
     browse(main())
 
 
+def test_the_link_says_which_pages_are_visited(browse: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            (there.folder / "www" / "named.html").write_bytes(b"<title>A page</title>")
+            dialer = there.browsing("websocket", there.chromium(pages=("/named.html",)))
+            await dialer.start()
+            asked = " ".join(there.requests())
+            assert "/named.html" in asked
+            assert "/style.css" not in asked, "which the first page names"
+
+    browse(main())
+
+
 def test_several_carriers_share_a_browser(browse: Any, tmp_path: Path) -> None:
     async def main() -> None:
         async with site(tmp_path) as there:
@@ -149,9 +162,9 @@ def test_the_pinned_leaf_is_learnt_once(browse: Any, tmp_path: Path, monkeypatch
     looks = []
     look = Run.look
 
-    async def counted(run: Run) -> Any:
+    async def counted(run: Run, page: str) -> Any:
         looks.append(run)
-        return await look(run)
+        return await look(run, page)
 
     async def main() -> None:
         monkeypatch.setattr(Run, "look", counted)
