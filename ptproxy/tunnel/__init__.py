@@ -5,11 +5,12 @@
     relay        two transports coupled: what one receives, the other writes
     dial         TunnelDialer: keeps carriers open, places streams on them;  direct  a dialer without a tunnel
     shaped_dial  the dialer that follows a shape: carriers by class of traffic, opened ahead, left when old
-    placement    which carrier a stream goes to, which are to be there;  recognise  which class a stream is
+    placement    which carrier a stream goes to, which are to be there;  recognise  which class a stream is,
+                 traffic  a stream that knows
     client       the client's session;  client_carrier  a carrier of it: the opening, its connections
     connect      the way to a bridge: addresses, TCP, TLS, the certificate checked
     client_tls   as whom a client greets: Python, or a browser;  appearance  which one, from recorded data
-    visit        the site's page before anything else
+    visit        the site's page before anything else;  waiting  visits that wait for a carrier
     boring       a browser's TLS, through the BoringSSL of curl_cffi;  chromium  a browser as the carrier
     beside       a bridge's own TLS beside a web server: whoever does not authenticate is that server's
     bridge       the bridge's sessions, continuous verification

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
-from ptproxy.buffer import Buffer
 from ptproxy.codec.shape import CLASSES, Shape
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
@@ -35,9 +34,9 @@ from ptproxy.tunnel.dial import (
     TunnelDialer,
 )
 from ptproxy.tunnel.placement import Load, Placement, Riding
-from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, Volume, by_beginning, by_target
-from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream, TunnelStream
-from ptproxy.tunnel.tunnel import Tunnel
+from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, by_beginning, by_target
+from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
+from ptproxy.tunnel.traffic import TunnelTraffic
 from ptproxy.tunnel.waiting import WaitingVisits
 
 TICK: Final = 0.1
@@ -51,29 +50,6 @@ AHEAD: Final = "ahead"
 """What pauses of visits ahead go by, as those of carriers go by their class."""
 
 log = get_logger(__name__)
-
-
-class TunnelTraffic(TunnelStream):
-    """A stream with its class, which its first bytes may show."""
-
-    __slots__ = ("_on_class", "_unseen", "traffic", "volume")
-
-    def __init__(self, tunnel: Tunnel, protocol: asyncio.Protocol, traffic: str, on_class: Any) -> None:
-        super().__init__(tunnel, protocol)
-        self.traffic = traffic
-        self.volume = Volume()
-        self._on_class = on_class
-        self._unseen = bool(traffic)
-
-    def write(self, data: Buffer) -> None:
-        """Send ``data``; the first of it is looked at."""
-        if self._unseen and data:
-            self._unseen = False
-            traffic = by_beginning(bytes(data[:LOOK]))
-            if traffic is not None and traffic != self.traffic:
-                self.traffic = traffic
-                self._on_class()
-        super().write(data)
 
 
 class ShapedDialer(TunnelDialer):
