@@ -44,6 +44,7 @@ class Peer:
         self.tls: ssl.SSLObject | None = None
         self.said = ""
         """How the other end has ended, in order: close_notify, FIN, RST."""
+        self.notified = False
 
     def start_tls(self, context: ssl.SSLContext, **options: Any) -> Peer:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -68,6 +69,7 @@ class Peer:
 
     def notify(self) -> None:
         """close_notify."""
+        self.notified = True
         with contextlib.suppress(ssl.SSLError):
             self.tls.unwrap()
         self._flush()
@@ -109,6 +111,11 @@ class Peer:
                     pass
                 except ssl.SSLZeroReturnError:
                     self.said = "close_notify"
+                except ssl.SSLEOFError:  # records that came across our own close_notify: OpenSSL reads no more
+                    if not self.notified:
+                        raise
+                    self.tls = None
+                    return self._receive(size)
                 if self.said:
                     return b""
             if not self._receive():
