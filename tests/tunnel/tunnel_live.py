@@ -264,6 +264,7 @@ class Live:
         """Stop the bridge at once."""
         self.server.close()
         await self.bridge.stop(0)
+        await self.server.wait_closed()  # a connection that arrived just now is nobody's yet
 
     def route(self, codec: str = "websocket", port: int = 0, **changes: Any) -> Route:
         """How a client reaches the bridge, through ``port`` if given."""
