@@ -213,7 +213,7 @@ class ClientTunnel(Tunnel):
             settings = replace(settings, options={"download": self._download})
         if self.route.browser is not None:
             connection = Connection(_Nobody(), self.loop)
-            shown = await self.route.browser.connect(connection, codec)
+            shown = await self.route.browser.connect(connection)
             self._learn_clock(shown.date)
             return connection, shown.digest, settings
         shape = shape or UNSHAPED

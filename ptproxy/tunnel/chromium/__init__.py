@@ -3,6 +3,7 @@
     browser   Chromium: starts and replaces the browser, opens carriers through it. Read it first
     program   the installed browser: where, which version, its command line
     process   one run of it: pipes, environment, its end;  devtools  what is said over the pipes
+    guest     one carrier's visit: a browser context of its own
     tab       the visit of the site's page; the page that joins (page.html, page.js)
     door      the loopback port where that page meets the client
 

@@ -1,13 +1,11 @@
 """The browser of one client: started when a carrier is wanted, replaced when it fails, ended with the client.
 
-A carrier, in order: a new tab visits the site's page (the certificate is
-looked at, the clock compared), the joining page is there or that tab becomes
-it, the joining page opens a local socket, and what the socket carries is a
-codec of :data:`JOINED`. All carriers share one joining page, so that their
-cookies do not get in each other's way, and all are the same browser's: one
-cache, one pool of connections, tickets resumed.
+A carrier, in order: a new guest (:mod:`~ptproxy.tunnel.chromium.guest`) visits
+the site's page, the certificate is looked at, the clock compared; the guest's
+tab becomes the joining page, that opens a local socket, and what the socket
+carries is a codec of :data:`JOINED`.
 
-Where the page or the browser dies its local sockets die, the carriers with
+Where a page or the browser dies its local sockets die, the carriers with
 them, and the session binds its streams anew: the next carrier starts what is
 missing. Where the browser was updated the next carrier starts the new one.
 
@@ -21,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import secrets
@@ -44,17 +41,15 @@ from ptproxy.state import make_folder, remove_folder, write_file
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.chromium.devtools import BrowserError, PageCrashedError
 from ptproxy.tunnel.chromium.door import Door
+from ptproxy.tunnel.chromium.guest import Guest
 from ptproxy.tunnel.chromium.process import Process
 from ptproxy.tunnel.chromium.program import Program, runs_as_root
-from ptproxy.tunnel.chromium.tab import Tab, Visit
+from ptproxy.tunnel.chromium.tab import Visit
 from ptproxy.tunnel.connect import bridge_addresses
 from ptproxy.tunnel.tls import ClientTrust
 
-MAX_JOINS: Final = 64
-"""Carriers at once: as many as a client may be configured for, half of what one page holds sockets for."""
-MAX_HTTP1: Final = 1
-"""Carriers of the http codec at once where the site speaks HTTP/1.1: a browser has six connections to it,
-and the downloads of more would leave none for the uploads."""
+MAX_JOINS: Final = 16
+"""Carriers at once: each is a page and a process of the browser's."""
 TRIES: Final = 3
 """Pages and browsers that may fail under one new carrier."""
 STARTS: Final = 4
@@ -116,9 +111,8 @@ class Chromium:
         self._run: Run | None = None
         self._address = ""  # that the running browser was told
         self._unreached = ""  # where the site was not
-        self._protocol = ""  # that the site spoke at the last visit
         self._turn = asyncio.Lock()
-        self._joins: list[tuple[str, Connection]] = []
+        self._joins: list[Connection] = []
 
     @property
     def process_id(self) -> int | None:
@@ -147,7 +141,7 @@ class Chromium:
         """What makes the client's end of a codec, as an entry of the codec table does."""
         return JOINED[self.codecs((name,))[0]]
 
-    async def connect(self, connection: Connection, codec: str) -> Shown:
+    async def connect(self, connection: Connection) -> Shown:
         """Visit the site, then join: ``connection`` is the local socket's from then on.
 
         Raises :class:`~ptproxy.errors.DialError` where site or browser cannot
@@ -155,32 +149,37 @@ class Chromium:
         not the one that the bridge line means, StartError without a browser,
         :class:`BrowserFull` where it has enough to carry.
         """
-        async with self._turn:
-            self._check_room(codec)
+        self._make_room_for(connection)
+        try:
             for left in reversed(range(TRIES)):
-                run = await self._running()
+                async with self._turn:
+                    run = await self._running()
                 try:
-                    shown = await self._connect(run, connection)
+                    return await self._connect(run, connection)
                 except BrowserError as error:
                     if not isinstance(error, PageCrashedError):
-                        await self._end()
+                        await self._give_up(run)
                     if not left:
                         raise
                     log.warning("the browser failed; once more", error=str(error))
-                else:
-                    self._joins.append((codec, connection))
-                    return shown
             raise AssertionError
+        except BaseException:
+            self._joins = [known for known in self._joins if known is not connection]
+            raise
 
     # ---- within ------------------------------------------------------------------------------------
 
-    def _check_room(self, codec: str) -> None:
-        self._joins = [(name, known) for name, known in self._joins if not known.ended]
-        alike = sum(name == codec for name, _ in self._joins)
+    def _make_room_for(self, connection: Connection) -> None:
+        self._joins = [known for known in self._joins if not known.ended]
         if len(self._joins) >= MAX_JOINS:
             raise BrowserFull(f"a browser carries at most {MAX_JOINS} connections")
-        if codec == "http" and self._protocol == "http/1.1" and alike >= MAX_HTTP1:
-            raise BrowserFull("over HTTP/1.1 a browser has too few connections for another http carrier")
+        self._joins.append(connection)
+
+    async def _give_up(self, run: Run) -> None:
+        """End a run that has failed, unless another one has taken its place."""
+        async with self._turn:
+            if self._run is run:
+                await self._end()
 
     async def _connect(self, run: Run, connection: Connection) -> Shown:
         try:
@@ -193,11 +192,10 @@ class Chromium:
         except AuthenticationError:
             if self._trust.pin is not None:  # perhaps what was kept of the pinned leaf is damaged
                 write_file(self._folder / PINNED, "")
-                await self._end()
+                await self._give_up(run)
             raise
         if connection.ended:
             raise DialError(Reason.TUNNEL_DOWN, "the browser left at once")
-        self._protocol = visit.protocol
         return Shown(hashlib.sha256(visit.leaf).digest(), visit.date)
 
     async def _running(self) -> Run:
@@ -289,14 +287,13 @@ class Chromium:
 
 
 class Run:
-    """One run of the browser: its process, its door, its joining page."""
+    """One run of the browser: its process and its door."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, process: Process, door: Door, origin: str) -> None:
         self.process = process
         self._loop = loop
         self._door = door
         self._origin = origin
-        self._page: Tab | None = None
 
     @classmethod
     async def start(cls, loop: asyncio.AbstractEventLoop, command: Sequence[str], origin: str) -> Run:
@@ -307,7 +304,6 @@ class Run:
         try:
             run = cls(loop, await Process.start(loop, command), door, origin)
             await run.process.devtools.call("Browser.getVersion", within=START_TIMEOUT)
-            await run._permit()
         except BaseException as error:
             door.close()
             if run is not None:
@@ -325,43 +321,22 @@ class Run:
         await self.process.end()
 
     async def join(self, connection: Connection, pin: bytes | None, page: str) -> Visit:
-        """Visit a page of the site, check the leaf it shows, then have the joining page join."""
-        devtools = self.process.devtools
-        tab: Tab | None = await Tab.open(devtools)
-        assert tab is not None
+        """A guest visits a page of the site, shows the leaf it saw, and joins."""
+        guest = await Guest.come(self.process.devtools)
         try:
-            visit = await tab.visit(self._origin, page)
+            visit = await guest.visit(self._origin, page)
             if pin is not None:
                 check_pin(visit.leaf, pin)
-            joining = self._page
-            if joining is None or joining.crashed:
-                await tab.host(self._origin)
-                crashed, self._page = joining, tab
-                joining, tab = tab, crashed  # the visitor stays, what crashed is closed
-            expected = self._door.expect(connection)
-            await joining.join(self._door.url(expected))
-            await self._door.wait(expected)
-        finally:
-            if tab is not None:
-                await tab.close()
+            await guest.join(self._origin, self._door, connection)
+        except BaseException:
+            guest.leave()
+            raise
         return visit
 
     async def look(self, page: str) -> Visit:
         """Visit a page of the site whatever its certificate."""
-        tab = await Tab.open(self.process.devtools)
-        await tab.trust_anybody()
-        return await tab.visit(self._origin, page)
-
-    async def _permit(self) -> None:
-        """Let the site's origin, which is our page's, reach the door; older versions know fewer names."""
-        for name in ("local-network-access", "loopback-network", "local-network"):
-            with contextlib.suppress(BrowserError):
-                await self.process.devtools.call(
-                    "Browser.setPermission",
-                    permission={"name": name},
-                    setting="granted",
-                    origin=self._origin,
-                )
+        guest = await Guest.come(self.process.devtools)
+        return await guest.look(self._origin, page)
 
 
 def check_line(line: BridgeLine, trust: ClientTrust) -> None:

@@ -90,9 +90,9 @@ class DevTools(asyncio.Protocol):
     # ---- commands and events ---------------------------------------------------------------------
 
     async def call(
-        self, method: str, session: str = "", *, within: float = CALL_TIMEOUT, **params: Any
+        self, method: str, session: str = "", *, within: float | None = CALL_TIMEOUT, **params: Any
     ) -> Params:
-        """Send a command and wait for its result, ``within`` so many seconds.
+        """Send a command and wait for its result, ``within`` so many seconds (None: for ever).
 
         Raises :class:`CommandRefused`, or :class:`BrowserError` where the
         browser is gone or does not answer in time.

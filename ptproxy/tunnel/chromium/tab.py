@@ -1,4 +1,4 @@
-"""One tab of the browser: it visits the site's page, and may then become the page that joins.
+"""One tab of the browser: it visits the site's page, and then becomes the page that joins.
 
 The visit is a navigation like any other; the site's page and its assets load
 as the browser loads them. DevTools watches it for three things: whether TLS 1.3
@@ -52,34 +52,27 @@ class Visit:
     """The leaf certificate, DER."""
     date: str
     """The answer's Date header, "" without one."""
-    protocol: str
-    """What was spoken: h2, h3, http/1.1."""
 
 
 class Tab:
     """A tab and the DevTools session that drives it."""
 
-    def __init__(self, devtools: DevTools, target: str, session: str) -> None:
+    def __init__(self, devtools: DevTools, session: str) -> None:
         self.crashed = False
         self._loaded = asyncio.Event()
         self._devtools = devtools
-        self._target = target
         self._session = session
         self._listen("Inspector.targetCrashed", self._crash)
         self._listen("Page.javascriptDialogOpening", self._answer_dialog)
 
     @classmethod
-    async def open(cls, devtools: DevTools) -> Tab:
-        """A new, empty tab."""
-        target = str((await devtools.call("Target.createTarget", url="about:blank"))["targetId"])
-        answer = await devtools.call("Target.attachToTarget", targetId=target, flatten=True)
-        tab = cls(devtools, target, str(answer["sessionId"]))
-        try:
-            await tab._call("Inspector.enable")
-            await tab._call("Page.enable")
-        except BaseException:
-            await tab.close()
-            raise
+    async def open(cls, devtools: DevTools, context: str) -> Tab:
+        """A new, empty tab of a browser context."""
+        created = await devtools.call("Target.createTarget", url="about:blank", browserContextId=context)
+        answer = await devtools.call("Target.attachToTarget", targetId=created["targetId"], flatten=True)
+        tab = cls(devtools, str(answer["sessionId"]))
+        await tab._call("Inspector.enable")
+        await tab._call("Page.enable")
         return tab
 
     async def visit(self, origin: str, page: str) -> Visit:
@@ -157,18 +150,16 @@ class Tab:
             self._listen("Page.loadEventFired", None)
 
     async def join(self, url: str) -> None:
-        """Have the joining page open a local socket at ``url``."""
-        answer = await self._call("Runtime.evaluate", expression=f"void join({json.dumps(url)})")
+        """Have the joining page open a local socket at ``url``; returns when that has ended."""
+        answer = await self._call(
+            "Runtime.evaluate", within=None, expression=f"join({json.dumps(url)})", awaitPromise=True
+        )
         if "exceptionDetails" in answer:
             raise BrowserError("our page in the browser does not run")
 
-    async def close(self) -> None:
-        """Close the tab; nothing where it or the browser is gone."""
+    def forget(self) -> None:
+        """Hear no more of it: it goes with its context."""
         self._devtools.forget(self._session)
-        try:
-            await self._devtools.call("Target.closeTarget", targetId=self._target)
-        except BrowserError as error:
-            log.debug("a tab was not closed", error=str(error))
 
     # ---- within ------------------------------------------------------------------------------------
 
@@ -234,7 +225,7 @@ def _visit(document: Params, answer: Params) -> Visit:
     except (binascii.Error, ValueError, TypeError):
         raise BrowserError("the browser shows a certificate that is none") from None
     headers = {str(name).lower(): str(value) for name, value in document.get("headers", {}).items()}
-    return Visit(leaf, headers.get("date", ""), str(document.get("protocol", "")))
+    return Visit(leaf, headers.get("date", ""))
 
 
 def _unreached(name: str) -> DialError | AuthenticationError:

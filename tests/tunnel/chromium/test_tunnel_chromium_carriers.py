@@ -18,7 +18,7 @@ from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, Reason, StartError
 from ptproxy.tunnel.carrier import Connection
-from ptproxy.tunnel.chromium.browser import BrowserFull, Run
+from ptproxy.tunnel.chromium.browser import MAX_JOINS, BrowserFull, Run
 from ptproxy.tunnel.client import OpeningRefused, _Nobody
 from ptproxy.tunnel.connect import connect_tls
 
@@ -95,34 +95,53 @@ def test_the_link_says_which_pages_are_visited(browse: Any, tmp_path: Path) -> N
     browse(main())
 
 
-def test_several_carriers_share_a_browser(browse: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("h2", ["http2", ""], ids=["HTTP/2", "HTTP/1.1"])
+def test_carriers_are_guests_of_their_own(browse: Any, tmp_path: Path, h2: str) -> None:
     async def main() -> None:
-        async with site(tmp_path) as there:
+        async with site(tmp_path, h2) as there:
             browser = there.chromium()
             codecs = ("http", "websocket", "http", "http")
             dialers = [there.browsing(codec, browser) for codec in codecs]
-            await dialers[0].start()
-            await asyncio.gather(*(dialer.start() for dialer in dialers[1:]))
+            await asyncio.gather(*(dialer.start() for dialer in dialers))
             await asyncio.gather(*(to_and_fro(dialer, 1 << 20) for dialer in dialers))
-            targets = (await browser._run.process.devtools.call("Target.getTargets"))["targetInfos"]
-            assert sum(target["type"] == "page" for target in targets) <= 2  # the joining page, an empty one
             assert all(len(dialer.tunnel.carriers) == 1 for dialer in dialers)
+            call = browser._run.process.devtools.call
+
+            async def pages() -> int:
+                targets = (await call("Target.getTargets"))["targetInfos"]
+                return sum(target["type"] == "page" for target in targets)
+
+            assert await pages() == len(codecs)
+            await dialers[0].stop()
+            while await pages() > len(codecs) - 1:  # whose carrier has ended leaves
+                await asyncio.sleep(0.01)
+            for dialer in dialers[1:]:
+                await dialer.stop()
+            while (await call("Target.getBrowserContexts"))["browserContextIds"]:
+                await asyncio.sleep(0.01)
+            seen = there.requests()
+        first = [line for line in seen if "GET / HTTP" in line]
+        assert len(first) == len(codecs)
+        assert len({line.split()[1] for line in first}) == len(codecs), "each on a connection of its own"
+        assert all(" 200 " in line and line.startswith(". ") for line in first), (
+            "as whoever comes for the first time"
+        )
 
     browse(main())
 
 
-def test_over_http1_a_browser_has_room_for_one_http_carrier(browse: Any, tmp_path: Path) -> None:
+def test_a_browser_has_room_for_so_many(browse: Any, tmp_path: Path) -> None:
     async def main() -> None:
-        async with site(tmp_path, "") as there:
+        async with site(tmp_path) as there:
             browser = there.chromium()
-            first, second, other = (there.browsing(codec, browser) for codec in ("http", "http", "websocket"))
+            first, other = (there.browsing(codec, browser) for codec in ("http", "websocket"))
             await first.start()
+            full = [Connection(_Nobody(), there.loop) for _ in range(MAX_JOINS - 1)]
+            browser._joins += full
             with pytest.raises(BrowserFull):
-                await second.start()
+                await other.start()
+            full[0].ended = True
             await other.start()
-            await asyncio.gather(*(to_and_fro(dialer, 1 << 20) for dialer in (first, other)))
-            await first.stop()
-            await second.start()
 
     browse(main())
 

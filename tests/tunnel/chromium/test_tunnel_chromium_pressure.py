@@ -130,7 +130,7 @@ async def joined(there: Site, codec: str, ends: list[Sender]) -> Local:
 async def another(there: Site, browser: Chromium, codec: str) -> Local:
     """One more local socket of the same page's."""
     local = Local(there.loop)
-    await browser.connect(local, codec)
+    await browser.connect(local)
     settings = CodecSettings(f"{NAME}:{there.port}", "/assets/live")
     link = JOINED[codec].client(settings, bytes(200), random.Random(1)).open_link()
     local.transport.writelines(link.data_to_send())

@@ -86,7 +86,7 @@ def updatable(folder: Path, first: str = "") -> Path:
     return program
 
 
-def test_an_updated_browser_takes_over_and_the_profile_stays(browse: Any, tmp_path: Path) -> None:
+def test_an_updated_browser_takes_over(browse: Any, tmp_path: Path) -> None:
     async def main() -> None:
         async with site(tmp_path) as there:
             program = updatable(tmp_path)
@@ -107,8 +107,6 @@ def test_an_updated_browser_takes_over_and_the_profile_stays(browse: Any, tmp_pa
             await other.tunnel.connect("http")  # the next carrier is the new one's
             assert browser.process_id not in (before, None)
             await said_back(stream, local, b"after")
-            visits = [line for line in there.requests() if " / HTTP" in line]
-            assert any(" 304 " in line for line in visits[-3:])  # the profile remembers the page
 
     browse(main())
 
