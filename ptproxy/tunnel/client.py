@@ -13,15 +13,14 @@ import email.utils
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ptproxy.auth.binding import Binding
 from ptproxy.auth.opening import Answer, ClientOpening, Hello, Verdict
 from ptproxy.codec import codec_table
 from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.interface import CodecSettings, Event
-from ptproxy.codec.page.visit import Visit
 from ptproxy.codec.shape import ClassShape
 from ptproxy.codec.shape_parts import Opening
 from ptproxy.errors import (
@@ -40,6 +39,10 @@ from ptproxy.tunnel.connect import Route, connect_tls
 from ptproxy.tunnel.placement import number_of
 from ptproxy.tunnel.tunnel import Tunnel
 from ptproxy.tunnel.visit import Visitor
+from ptproxy.tunnel.waiting import Ahead, Visited
+
+if TYPE_CHECKING:
+    from ptproxy.tunnel.chromium import BrowserVisit
 
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
@@ -55,28 +58,6 @@ ACKNOWLEDGE_WITHIN: Final = (2.5, 5.0)
 message or a request that no chat or page has, and a bridge can wait: it only keeps what it sent."""
 
 log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Visited:
-    """A connection on which the site's page was loaded, and that waits for a carrier to go on on it.
-
-    Until then nothing on it is anybody's but a browser's that has loaded a page.
-    """
-
-    connection: Connection
-    digest: bytes
-    """SHA-256 of the certificate shown on it."""
-    visit: Visit
-
-    @property
-    def usable(self) -> bool:
-        """Whether a carrier can begin on it."""
-        return self.visit.http2 is not None and self.visit.usable and not self.connection.ended
-
-    def drop(self) -> None:
-        """Close it, as a browser does that has no more use for it."""
-        self.connection.drop()
 
 
 class OpeningRefused(PtproxyError):  # noqa: N818  (an answer, not a fault)
@@ -116,17 +97,21 @@ class ClientTunnel(Tunnel):
 
     def goes_on(self, codec: str, shape: ClassShape) -> bool:
         """Whether carriers like this begin on the connection of a page, where the site's HTTP allows it."""
+        if self.route.browser is not None:
+            return True
         first = shape.open
-        visits = self._visitor is not None and self.route.browser is None and first.page == "real"
+        visits = self._visitor is not None and first.page == "real"
         return visits and greeting_of(codec) == "page" and first.then == "same_connection"
 
-    async def visit_ahead(self, shape: ClassShape) -> Visited:
+    async def visit_ahead(self, shape: ClassShape) -> Ahead:
         """Load the page on a connection of its own, for a carrier to come; raises as :meth:`connect`."""
+        if self.route.browser is not None:
+            return await self.route.browser.visit()
         assert self._visitor is not None
         return Visited(*await self._visitor.visit(shape.open.assets))
 
     async def connect(
-        self, codec: str, shape: ClassShape | None = None, visited: Visited | None = None
+        self, codec: str, shape: ClassShape | None = None, visited: Ahead | None = None
     ) -> ClientCarrier:
         """Dial one more carrier and attach it; ``shape`` is that of what it is going to carry.
 
@@ -149,7 +134,7 @@ class ClientTunnel(Tunnel):
             return await self._connect_in_turn(codec, shape, None)
 
     async def _connect_in_turn(
-        self, codec: str, shape: ClassShape | None, visited: Visited | None
+        self, codec: str, shape: ClassShape | None, visited: Ahead | None
     ) -> ClientCarrier:
         """The first carrier alone, as it makes the session; further ones side by side."""
         if self.session_id:
@@ -158,7 +143,8 @@ class ClientTunnel(Tunnel):
             await self._first.acquire()
         except BaseException:
             if visited is not None:
-                visited.connection.abort()  # nobody else knows of it
+                visited.drop()  # nobody else knows of it
+                visited.abort()
             raise
         try:
             return await self._connect(codec, shape, visited)
@@ -174,7 +160,7 @@ class ClientTunnel(Tunnel):
         if abs(offset - self.clock_offset) > CLOCK_TOLERANCE:
             self.clock_offset = offset
 
-    async def _connect(self, codec: str, shape: ClassShape | None, visited: Visited | None) -> ClientCarrier:
+    async def _connect(self, codec: str, shape: ClassShape | None, visited: Ahead | None) -> ClientCarrier:
         patience = WAITED_TIMEOUT if visited is not None and visited.usable else OPENING_TIMEOUT
         connection, digest, settings = await self._first_connection(codec, shape, visited)
         settings = replace(settings, shape=shape)
@@ -200,7 +186,7 @@ class ClientTunnel(Tunnel):
         return carrier
 
     async def _first_connection(
-        self, codec: str, shape: ClassShape | None, visited: Visited | None
+        self, codec: str, shape: ClassShape | None, visited: Ahead | None
     ) -> tuple[Connection, bytes, CodecSettings]:
         """A carrier's first connection, its certificate's digest, and what the codec is to know of both.
 
@@ -213,13 +199,13 @@ class ClientTunnel(Tunnel):
             settings = replace(settings, options={"download": self._download})
         if self.route.browser is not None:
             connection = Connection(_Nobody(), self.loop)
-            shown = await self.route.browser.connect(connection)
+            shown = await self.route.browser.connect(connection, cast("BrowserVisit | None", visited))
             self._learn_clock(shown.date)
             return connection, shown.digest, settings
         shape = shape or UNSHAPED
         if visited is None and self.goes_on(codec, shape):
             visited = await self.visit_ahead(shape)
-        if visited is not None and self._visitor is not None:
+        if isinstance(visited, Visited) and self._visitor is not None:
             if visited.usable and visited.visit.http2 is not None:
                 return visited.connection, visited.digest, _going_on(settings, visited.visit.http2)
             self._visitor.keep(visited.connection)

@@ -5,7 +5,7 @@ class a stream is :mod:`~ptproxy.tunnel.recognise`'s; here it is done. With the
 shape None everything is :class:`~ptproxy.tunnel.dial.TunnelDialer`'s.
 
 What waits for streams to come is a connection with its page loaded and nothing
-of a carrier on it (:class:`~ptproxy.tunnel.client.Visited`): a censor finds
+of a carrier on it (:class:`~ptproxy.tunnel.waiting.Visited`): a censor finds
 there what it finds of any visitor. Where no carrier can go on on one, the carrier
 itself is opened ahead.
 """
@@ -22,7 +22,7 @@ from ptproxy.log import get_logger
 from ptproxy.session import Limits
 from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target
-from ptproxy.tunnel.client import ClientTunnel, OpeningRefused, Visited
+from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
 from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import (
@@ -37,7 +37,7 @@ from ptproxy.tunnel.placement import Load, Placement, Riding
 from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, by_beginning, by_target
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
 from ptproxy.tunnel.traffic import TunnelTraffic
-from ptproxy.tunnel.waiting import WaitingVisits
+from ptproxy.tunnel.waiting import Ahead, WaitingVisits
 
 TICK: Final = 0.1
 """Seconds between looks at what the streams are and where they belong, while there are any."""
@@ -98,8 +98,8 @@ class ShapedDialer(TunnelDialer):
         waiting = self._waiting.drop()
         if waiting:
             await asyncio.sleep(DRAIN_CHECK)
-            for connection in waiting:
-                connection.abort()
+            for visited in waiting:
+                visited.abort()
 
     def _take(self, shape: Shape | None) -> None:
         self.shape = shape
@@ -163,7 +163,7 @@ class ShapedDialer(TunnelDialer):
         return await self._connect_as(placement, placement.shape.start)
 
     async def _connect_as(
-        self, placement: Placement, traffic: str, visited: Visited | None = None
+        self, placement: Placement, traffic: str, visited: Ahead | None = None
     ) -> ClientCarrier:
         """One more carrier for a class, by the first of its codecs that the bridge takes."""
         failure: PtproxyError = DialError(Reason.TUNNEL_DOWN)
@@ -189,7 +189,7 @@ class ShapedDialer(TunnelDialer):
         raise failure
 
     async def _connect_on(
-        self, placement: Placement, traffic: str, codec: str, visited: Visited | None
+        self, placement: Placement, traffic: str, codec: str, visited: Ahead | None
     ) -> ClientCarrier:
         """A carrier on what has waited; where that had died meanwhile, on a new connection."""
         tunnel = self.tunnel
@@ -357,7 +357,7 @@ class ShapedDialer(TunnelDialer):
         log.warning("no carrier to the bridge", error=str(error), traffic=what, again_in=round(pause, 1))
         await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
 
-    def _take_visited(self, placement: Placement, traffic: str, codec: str) -> Visited | None:
+    def _take_visited(self, placement: Placement, traffic: str, codec: str) -> Ahead | None:
         """A connection on which the carrier can begin."""
         shape = placement.shape
 

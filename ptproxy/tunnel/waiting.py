@@ -3,9 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
+from ptproxy.codec.page.visit import Visit
 from ptproxy.tunnel.carrier import Connection
-from ptproxy.tunnel.client import Visited
+
+
+class Ahead(Protocol):
+    """A page that was loaded and waits: on a connection of our own (:class:`Visited`), or a browser's guest
+    (:class:`~ptproxy.tunnel.chromium.BrowserVisit`).
+
+    Until a carrier goes on there nothing of it is anybody's but a visitor's.
+    """
+
+    @property
+    def usable(self) -> bool:
+        """Whether a carrier can begin there."""
+
+    def drop(self) -> None:
+        """Close it, as a browser does that has no more use for it."""
+
+    def abort(self) -> None:
+        """Break it, where that did not end it."""
+
+
+@dataclass(slots=True)
+class Visited:
+    """A connection on which the site's page was loaded, and that waits for a carrier to go on on it."""
+
+    connection: Connection
+    digest: bytes
+    """SHA-256 of the certificate shown on it."""
+    visit: Visit
+
+    @property
+    def usable(self) -> bool:
+        """Whether a carrier can begin on it."""
+        return self.visit.http2 is not None and self.visit.usable and not self.connection.ended
+
+    def drop(self) -> None:
+        """Close it, as a browser does that has no more use for it."""
+        self.connection.drop()
+
+    def abort(self) -> None:
+        """Break it, where that did not end it."""
+        self.connection.abort()
 
 
 class WaitingVisits:
@@ -14,16 +57,16 @@ class WaitingVisits:
     __slots__ = ("_visits",)
 
     def __init__(self) -> None:
-        self._visits: list[tuple[str, Visited]] = []
+        self._visits: list[tuple[str, Ahead]] = []
 
     def __len__(self) -> int:
         return len(self._visits)
 
-    def add(self, traffic: str, visited: Visited) -> None:
+    def add(self, traffic: str, visited: Ahead) -> None:
         """One more, loaded for a carrier of this class."""
         self._visits.append((traffic, visited))
 
-    def take(self, fits: Callable[[str], bool]) -> Visited | None:
+    def take(self, fits: Callable[[str], bool]) -> Ahead | None:
         """The first that can still be used and was loaded for a class that ``fits``."""
         for position, (traffic, visited) in enumerate(self._visits):
             if visited.usable and fits(traffic):
@@ -39,9 +82,9 @@ class WaitingVisits:
             one[1].drop()
         return bool(dead)
 
-    def drop(self) -> list[Connection]:
-        """Close all; their connections, to be aborted should they not end."""
+    def drop(self) -> list[Ahead]:
+        """Close all; they are returned, to be aborted should they not end."""
         visits, self._visits = self._visits, []
         for _, visited in visits:
             visited.drop()
-        return [visited.connection for _, visited in visits]
+        return [visited for _, visited in visits]

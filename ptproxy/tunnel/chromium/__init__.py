@@ -11,6 +11,6 @@ On the wire is what the browser sends by itself. What is said between page and
 client is in ``codec.join``, ``codec.join_websocket`` and ``codec.join_http``.
 """
 
-from ptproxy.tunnel.chromium.browser import Chromium, Shown
+from ptproxy.tunnel.chromium.browser import BrowserVisit, Chromium, Shown
 
-__all__ = ["Chromium", "Shown"]
+__all__ = ["BrowserVisit", "Chromium", "Shown"]

@@ -52,6 +52,9 @@ MAX_JOINS: Final = 16
 """Carriers at once: each is a page and a process of the browser's."""
 TRIES: Final = 3
 """Pages and browsers that may fail under one new carrier."""
+KEPT: Final = 60.0
+"""Seconds that a guest waits: servers end connections that are idle for longer (nginx: 75), and nobody
+tells us."""
 STARTS: Final = 4
 """Times that a browser is started until it stays. One that was left over holds the profile for 2 s; before
 the last time the profile is thrown away: an older version cannot always read a newer one's."""
@@ -77,6 +80,30 @@ class Shown:
     """SHA-256 of the leaf certificate."""
     date: str
     """The site's Date header, "" without one."""
+
+
+@dataclass(slots=True)
+class BrowserVisit:
+    """A guest that has loaded a page, and waits for a carrier."""
+
+    run: Run
+    guest: Guest
+    shown: Shown
+    until: float
+    """The loop's time at which its connection may no longer be there."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a carrier can begin with it."""
+        gone = self.guest.crashed or not self.run.process.running
+        return not gone and self.run.now() < self.until
+
+    def drop(self) -> None:
+        """It leaves."""
+        self.guest.leave()
+
+    def abort(self) -> None:
+        """Nothing is left that could be aborted."""
 
 
 class BrowserFull(PtproxyError):  # noqa: N818  (no fault: what it carries already goes on)
@@ -141,8 +168,28 @@ class Chromium:
         """What makes the client's end of a codec, as an entry of the codec table does."""
         return JOINED[self.codecs((name,))[0]]
 
-    async def connect(self, connection: Connection) -> Shown:
-        """Visit the site, then join: ``connection`` is the local socket's from then on.
+    async def visit(self) -> BrowserVisit:
+        """A guest that visits the site and waits; raises as :meth:`connect`."""
+        async with self._turn:
+            run = await self._running()
+        try:
+            return await run.visit(self._trust.pin, self._any_page())
+        except PageCrashedError:
+            raise
+        except BrowserError:
+            await self._give_up(run)
+            raise
+        except DialError:
+            self._unreached = self._address
+            raise
+        except AuthenticationError:
+            if self._trust.pin is not None:  # perhaps what was kept of the pinned leaf is damaged
+                write_file(self._folder / PINNED, "")
+                await self._give_up(run)
+            raise
+
+    async def connect(self, connection: Connection, visited: BrowserVisit | None = None) -> Shown:
+        """Visit the site, or go on with ``visited``, and join: ``connection`` is the local socket's then.
 
         Raises :class:`~ptproxy.errors.DialError` where site or browser cannot
         be had, :class:`~ptproxy.errors.AuthenticationError` where the site is
@@ -152,16 +199,15 @@ class Chromium:
         self._make_room_for(connection)
         try:
             for left in reversed(range(TRIES)):
-                async with self._turn:
-                    run = await self._running()
                 try:
-                    return await self._connect(run, connection)
+                    if visited is None or not visited.usable:
+                        visited = await self.visit()
+                    return await self._join(visited, connection)
                 except BrowserError as error:
-                    if not isinstance(error, PageCrashedError):
-                        await self._give_up(run)
                     if not left:
                         raise
                     log.warning("the browser failed; once more", error=str(error))
+                    visited = None
             raise AssertionError
         except BaseException:
             self._joins = [known for known in self._joins if known is not connection]
@@ -176,27 +222,22 @@ class Chromium:
         self._joins.append(connection)
 
     async def _give_up(self, run: Run) -> None:
-        """End a run that has failed, unless another one has taken its place."""
+        """End a run, unless another one has taken its place."""
         async with self._turn:
             if self._run is run:
                 await self._end()
 
-    async def _connect(self, run: Run, connection: Connection) -> Shown:
+    async def _join(self, visited: BrowserVisit, connection: Connection) -> Shown:
         try:
-            visit = await run.join(connection, self._trust.pin, self._any_page())
+            await visited.run.join(visited.guest, connection)
+        except PageCrashedError:
+            raise
         except BrowserError:
-            raise
-        except DialError:
-            self._unreached = self._address
-            raise
-        except AuthenticationError:
-            if self._trust.pin is not None:  # perhaps what was kept of the pinned leaf is damaged
-                write_file(self._folder / PINNED, "")
-                await self._give_up(run)
+            await self._give_up(visited.run)
             raise
         if connection.ended:
             raise DialError(Reason.TUNNEL_DOWN, "the browser left at once")
-        return Shown(hashlib.sha256(visit.leaf).digest(), visit.date)
+        return visited.shown
 
     async def _running(self) -> Run:
         """The browser, started where there is none that will do."""
@@ -320,18 +361,30 @@ class Run:
         self._door.close()
         await self.process.end()
 
-    async def join(self, connection: Connection, pin: bytes | None, page: str) -> Visit:
-        """A guest visits a page of the site, shows the leaf it saw, and joins."""
+    async def visit(self, pin: bytes | None, page: str) -> BrowserVisit:
+        """A guest visits a page of the site; the leaf that it is shown must be the pinned one."""
         guest = await Guest.come(self.process.devtools)
         try:
             visit = await guest.visit(self._origin, page)
             if pin is not None:
                 check_pin(visit.leaf, pin)
+        except BaseException:
+            guest.leave()
+            raise
+        shown = Shown(hashlib.sha256(visit.leaf).digest(), visit.date)
+        return BrowserVisit(self, guest, shown, self.now() + KEPT)
+
+    async def join(self, guest: Guest, connection: Connection) -> None:
+        """A guest joins, or leaves."""
+        try:
             await guest.join(self._origin, self._door, connection)
         except BaseException:
             guest.leave()
             raise
-        return visit
+
+    def now(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
 
     async def look(self, page: str) -> Visit:
         """Visit a page of the site whatever its certificate."""

@@ -7,7 +7,8 @@ they carry would be on one connection for as long as the browser runs, which no
 visitor of a web site leaves behind.
 
 The guest leaves when its local socket has ended: its tab is closed, and its
-connections with it.
+connections with it. A guest that nobody needs yet waits with the page loaded, as
+a visitor who reads it.
 """
 
 from __future__ import annotations
