@@ -32,6 +32,8 @@ SINK = Target.address("192.0.2.1", 10)
 """Takes everything."""
 TICK = os.sysconf("SC_CLK_TCK")
 ROUND_TRIPS = 200
+FURTHER = 3
+"""Carriers beside the first, for what each takes of memory (MiB)."""
 
 
 class Sink(asyncio.Protocol):
@@ -106,6 +108,13 @@ async def one_round(there: Site, kind: str, codec: str, size: int) -> dict[str, 
     found["ready s"] = time.monotonic() - began
     await asyncio.sleep(2)
     found["PSS MiB"] = pss(there)
+    for _ in range(FURTHER):
+        await dialer.tunnel.connect(codec)
+    await asyncio.sleep(1)
+    found["a further carrier"] = (pss(there) - found["PSS MiB"]) / FURTHER
+    for carrier in list(dialer.tunnel.carriers.values())[1:]:
+        carrier.end("measured")
+    await asyncio.sleep(1)
     program = Collect()
     stream = await dialer.dial(ECHO, program)
     times = []

@@ -130,6 +130,35 @@ def test_carriers_are_guests_of_their_own(browse: Any, tmp_path: Path, h2: str) 
     browse(main())
 
 
+def test_a_guest_that_waits_is_a_visitor_until_it_is_needed(browse: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            tunnel = there.browsing("http", browser).tunnel
+            waiting, crashing, other = [await browser.visit() for _ in range(3)]
+            assert not any(PATH in line for line in there.requests())
+            visits = len(there.requests())
+            await tunnel.connect("http", None, waiting)
+            assert not any(" / HTTP" in line for line in there.requests()[visits:]), "the page was there"
+            first = there.requests()[0].split()[1]
+            assert all(line.split()[1] == first for line in there.requests() if PATH in line), (
+                "on its connection"
+            )
+            crashing.guest._tab._crash({})  # as DevTools tells it
+            assert not crashing.usable
+            await tunnel.connect("http", None, crashing)  # another one comes in its place
+            assert other.usable
+            other.until = 0.0
+            assert not other.usable, "its connection may be gone by now"
+            other.drop()
+            call = browser._run.process.devtools.call
+            while len((await call("Target.getBrowserContexts"))["browserContextIds"]) > 3:
+                await asyncio.sleep(0.01)
+            tunnel.close()
+
+    browse(main())
+
+
 def test_a_browser_has_room_for_so_many(browse: Any, tmp_path: Path) -> None:
     async def main() -> None:
         async with site(tmp_path) as there:
