@@ -209,7 +209,7 @@ class Tab:
         self.crashed = True
         self._loaded.set()
         self._devtools.forget(self._session)
-        log.warning("a page of the browser crashed")
+        log.info("a page of the browser crashed")
 
 
 def _visit(document: Params, answer: Params) -> Visit:
