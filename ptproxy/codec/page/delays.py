@@ -9,11 +9,11 @@ from typing import Final
 
 SCAN_DELAY: Final = (0.016, 0.045)
 """Seconds from the page's first bytes to the first requests."""
-LAYOUT_DELAY: Final = (0.012, 0.035)
+LAYOUT_DELAY: Final = (0.005, 0.012)
 """Seconds from the last blocking answer to what layout finds."""
 FONT_DELAY: Final = (0.0004, 0.015)
 """Seconds from layout to its fonts."""
-SIGHT_DELAY: Final = (0.002, 0.012)
+SIGHT_DELAY: Final = (0.001, 0.008)
 """Seconds from layout to pictures becoming urgent because they are in sight."""
 SCAN_MORE_DELAY: Final = (0.001, 0.006)
 """Seconds from further bytes of the page to the requests they lead to."""

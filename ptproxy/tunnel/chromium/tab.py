@@ -30,6 +30,10 @@ NAVIGATION_TIMEOUT: Final = 20.0
 LOAD_TIMEOUT: Final = 20.0
 """Seconds for the page's assets; what is not there by then is not waited for."""
 
+VIEWPORT: Final = (1280, 720)
+"""Pixels of the page: which pictures are in sight, and so become urgent, is seen on the wire. A browser
+without a window has 780 x 493, as nobody else has."""
+
 _NET_ERRORS: Final = {
     "ERR_CONNECTION_REFUSED": Reason.REFUSED,
     "ERR_NAME_NOT_RESOLVED": Reason.NAME_NOT_FOUND,
@@ -73,6 +77,14 @@ class Tab:
         tab = cls(devtools, str(answer["sessionId"]))
         await tab._call("Inspector.enable")
         await tab._call("Page.enable")
+        width, height = VIEWPORT
+        await tab._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         return tab
 
     async def visit(self, origin: str, page: str) -> Visit:
