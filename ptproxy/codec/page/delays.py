@@ -21,8 +21,9 @@ BROKEN_DELAY: Final = (0.0015, 0.004)
 """Seconds from the first bytes of what is no picture to its request being given up."""
 ICON_DELAY: Final = (0.020, 0.060)
 """Seconds from the last answer to the icon."""
-ASK_GAP: Final = (0.0001, 0.0005)
-"""Seconds between requests that are found at once: they come from the page's process one by one."""
-ASK_PAUSE: Final = (0.001, 0.007)
-ASK_PAUSES: Final = 0.12
-"""... and for this share of them, seconds while that process does something else."""
+ASK_TOGETHER: Final = 0.65
+"""Share of the requests found at once that leave together with the one before ..."""
+ASK_PAUSE: Final = (0.0005, 0.004)
+ASK_LONG_PAUSE: Final = (0.004, 0.012)
+ASK_LONG_PAUSES: Final = 0.2
+"""... and seconds to the others; for this share of them while the page's process does something else."""

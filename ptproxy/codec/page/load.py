@@ -388,12 +388,13 @@ class PageLoad:
             self._ask_next(self._now)
 
     def _ask_next(self, now: float) -> None:
-        """Ask for one thing; the next one's turn comes in an instant."""
+        """Ask for the next thing, or some; the others' turn comes in an instant."""
         self._ask(self._asking.pop(0))
+        while self._asking and self._rng.random() < delays.ASK_TOGETHER:
+            self._ask(self._asking.pop(0))
         if self._asking:
-            self._wait(
-                "ask", delays.ASK_PAUSE if self._rng.random() < delays.ASK_PAUSES else delays.ASK_GAP, now
-            )
+            long = self._rng.random() < delays.ASK_LONG_PAUSES
+            self._wait("ask", delays.ASK_LONG_PAUSE if long else delays.ASK_PAUSE, now)
 
     def _ask(self, asset: Asset) -> None:
         if self.asked > MAX_ASSETS or self._bytes > MAX_BYTES or self._requests.ending:
