@@ -6,7 +6,6 @@ import gzip
 import json
 import random
 import time
-import zlib
 from itertools import pairwise
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_rig import CHROMIUM, CLOCK, HOST, Rig
 from test_codec_h2_golden import BROWSERS, VECTORS, browser, expand
+from test_codec_page_body import PACK
 
 from ptproxy.codec.http2 import frames
 from ptproxy.codec.http2.client import H2Client
@@ -138,17 +138,17 @@ def test_delays_lie_where_a_browser_has_them():
         assert all(later - before <= ASK_PAUSE[1] for before, later in pairwise(times[1:4]))
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "identity"])
 def test_encoded_pages_are_read(encoding):
     status, fields, body = SITE["/"]
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding](body)
+    packed = PACK[encoding](body)
     rig = Rig({**SITE, "/": (status, [*fields, ("content-encoding", encoding)], packed)}).run()
     assert "/b.js" in rig.paths
 
 
 def test_an_encoding_without_decoder_leaves_only_the_icon():
     status, fields, body = SITE["/"]
-    rig = Rig({**SITE, "/": (status, [*fields, ("content-encoding", "br")], body)}).run()
+    rig = Rig({**SITE, "/": (status, [*fields, ("content-encoding", "dcb")], body)}).run()
     assert rig.paths == ["/", "/favicon.ico"]
 
 

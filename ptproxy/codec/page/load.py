@@ -35,12 +35,12 @@ from ptproxy.codec.http2.stream import (
     StreamReset,
 )
 from ptproxy.codec.page import delays
-from ptproxy.codec.page.body import BodyText, Decoders
+from ptproxy.codec.page.body import BodyText
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.codec.page.pictures import PictureHead
 from ptproxy.codec.page.plan import IN_SIGHT, TIGHT_FROM, TIGHT_LIMIT, Asset, Planner, joined
 from ptproxy.codec.page.requests import Requests
-from ptproxy.codec.page.scan import MAX_CSS, Hint, PageScanner, style_hints
+from ptproxy.codec.page.scan import MAX_CSS, MAX_HTML, Hint, PageScanner, style_hints
 
 MAX_ASSETS: Final = 80
 """Requests of one load beside the page; real pages with more are no cover worth their volume."""
@@ -74,7 +74,7 @@ class PageLoad:
     """One visit of one page."""
 
     __slots__ = (
-        "_asking", "_begun", "_browser", "_bytes", "_clock", "_decoders", "_due", "_fetches", "_fonts",
+        "_asking", "_begun", "_browser", "_bytes", "_clock", "_due", "_fetches", "_fonts",
         "_for_layout", "_held", "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done",
         "_page_hints", "_planner", "_redirects", "_requests", "_rng", "_scanner", "_unplanned", "asked",
         "failed", "finished", "page_alone",
@@ -90,7 +90,6 @@ class PageLoad:
         rng: Random,
         now: float,
         clock: float,
-        decoders: Decoders | None = None,
     ) -> None:
         """``clock`` is unix time at ``now``: what caches reckon with."""
         self._requests = requests
@@ -100,7 +99,6 @@ class PageLoad:
         self._rng = rng
         self._begun = self._now = now
         self._clock = clock - now
-        self._decoders: Decoders = decoders or {}
         self._planner = Planner(host)
         self._scanner = PageScanner()
         self._page_hints: list[Hint] = []
@@ -197,7 +195,7 @@ class PageLoad:
         self._memory.take_cookies(event.fields, fetch.asset.path)
         encoding = next((value for name, value in event.fields if name == "content-encoding"), "")
         if event.status == 200 and fetch.asset.what in ("page", "style"):
-            fetch.text = BodyText(encoding, self._decoders)
+            fetch.text = BodyText(encoding, MAX_HTML if fetch.asset.what == "page" else MAX_CSS)
         elif fetch.asset.what in ("image", "background", "poster") and encoding.lower() in ("", "identity"):
             kind = next((value for name, value in event.fields if name == "content-type"), "")
             fetch.picture = PictureHead(kind)
@@ -212,7 +210,7 @@ class PageLoad:
             return
         text = fetch.text.feed(event.data)
         if fetch.asset.what == "style":
-            fetch.css += text[: MAX_CSS - len(fetch.css)]
+            fetch.css += text
             return
         first = not self._page_hints and "scan" not in self._due
         self._found(self._scanner.feed(text, False))
