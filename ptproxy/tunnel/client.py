@@ -13,7 +13,7 @@ import email.utils
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from ptproxy.auth.binding import Binding
@@ -21,7 +21,6 @@ from ptproxy.auth.opening import Answer, ClientOpening, Hello, Verdict
 from ptproxy.codec import codec_table
 from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.interface import CodecSettings, Event
-from ptproxy.codec.page.visit import Visit
 from ptproxy.codec.shape import ClassShape
 from ptproxy.codec.shape_parts import Opening
 from ptproxy.errors import (
@@ -39,7 +38,7 @@ from ptproxy.tunnel.client_carrier import ClientCarrier, greeting_of
 from ptproxy.tunnel.connect import Route, connect_tls
 from ptproxy.tunnel.placement import number_of
 from ptproxy.tunnel.tunnel import Tunnel
-from ptproxy.tunnel.visit import Visitor
+from ptproxy.tunnel.visit import CARRIER_CONNECTIONS, Visited, Visitor
 
 OPENING_TIMEOUT: Final = 20.0
 """Seconds from the opening to its answer: a front under load, a poll that has to come round."""
@@ -55,28 +54,6 @@ ACKNOWLEDGE_WITHIN: Final = (2.5, 5.0)
 message or a request that no chat or page has, and a bridge can wait: it only keeps what it sent."""
 
 log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Visited:
-    """A connection on which the site's page was loaded, and that waits for a carrier to go on on it.
-
-    Until then nothing on it is anybody's but a browser's that has loaded a page.
-    """
-
-    connection: Connection
-    digest: bytes
-    """SHA-256 of the certificate shown on it."""
-    visit: Visit
-
-    @property
-    def usable(self) -> bool:
-        """Whether a carrier can begin on it."""
-        return self.visit.http2 is not None and self.visit.usable and not self.connection.ended
-
-    def drop(self) -> None:
-        """Close it, as a browser does that has no more use for it."""
-        self.connection.drop()
 
 
 class OpeningRefused(PtproxyError):  # noqa: N818  (an answer, not a fault)
@@ -123,7 +100,7 @@ class ClientTunnel(Tunnel):
     async def visit_ahead(self, shape: ClassShape) -> Visited:
         """Load the page on a connection of its own, for a carrier to come; raises as :meth:`connect`."""
         assert self._visitor is not None
-        return Visited(*await self._visitor.visit(shape.open.assets))
+        return await self._visitor.visit(shape.open.assets, CARRIER_CONNECTIONS)
 
     async def connect(
         self, codec: str, shape: ClassShape | None = None, visited: Visited | None = None
@@ -158,7 +135,7 @@ class ClientTunnel(Tunnel):
             await self._first.acquire()
         except BaseException:
             if visited is not None:
-                visited.connection.abort()  # nobody else knows of it
+                visited.abort()  # nobody else knows of it
             raise
         try:
             return await self._connect(codec, shape, visited)
@@ -205,8 +182,8 @@ class ClientTunnel(Tunnel):
         """A carrier's first connection, its certificate's digest, and what the codec is to know of both.
 
         The page comes first, unless a shape says that none does: on this
-        connection where the codec goes on with HTTP/2, otherwise on one whose
-        ticket this one resumes.
+        connection where the codec goes on with HTTP/2, otherwise on ones whose
+        ticket this one resumes, or beside which it was opened.
         """
         settings = self.route.settings()
         if self._download != "auto":
@@ -222,7 +199,10 @@ class ClientTunnel(Tunnel):
         if visited is not None and self._visitor is not None:
             if visited.usable and visited.visit.http2 is not None:
                 return visited.connection, visited.digest, _going_on(settings, visited.visit.http2)
-            self._visitor.keep(visited.connection)
+            self._visitor.keep(visited)
+            fresh = visited.take_fresh()
+            if fresh is not None and greeting_of(codec) == "page":
+                return *fresh, settings
         elif self._visitor is not None and shape.open.page == "real":
             await self._visitor.prepare(shape.open.assets)
         connection = Connection(_Nobody(), self.loop)

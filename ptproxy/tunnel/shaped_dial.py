@@ -5,7 +5,7 @@ class a stream is :mod:`~ptproxy.tunnel.recognise`'s; here it is done. With the
 shape None everything is :class:`~ptproxy.tunnel.dial.TunnelDialer`'s.
 
 What waits for streams to come is a connection with its page loaded and nothing
-of a carrier on it (:class:`~ptproxy.tunnel.client.Visited`): a censor finds
+of a carrier on it (:class:`~ptproxy.tunnel.visit.Visited`): a censor finds
 there what it finds of any visitor. Where no carrier can go on on one, the carrier
 itself is opened ahead.
 """
@@ -22,7 +22,7 @@ from ptproxy.log import get_logger
 from ptproxy.session import Limits
 from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target
-from ptproxy.tunnel.client import ClientTunnel, OpeningRefused, Visited
+from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
 from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import (
@@ -37,6 +37,7 @@ from ptproxy.tunnel.placement import Load, Placement, Riding
 from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, by_beginning, by_target
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
 from ptproxy.tunnel.traffic import TunnelTraffic
+from ptproxy.tunnel.visit import Visited
 from ptproxy.tunnel.waiting import WaitingVisits
 
 TICK: Final = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ptproxy.tunnel.carrier import Connection
-from ptproxy.tunnel.client import Visited
+from ptproxy.tunnel.visit import Visited
 
 
 class WaitingVisits:
@@ -44,4 +44,4 @@ class WaitingVisits:
         visits, self._visits = self._visits, []
         for _, visited in visits:
             visited.drop()
-        return [visited.connection for _, visited in visits]
+        return [connection for _, visited in visits for connection in visited.connections]

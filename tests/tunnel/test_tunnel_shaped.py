@@ -316,6 +316,7 @@ class Waiting:
     def __init__(self, until: float) -> None:
         self.until = until
         self.connection = self
+        self.connections = [self]
         self.dropped = self.aborted = False
 
     @property

@@ -5,7 +5,7 @@
     scan       what a page or style sheet names;  plan  how urgent a browser finds each thing, and when
     pictures   which of them are in sight, and which are none
     body       bodies as they were before Content-Encoding;  cache  what is remembered between visits
-    requests   where its requests go;  h1_client  over HTTP/1.1
+    requests   where its requests go;  h1_pool  over HTTP/1.1's connections, each an  h1_client
 
 Over HTTP/2 the requests are ``codec.http2``'s.
 """
