@@ -39,9 +39,9 @@ DIAL_PATIENCE: Final = 2.0
 CARRIER_CONNECTIONS: Final = 3
 """Connections over HTTP/1.1 that a page leaves to a carrier of requests: two on which an answer is awaited
 and one to send on."""
-REQUEST_GAP: Final = (0.0, 0.00005)
-"""Seconds, beyond a turn of the loop, from a browser's first write to its request (29 to 69 us in cover): the
-server answers the first alone. Timers are too coarse for it, so the loop turns until it is over."""
+COARSE: Final = 0.002
+"""Seconds by which timers may be late. Chromium's request follows its first write 29 to 69 us later in cover,
+beyond a turn of the loop, so that the server answers the first alone: the loop turns until it is over."""
 
 log = get_logger(__name__)
 
@@ -119,11 +119,14 @@ class Visitor:
         visit = self._begin(page, H2Client(self._look.browser.http2, self._loop.time()))
         digest = await connect_tls(self._loop, connection, self._route, "visit")
         if not connection.apart:
-            visit = self._begin(page, H1Pool(self._look.browser.name, most=MAX_CONNECTIONS - left))
+            browser = self._look.browser
+            pool = H1Pool(browser.name, browser.loading.http1_waits_from, MAX_CONNECTIONS - left)
+            visit = self._begin(page, pool)
         visit.load.page_alone = assets == "none"
         visited = Visited(connection, digest, visit)
+        gap = self._look.browser.loading.delays["request"] or (0.0, 0.0)
         try:
-            await visiting.finish(visited, self._rng.uniform(*REQUEST_GAP), left)
+            await visiting.finish(visited, self._rng.uniform(*gap), left)
         except BaseException:
             visited.abort()
             raise
@@ -193,14 +196,16 @@ class _Visiting:
         self._done: asyncio.Future[None] = loop.create_future()
 
     async def finish(self, visited: Visited, gap: float, left: int = 0) -> None:
-        """Drive a visit to its end; ``gap`` as :data:`REQUEST_GAP`, ``left`` as for :meth:`Visitor.visit`."""
+        """Drive a visit to its end; ``gap``: seconds from its first write to its request."""
         self._visited, self._left = visited, left
         visit, connection = visited.visit, visited.connection
         connection.link = visit
         visit.hold()
         connection.flush()
         until = time.perf_counter() + gap
-        while time.perf_counter() < until:  # noqa: ASYNC110  (see REQUEST_GAP)
+        if gap > COARSE:
+            await asyncio.sleep(gap - COARSE)
+        while time.perf_counter() < until:  # noqa: ASYNC110  (see COARSE)
             await asyncio.sleep(0)
         visit.release()
         connection.flush()

@@ -28,7 +28,7 @@ async def no_dial(connection: Connection) -> bytes:
 
 
 def test_a_browser_s_first_write_leaves_alone() -> None:
-    """Within REQUEST_GAP the server answers the first alone."""
+    """Meanwhile the server answers the first alone."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -57,7 +57,7 @@ class Visit:
         self.closing = False
         """The first connection is over."""
         self._first = self._client.data_to_send()
-        self._hello = self._first[0] if self._first else None
+        self._hello = self._first[0] if self.http2 is not None else None
         self._held = False
 
     @property
@@ -123,11 +123,11 @@ class Visit:
         if not self._first:
             return self._client.data_to_send()
         if self._held and self._first[0] is not self._hello:
-            return []
+            return self._client.data_to_send()  # what answers the server's settings
         return [self._first.pop(0)]
 
     def hold(self) -> None:
-        """After the first write nothing follows until :meth:`release`: so browsers write."""
+        """The first write leaves alone; the request follows after :meth:`release`: so browsers write."""
         self._held = True
 
     def release(self) -> None:
