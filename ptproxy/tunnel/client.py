@@ -186,6 +186,8 @@ class ClientTunnel(Tunnel):
         ticket this one resumes, or beside which it was opened.
         """
         settings = self.route.settings()
+        if settings.appearance is not None:
+            settings.appearance.memory.cookies.at(time.time())
         if self._download != "auto":
             settings = replace(settings, options={"download": self._download})
         if self.route.browser is not None:

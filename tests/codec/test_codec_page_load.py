@@ -99,7 +99,7 @@ def test_a_rich_page_is_asked_for_in_the_recorded_order():
 SITE = {
     "/": (
         200,
-        [*HTML, ("etag", '"1"'), ("cache-control", "no-cache"), ("set-cookie", "sid=1; Path=/")],
+        [*HTML, ("etag", '"1"'), ("cache-control", "no-cache"), ("set-cookie", "sid=1; Path=/; Max-Age=600")],
         b"<link rel=stylesheet href=/a.css><script src=b.js></script><body><img src='c.png?x=1&amp;y=2'>",
     ),
     "/a.css": (200, [("cache-control", "max-age=60")], b"h1 { background: url(d.png) }"),
@@ -366,22 +366,27 @@ ENTRY = {"etag": '"1"', "last_modified": "", "fresh_until": 0.0, "hints": []}
 @pytest.mark.parametrize(
     ("entries", "cookies"),
     [
-        ({"/": ENTRY | {"fresh_until": "soon"}}, {}),
-        ({"/": ENTRY | {"etag": 5}}, {}),
-        ({"/": ENTRY | {"etag": "\u4e00"}}, {}),
-        ({"/": ENTRY | {"last_modified": "a\r\nX: y"}}, {}),
-        ({"/": ENTRY | {"hints": [{"url": 5, "what": "image"}]}}, {}),
-        ({"/": ENTRY | {"hints": [{"url": "\ud800", "what": "image"}]}}, {}),
-        ({"/a b": ENTRY}, {}),
-        ({}, {"a": ["b\r\nX: y", "/"]}),
-        ({}, {"a": ["\u4e00", "/"]}),
-        ({}, {"a b": ["c", "/"]}),
-        ({}, {"a": ["b", 5]}),
+        ({"/": ENTRY | {"fresh_until": "soon"}}, []),
+        ({"/": ENTRY | {"etag": 5}}, []),
+        ({"/": ENTRY | {"etag": "\u4e00"}}, []),
+        ({"/": ENTRY | {"last_modified": "a\r\nX: y"}}, []),
+        ({"/": ENTRY | {"hints": [{"url": 5, "what": "image"}]}}, []),
+        ({"/": ENTRY | {"hints": [{"url": "\ud800", "what": "image"}]}}, []),
+        ({"/a b": ENTRY}, []),
+        ({}, [["a", "b\r\nX: y", "/", 1.0, 1.0, 1.0]]),
+        ({}, [["a", "\u4e00", "/", 1.0, 1.0, 1.0]]),
+        ({}, [["a;b", "c", "/", 1.0, 1.0, 1.0]]),
+        ({}, [["a", "b", 5, 1.0, 1.0, 1.0]]),
+        ({}, [["a", "b", "/", None, 1.0, 1.0]]),
+        ({}, [["a", "b" * 4096, "/", 1.0, 1.0, 1.0]]),
+        ({}, [[f"a{n}", "b", "/", 1.0, 1.0, 1.0] for n in range(181)]),
+        ({}, ["a"]),
         ({}, {"a": "b"}),
+        ({}, 5),
     ],
 )
 def test_a_damaged_memory_is_refused_before_it_is_put_into_requests(entries, cookies):
-    SiteMemory.load({"entries": {"/": ENTRY}, "cookies": {"a": ["b", "/"]}})
+    SiteMemory.load({"entries": {"/": ENTRY}, "cookies": [["a", "b", "/", 1.0, 1.0, 1.0]]})
     with pytest.raises((KeyError, TypeError, ValueError)):
         SiteMemory.load({"entries": entries, "cookies": cookies})
 

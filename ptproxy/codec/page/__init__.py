@@ -5,7 +5,8 @@
     habits     how one browser loads a page, as data
     scan       what a page or style sheet names;  plan  what that is to the page;  turns  whose turn it is
     pictures   which of them are in sight, and which are none
-    body       bodies as they were before Content-Encoding;  cache  what is remembered between visits
+    body       bodies as they were before Content-Encoding
+    cache      what is remembered between visits, with the site's  cookies
     requests   where its requests go;  h1_pool  over HTTP/1.1's connections, each an  h1_client
 
 Over HTTP/2 the requests are ``codec.http2``'s.

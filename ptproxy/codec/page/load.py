@@ -125,7 +125,8 @@ class PageLoad:
             return False
         if isinstance(event, HeadReceived):
             fetch.begin(event.status, event.fields)
-            self._memory.take_cookies(event.fields, fetch.asset.path)
+            self._memory.cookies.at(now + self._clock)
+            self._memory.cookies.take(event.fields, self._host, fetch.asset.path)
         elif isinstance(event, DataReceived):
             self._data(fetch, event, now)
         elif isinstance(event, StreamEnded | StreamReset):
@@ -374,6 +375,7 @@ class PageLoad:
         known = self._memory.entries.get(asset.path)
         if known is not None:
             variables |= {"etag": known.etag, "last_modified": known.last_modified}
+        self._memory.cookies.at(self._now + self._clock)
         fields = self._browser.fields(asset.kind, variables, self._memory.crumbs(asset.path), asset.said)
         stream = self._requests.send_request(fields, asset.urgency, None, self._now)
         self._fetches[stream] = Fetch(asset)
