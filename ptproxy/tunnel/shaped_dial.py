@@ -233,7 +233,11 @@ class ShapedDialer(TunnelDialer):
             counts[one.carrier] = counts.get(one.carrier, 0) + bool(one.traffic)
         placement.observe(
             {
-                number: Load(counts.get(number, 0), carrier.sent_bytes + carrier.received_bytes)
+                number: Load(
+                    counts.get(number, 0),
+                    carrier.sent_bytes + carrier.received_bytes,
+                    number in tunnel.session.carriers and tunnel.session.carriers[number].suspect,
+                )
                 for number, carrier in tunnel.carriers.items()
             },
             now,
