@@ -19,7 +19,8 @@ from ptproxy.codec.http2 import frames
 from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.http2.plain import encode_plainly
 from ptproxy.codec.page.cache import MAX_NAMED, SiteMemory
-from ptproxy.codec.page.load import MAX_ASSETS, PageLoad
+from ptproxy.codec.page.load import MAX_ASSETS, MAX_STYLES, PageLoad
+from ptproxy.codec.page.scan import MAX_CSS
 
 HTML = [("content-type", "text/html")]
 KEEP = [("cache-control", "max-age=3600")]
@@ -402,3 +403,17 @@ def test_what_a_page_named_is_remembered_within_bounds():
     ).run()
     hints = rig.memory.entries["/a.css"].hints
     assert 0 < sum(len(hint.url) for hint in hints) <= MAX_NAMED
+
+
+def test_of_style_sheets_only_so_many_bytes_are_read():
+    """80 of them, half a megabyte each of a few KiB in gzip, took 20 s of the loop."""
+    count = MAX_STYLES // MAX_CSS + 3
+    names = [f"/{number}.css" for number in range(count)]
+    page = "".join(f"<link rel=stylesheet href={name}>" for name in names).encode()
+    site = {"/": (200, HTML, page)}
+    for number, name in enumerate(names):
+        css = gzip.compress((b"a { background: url(/%d.png) }" % number).ljust(MAX_CSS))
+        site[name] = (200, [*KEEP, ("content-encoding", "gzip")], css)
+    rig = Rig(site).run()
+    named = [name for name in names if rig.memory.entries[name].hints]
+    assert len(named) == MAX_STYLES // MAX_CSS

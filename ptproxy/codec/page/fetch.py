@@ -52,6 +52,11 @@ class Fetch:
         """It should be a picture and is none."""
         return self.picture is not None and self.picture.broken
 
+    @property
+    def size(self) -> int:
+        """Bytes of a style sheet so far."""
+        return len(self._css)
+
     def style_hints(self) -> list[Hint]:
         """What a style sheet names, once it is whole."""
         return style_hints(bytes(self._css))

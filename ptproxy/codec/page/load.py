@@ -43,6 +43,8 @@ MAX_ASSETS: Final = 80
 """Requests of one load beside the page; real pages with more are no cover worth their volume."""
 MAX_BYTES: Final = 8 << 20
 """Bytes of bodies after which nothing new is asked for."""
+MAX_STYLES: Final = 4 << 20
+"""Bytes of style sheets that are read, after decoding; of further ones nothing is learnt."""
 MAX_SECONDS: Final = 30.0
 """After which a load that hangs is given up."""
 MAX_REDIRECTS: Final = 5
@@ -61,8 +63,8 @@ class PageLoad:
     __slots__ = (
         "_begun", "_browser", "_bytes", "_clock", "_due", "_fetches", "_fonts", "_for_layout", "_habits",
         "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done", "_page_hints", "_pictures",
-        "_planner", "_redirects", "_requests", "_rng", "_scanner", "_turns", "_unplanned", "asked", "failed",
-        "finished", "page_alone",
+        "_planner", "_redirects", "_requests", "_rng", "_scanner", "_styles", "_turns", "_unplanned", "asked",
+        "failed", "finished", "page_alone",
     )  # fmt: skip
 
     def __init__(
@@ -96,7 +98,7 @@ class PageLoad:
         self._fetches: dict[H2Stream, Fetch] = {}
         self._due: dict[str, float] = {}  # step: when
         self._icon: Hint | None = Hint("/favicon.ico", "icon") if "icon" in browser.requests else None
-        self._bytes = self._redirects = 0
+        self._bytes = self._redirects = self._styles = 0
         self._page_done = self._laid_out = False
         self.asked = 0
         """Requests sent."""
@@ -209,7 +211,8 @@ class PageLoad:
             self._page_complete(fetch, status, hints, now)
             hints = self._page_hints
         elif asset.what == "style" and status == 200:
-            hints = fetch.style_hints()
+            self._styles += fetch.size
+            hints = fetch.style_hints() if self._styles <= MAX_STYLES else []
         if asset.what == "style":
             self._style_named(hints, asset.path)
         if status in (200, 304) and not self.failed:
