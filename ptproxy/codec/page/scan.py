@@ -24,7 +24,7 @@ MAX_HTML: Final = 1 << 20
 MAX_HINTS: Final = 200
 """Hints of one page; more than ``load.MAX_ASSETS`` because some are known, foreign or said twice."""
 MAX_STEPS: Final = 60_000
-"""Tags, attributes and comments of one page that are looked at; 0.1 to 0.2 s, and more than most pages have."""
+"""Tags, attributes and comments of one page that are looked at: 0.1 to 0.2 s, more than most pages have."""
 SCAN_AT: Final = 1024
 """Bytes worth a scan before the page is complete: small pieces cost no more than large ones."""
 MAX_CSS: Final = 1 << 19
