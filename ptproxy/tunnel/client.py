@@ -202,8 +202,8 @@ class ClientTunnel(Tunnel):
             if visited.usable and visited.visit.http2 is not None:
                 return visited.connection, visited.digest, _going_on(settings, visited.visit.http2)
             self._visitor.keep(visited)
-            fresh = visited.take_fresh()
-            if fresh is not None and greeting_of(codec) == "page":
+            fresh = visited.take_fresh() if greeting_of(codec) == "page" else None
+            if fresh is not None:
                 return *fresh, settings
         elif self._visitor is not None and shape.open.page == "real":
             await self._visitor.prepare(shape.open.assets)

@@ -15,6 +15,7 @@ from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.proxy.shape_files import built_in
 from ptproxy.tunnel import visit as visit_module
 from ptproxy.tunnel.appearance import appearance_of
+from ptproxy.tunnel.client import UNSHAPED
 from ptproxy.tunnel.client_carrier import greeting_of
 from ptproxy.tunnel.client_tls import BrowserLikeTls
 from ptproxy.tunnel.dial import TunnelDialer
@@ -239,6 +240,31 @@ def test_over_http_1_1_the_page_has_a_browser_s_connections(
             async with asyncio.timeout(10):
                 while not all(transport.is_closing() for transport in site.transports):
                     await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_what_a_carrier_does_not_take_stays_with_the_page(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was opened for a carrier of requests, where the carrier is a WebSocket after all."""
+    monkeypatch.setattr(Visitors, "page", PICTURES)
+    monkeypatch.setattr(visit_module, "VISIT_PATIENCE", 60.0)
+    site = PageSite()
+
+    async def main() -> None:
+        site.together = 3
+        async with live(tmp_path, site=site) as bridge:
+            dialer = browser_dialer(bridge, "websocket")
+            visited = await dialer.tunnel.visit_ahead(UNSHAPED)
+            assert visited.fresh is not None
+            connections = visited.connections
+            assert len(connections) == 4
+            await dialer.tunnel.connect("websocket", visited=visited)
+            assert not any(connection.ended for connection in connections)
+            assert dialer.visitor is not None
+            dialer.visitor.close()
+            assert all(connection.ended for connection in connections)
 
     run(main())
 
