@@ -84,7 +84,7 @@ LOADING: dict[str, dict[str, Any]] = {
             "poster": Pair([3, 3, "scan"]), "prefetch": Pair([4, 4, "scan"]), "icon": Pair([1, 1, "icon"]),
         },
         "most_urgent_first": True, "first_pictures": 5, "in_sight": 1,
-        "tight_from": 2, "tight_limit": 2, "http1_waits_from": None,
+        "tight_from": 2, "tight_limit": 2, "http1_patient": Pair([]),
         "delays": {
             "request": Pair([0.0, 0.00005]), "scan": Pair([0.016, 0.045]),
             "scan_more": Pair([0.001, 0.006]), "pictures": None,
@@ -110,7 +110,7 @@ LOADING: dict[str, dict[str, Any]] = {
             "icon": Pair([3, 6, "icon"]),
         },
         "most_urgent_first": False, "first_pictures": 0, "in_sight": None,
-        "tight_from": None, "tight_limit": 0, "http1_waits_from": 5,
+        "tight_from": None, "tight_limit": 0, "http1_patient": Pair(["image", "empty"]),
         "delays": {
             "request": Pair([0.05, 0.25]), "scan": Pair([0.05, 0.18]),
             "scan_more": Pair([0.001, 0.006]), "pictures": Pair([0.0005, 0.015]),

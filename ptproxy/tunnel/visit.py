@@ -120,7 +120,7 @@ class Visitor:
         digest = await connect_tls(self._loop, connection, self._route, "visit")
         if not connection.apart:
             browser = self._look.browser
-            pool = H1Pool(browser.name, browser.loading.http1_waits_from, MAX_CONNECTIONS - left)
+            pool = H1Pool(browser.name, browser.loading.http1_patient, MAX_CONNECTIONS - left)
             visit = self._begin(page, pool)
         visit.load.page_alone = assets == "none"
         visited = Visited(connection, digest, visit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 
 import h11
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from page_rig import CHROMIUM, CLOCK, HOST
-from test_codec_h2_golden import browser
+from test_codec_h2_golden import VECTORS, browser, expand
 
 from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.http2.frames import HEADERS, PREFACE, ErrorCode, reset_frame
@@ -29,6 +30,13 @@ SITE = {
     "/d.png": (200, [("Content-Length", "40000")], b"d" * 40000),
     "/favicon.ico": (204, [], b""),
 }
+_SERVED = next(
+    one["steps"]
+    for one in json.loads((VECTORS / "h2-chromium.json").read_text())["conversations"]
+    if one["name"] == "rich 0 /rich"
+)
+_BODY = next(expand(step["server"]) for step in _SERVED if len(step.get("server", "")) > 2000)
+RICH = _BODY[_BODY.index(b"<!doctype") :]
 FIREFOX = browser("firefox").with_values(system="X11; Linux x86_64")
 
 
@@ -117,10 +125,10 @@ class Site:
         self.most_open = max(self.most_open, len(self.open))
 
 
-def visit(look=CHROMIUM, memory=None, **options):
+def visit(look=CHROMIUM, memory=None, page="/", **options):
     memory = SiteMemory() if memory is None else memory
-    pool = H1Pool(look.name, **options)
-    return Visit(pool, look, HOST, "/", memory, random.Random(1), 100.0, CLOCK)
+    pool = H1Pool(look.name, look.loading.http1_patient, **options)
+    return Visit(pool, look, HOST, page, memory, random.Random(1), 100.0, CLOCK)
 
 
 @pytest.mark.parametrize("look", [CHROMIUM, FIREFOX], ids=["chromium", "firefox"])
@@ -151,6 +159,36 @@ def test_connections_are_opened_as_chromium_opened_them():
     assert max(rig.dialled) - when["/s/a.css"] < 0.02  # before its answer is there
     assert len({where["/s/a.js"], where["/s/1.png"], where["/s/2.png"]}) == 3
     assert when["/s/background.png"] > when["/s/a.css"]
+
+
+CHROMIUM_RICH = [
+    "/rich", "/r/first.css", "/r/second.css", "/r/preload.woff2", "/r/preload.js", "/r/modulepreload.js",
+    "/r/head.js", "/r/module.js",
+]  # fmt: skip
+FIREFOX_RICH = [
+    "/rich", "/r/first.css", "/r/preload.woff2", "/r/preload.js", "/r/modulepreload.js", "/r/head.js",
+    "/r/defer.js", "/r/async.js", "/r/module.js", "/r/second.css", "/r/body.js", "/r/body.css", "/r/last.js",
+]  # fmt: skip
+"""What each asked for first over HTTP/1.1, with answers after 40 ms (2026-11); Firefox's order varied."""
+
+
+@pytest.mark.parametrize(
+    ("look", "recorded"), [(CHROMIUM, CHROMIUM_RICH), (FIREFOX, FIREFOX_RICH)], ids=["chromium", "firefox"]
+)
+def test_a_rich_page_is_asked_for_as_recorded(look, recorded):
+    site = {}
+    for path in recorded:
+        body = RICH if path == "/rich" else b"/* */"
+        site[path] = 200, [("Content-Length", str(len(body)))], body
+    rig = Site(visit(look, page="/rich"), site, rtt=0.04, dial=0.006).run()
+    assert rig.most_open == 6
+    first = rig.paths[: len(recorded)]
+    if look is CHROMIUM:
+        assert first == recorded
+        return
+    assert sorted(first) == sorted(recorded)
+    when = {path: time for time, _, path in rig.asked}
+    assert when["/r/high.png"] > max(when[path] for path in recorded) + 0.039  # not before all are answered
 
 
 def test_no_more_than_six_at_once_and_the_most_urgent_first():
@@ -240,11 +278,11 @@ def test_what_nobody_can_send_any_more_is_told():
 
 
 def test_firefox_sends_no_picture_while_a_script_is_under_way():
-    pool = H1Pool("firefox", waits_from=5)
+    pool = H1Pool("firefox", FIREFOX.loading.http1_patient)
     clients = [pool.open()]
     fields = [(":method", "GET"), (":authority", "a"), (":path", "/")]
-    script = pool.send_request(fields, 3, None, 0.0)
-    picture = pool.send_request(fields, 5, None, 0.0)
+    script = pool.send_request([*fields, ("sec-fetch-dest", "script")], 3, None, 0.0)
+    picture = pool.send_request([*fields, ("sec-fetch-dest", "image")], 1, None, 0.0)
     assert pool.take_wanted() == 1  # though it will not be used yet
     clients.append(pool.open())
     assert [client.current for client in clients] == [script, None]

@@ -12,9 +12,9 @@ the same):
   stays, idle.
 - A request that a server's close has met unanswered on a connection that had
   carried others is sent again on another one.
-- Firefox sends no picture while a style sheet or script is under way
-  (:attr:`H1Habits.waits_from`; ``nsHttpConnectionMgr``'s blocking transactions),
-  though it opens a connection for it.
+- Firefox sends no picture and no prefetch while a style sheet or script is under
+  way or waits (``nsHttpConnectionMgr``'s blocking transactions), though it opens
+  a connection for it at once.
 
 Order of calls: :meth:`~H1Pool.open` for each connection that is there; whenever
 something has happened :meth:`~H1Pool.go_on`, then each connection's
@@ -36,6 +36,8 @@ from ptproxy.codec.page.h1_client import CANCELLED, H1Client
 
 MAX_CONNECTIONS: Final = 6
 """Connections at once to one host: what browsers open over HTTP/1.1."""
+BEFORE: Final = frozenset(("style", "script"))
+"""Destinations (sec-fetch-dest) of what others may have to wait for."""
 MAX_DIALS: Final = 30
 """Connections dialled for one page: a server that closes after each answer makes browsers open one for each
 thing, and would make us do so 80 times."""
@@ -44,12 +46,15 @@ thing, and would make us do so 80 times."""
 class H1Pool:
     """All connections of one page."""
 
-    __slots__ = ("_browser", "_clients", "_dialled", "_dialling", "_most", "_waiting", "_waits_from")
+    __slots__ = ("_browser", "_clients", "_dialled", "_dialling", "_most", "_patient", "_waiting")
 
-    def __init__(self, browser: str, waits_from: int | None = None, most: int = MAX_CONNECTIONS) -> None:
-        """``browser``: the name in its data; ``waits_from``: see there; ``most`` connections at once."""
+    def __init__(
+        self, browser: str, patient: frozenset[str] = frozenset(), most: int = MAX_CONNECTIONS
+    ) -> None:
+        """``browser``: the name in its data; ``patient``: destinations that wait for style sheets and
+        scripts; ``most`` connections at once."""
         self._browser = browser
-        self._waits_from = waits_from
+        self._patient = patient
         self._most = most
         self._clients: list[H1Client] = []
         self._waiting: list[H2Stream] = []
@@ -103,12 +108,11 @@ class H1Pool:
             client.start(stream)
 
     def _is_ready(self, stream: H2Stream) -> bool:
-        """Whether it need not wait for what is more urgent."""
-        least = self._waits_from
-        if least is None or stream.urgency < least:
+        """Whether it need not wait for style sheets and scripts."""
+        if _destination(stream) not in self._patient:
             return True
-        known = (*self._waiting, *(client.current for client in self._clients))
-        return all(one is None or one.urgency >= least for one in known)
+        under_way = (client.current for client in self._clients if client.current is not None)
+        return all(_destination(one) not in BEFORE for one in (*self._waiting, *under_way))
 
     # ---- requests --------------------------------------------------------------------------------
 
@@ -142,3 +146,8 @@ class H1Pool:
         for client in self._clients:
             if client.current is stream:
                 client.break_off()
+
+
+def _destination(stream: H2Stream) -> str:
+    """What a request is for, as it says itself (Fetch Metadata)."""
+    return next((value for name, value in stream.fields if name == "sec-fetch-dest"), "")

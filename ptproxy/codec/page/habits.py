@@ -8,7 +8,7 @@ It is the ``loading`` part of a browser's data file (:mod:`ptproxy.codec.browser
     in_sight       the urgency of a picture once it is found to be in sight; null: no change
     tight_from, tight_limit   while a script holds the parser in the head, at most so many requests of that
                    urgency and less are under way; null: there is no such limit
-    http1_waits_from   over HTTP/1.1 a request of that urgency or less waits until nothing more urgent is left
+    http1_patient  over HTTP/1.1 what is for these (sec-fetch-dest) waits for all style sheets and scripts
     delays         step: [least, most] seconds, drawn evenly between; null: the step does not happen
     ask_pauses     the share of requests before which there is a pause
 
@@ -73,7 +73,7 @@ class LoadingHabits:
     in_sight: int | None
     tight_from: int | None
     tight_limit: int
-    http1_waits_from: int | None
+    http1_patient: frozenset[str]
     delays: Mapping[str, tuple[float, float] | None]
     ask_pauses: float
 
@@ -95,7 +95,7 @@ class LoadingHabits:
                 _optional(data["in_sight"]),
                 _optional(data["tight_from"]),
                 int(data["tight_limit"]),
-                _optional(data["http1_waits_from"]),
+                frozenset(str(one) for one in data["http1_patient"]),
                 delays,
                 float(data["ask_pauses"]),
             )
