@@ -420,3 +420,51 @@ def test_a_visit_that_is_given_up_asks_its_server_for_no_more():
     other.give_up()
     assert other.closing
     assert not other.usable
+
+
+class Unruly(Site):
+    """Connections that end, are refused or talk nonsense, as a list of numbers says."""
+
+    def __init__(self, visit, deeds, **options):
+        super().__init__(visit, **options)
+        self.deeds = deeds
+
+    def next_deed(self):
+        return self.deeds.pop() if self.deeds else 9
+
+    def dialled_one(self):
+        self.refuses = self.next_deed() == 0
+        super().dialled_one()
+
+    def later(self, delay, what, *arguments):
+        if what == self.dialled_one:
+            super().later(delay, what)
+        else:
+            super().later(delay, self.done_badly, what, *arguments)
+
+    def done_badly(self, what, *arguments):
+        server, deed = what.__self__, self.next_deed()
+        if server not in self.open:
+            return
+        if deed == 1:
+            server.link.receive_data(b"HTTP/9 what", self.now)
+        elif deed == 2:
+            server.link.receive_data(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", self.now)
+        elif deed == 3:
+            server.link.receive_data(b"HTTP/1.1 408 Late\r\nContent-Length: 0\r\n\r\nHTTP/1.1", self.now)
+        elif deed != 4:
+            what(*arguments)
+            return
+        self.open.remove(server)
+        server.link.receive_eof(self.now)
+
+
+@pytest.mark.parametrize("look", [CHROMIUM, FIREFOX], ids=["chromium", "firefox"])
+@given(deeds=st.lists(st.integers(0, 9), max_size=60), most=st.integers(1, 6))
+def test_whatever_becomes_of_its_connections_a_visit_ends(deeds, look, most):
+    one = visit(look, page="/rich", most=most)
+    rig = Unruly(one, deeds, site={"/rich": (200, [("Content-Length", str(len(RICH)))], RICH)}).run()
+    assert rig.most_open <= most
+    assert 1 + len(rig.dialled) <= MAX_DIALS
+    assert one.load.finished
+    assert rig.now < 131
