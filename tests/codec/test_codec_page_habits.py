@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import runpy
 
 import pytest
 import yaml
@@ -81,3 +82,10 @@ def test_a_step_that_something_belongs_to_has_a_delay():
     data["delays"]["pictures"] = None
     with pytest.raises(LocalProtocolError, match="step"):
         LoadingHabits.parse(data)
+
+
+def test_the_program_that_makes_the_data_says_the_same():
+    """It is not recorded but known, so the program holds it: a data file made anew keeps it."""
+    program = runpy.run_path(str(CODEC.parent.parent / "scripts" / "capture_profile.py"))
+    for name, data in DATA.items():
+        assert data["loading"] == program["LOADING"][name]
