@@ -68,6 +68,65 @@ HABITS: dict[str, dict[str, Any]] = {
 """What one recording cannot show; from net/spdy (read 2026-11) and several recordings side by side."""
 
 
+LOADING: dict[str, dict[str, Any]] = {
+    "chromium": {
+        "roles": {
+            "style": Pair([0, 0, "scan"]), "style_body": Pair([2, 2, "scan"]),
+            "style_print": Pair([4, 4, "scan"]), "style_preload": Pair([0, 0, "scan"]),
+            "script": Pair([1, 1, "scan"]), "script_body": Pair([2, 2, "scan"]),
+            "script_deferred": Pair([3, 3, "scan"]), "script_preload": Pair([1, 1, "scan"]),
+            "module": Pair([1, 1, "scan"]), "module_preload": Pair([1, 1, "scan"]),
+            "font": Pair([0, 0, "layout"]), "font_preload": Pair([1, 1, "scan"]),
+            "frame": Pair([0, 0, "layout"]), "picture": Pair([3, 3, "scan"]),
+            "picture_first": Pair([2, 2, "scan"]), "picture_high": Pair([1, 1, "scan"]),
+            "picture_low": Pair([3, 3, "scan"]), "picture_lazy": Pair([3, 3, "layout"]),
+            "picture_preload": Pair([3, 3, "scan"]), "background": Pair([3, 3, "layout"]),
+            "poster": Pair([3, 3, "scan"]), "prefetch": Pair([4, 4, "scan"]), "icon": Pair([1, 1, "icon"]),
+        },
+        "most_urgent_first": True, "first_pictures": 5, "in_sight": 1,
+        "tight_from": 2, "tight_limit": 2, "http1_patient": Pair([]),
+        "delays": {
+            "request": Pair([0.0, 0.00005]), "scan": Pair([0.016, 0.045]),
+            "scan_more": Pair([0.001, 0.006]), "pictures": None,
+            "layout": Pair([0.005, 0.012]), "fonts": Pair([0.0004, 0.015]), "sight": Pair([0.001, 0.008]),
+            "broken": Pair([0.0015, 0.004]), "icon": Pair([0.020, 0.060]),
+            "ask_gap": Pair([0.0005, 0.004]), "ask_pause": Pair([0.004, 0.012]),
+        },
+        "ask_together": 0.65,
+        "ask_pauses": 0.2,
+    },
+    "firefox": {
+        "roles": {
+            "style": Pair([3, 2, "scan"]), "style_body": Pair([3, 2, "scan"]),
+            "style_print": Pair([3, 4, "layout"]), "style_preload": Pair([0, 0, "scan"]),
+            "script": Pair([3, 2, "scan"]), "script_body": Pair([3, 3, "scan"]),
+            "script_deferred": Pair([3, 3, "scan"]), "script_preload": Pair([0, 1, "scan"]),
+            "module": Pair([3, 3, "scan"]), "module_preload": Pair([0, 1, "scan"]),
+            "font": Pair([1, 3, "layout"]), "font_preload": Pair([1, 2, "scan"]),
+            "frame": Pair([3, 4, "layout"]), "picture": Pair([5, 5, "pictures"]),
+            "picture_first": Pair([5, 5, "pictures"]), "picture_high": Pair([1, 3, "scan"]),
+            "picture_low": Pair([7, 6, "pictures"]), "picture_lazy": Pair([5, 5, "layout"]),
+            "picture_preload": Pair([6, 5, "pictures"]), "background": Pair([4, 4, "layout"]),
+            "poster": Pair([5, 5, "pictures"]), "prefetch": Pair([7, 6, "pictures"]),
+            "icon": Pair([3, 6, "icon"]),
+        },
+        "most_urgent_first": False, "first_pictures": 0, "in_sight": None,
+        "tight_from": None, "tight_limit": 0, "http1_patient": Pair(["image", "empty"]),
+        "delays": {
+            "request": Pair([0.05, 0.25]), "scan": Pair([0.05, 0.18]),
+            "scan_more": Pair([0.001, 0.006]), "pictures": Pair([0.0005, 0.015]),
+            "layout": Pair([0.03, 0.12]), "fonts": Pair([0.0005, 0.02]), "sight": None, "broken": None,
+            "icon": Pair([0.03, 0.2]), "ask_gap": Pair([0.0002, 0.0012]), "ask_pause": Pair([0.002, 0.012]),
+        },
+        "ask_together": 0.0,
+        "ask_pauses": 0.1,
+    },
+}  # fmt: skip
+"""How each loads a page (``codec/page/habits.py``), from the series "rich" and "simple", several times, with
+answers after 20 to 60 ms; Chromium's delays from cover record by record, Firefox's from a machine that was
+slow with it. To look at again when a browser has a new version: nothing of this is made from a recording."""
+
+
 @dataclass
 class Request:
     """One HEADERS frame from the browser."""
@@ -303,6 +362,7 @@ def profile(raw: dict[str, Any], connections: list[Connection], upgrade: str) ->
         "websocket_upgrade": [
             upgrade_line(line, raw["host"], values) for line in upgrade.split("\r\n")[1:-2]
         ],
+        "loading": LOADING[raw["browser"]],
     }
 
 

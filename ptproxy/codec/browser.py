@@ -6,6 +6,7 @@ files) hands the decoded mapping to :meth:`Browser.parse`. Its parts::
 
     browser, version, recorded, platform      where it comes from
     http2         habits of a connection (http2.habits)
+    loading       habits of loading a page (page.habits)
     values        what varies by build, system or user, by name: brands, user_agent, ...
     requests      by kind: urgency, said, incremental, fields
     websocket_upgrade   header lines of the HTTP/1.1 upgrade, in order and case
@@ -25,6 +26,7 @@ from typing import Any
 
 from ptproxy.codec.http2.habits import H2Habits
 from ptproxy.codec.http2.hpack import Field
+from ptproxy.codec.page.habits import LoadingHabits
 from ptproxy.errors import LocalProtocolError
 
 DEFAULT_URGENCY = 3
@@ -57,6 +59,7 @@ class Browser:
     """Day, ISO 8601."""
     platform: str
     http2: H2Habits
+    loading: LoadingHabits
     values: Mapping[str, str]
     requests: Mapping[str, RequestKind]
     upgrade: tuple[Field, ...]
@@ -81,12 +84,16 @@ class Browser:
                 str(data["recorded"]),
                 str(data["platform"]),
                 H2Habits.parse(data["http2"]),
+                LoadingHabits.parse(data["loading"]),
                 {str(name): str(value) for name, value in data["values"].items()},
                 requests,
                 tuple((str(name), str(value)) for name, value in data["websocket_upgrade"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LocalProtocolError(f"browser data: malformed: {error!r}") from None
+        least = len(browser.http2.weights)
+        if not all(0 <= role.urgency < least for role in browser.loading.roles.values()):
+            raise LocalProtocolError("browser data: loading has an urgency out of range")
         for kind, request in requests.items():
             bad = [name for name, _ in request.fields if not _FIELD.fullmatch(name)]
             if bad or not 0 <= request.urgency < len(browser.http2.weights):

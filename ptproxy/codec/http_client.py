@@ -9,17 +9,16 @@ so that payload given in several calls travels in one POST.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final
 
 from ptproxy.buffer import Buffer
-from ptproxy.codec.cookie import opening_to_cookie, session_cookie_name
+from ptproxy.codec.http_client_cookies import CarrierCookies
 from ptproxy.codec.http_client_link import ClientHttpLink
 from ptproxy.codec.http_exchange import Download, Exchange, Upload
 from ptproxy.codec.http_posts import MAX_UPLOAD, UploadQueue, body_length, request_with_body
-from ptproxy.codec.http_records import MIN_OPENING, POLL, POST, STREAM, UPLOAD_HEAD, token_text
+from ptproxy.codec.http_records import MIN_OPENING, POLL, POST, STREAM, UPLOAD_HEAD
 from ptproxy.codec.http_request import RequestHeads
 from ptproxy.codec.interface import CarrierEnded, CarrierWritable, CodecSettings, Event, Link, PayloadReceived
 from ptproxy.codec.randomness import RandomPool
@@ -45,17 +44,15 @@ CLOSE_WAIT: Final = 3.0
 """Seconds for the bridge to answer a clean close."""
 MAX_DEAD_LINKS: Final = 4
 """New connections in a row that end unused before the carrier gives up."""
-MAX_COOKIE_PADDING: Final = 16
-"""Units of 4 characters by which the cookie is longer than its token, at most."""
 
 
 class ClientHttp:
     """One carrier."""
 
     __slots__ = (
-        "_close_at", "_cookie_end", "_cookie_name", "_dead_links", "_down_next", "_downloads", "_ended",
+        "_close_at", "_cookies", "_dead_links", "_down_next", "_downloads", "_ended",
         "_flush", "_gets", "_heads", "_held", "_hello_at", "_hello_since", "_idle", "_key", "_links", "_mode",
-        "_next_get", "_opening", "_poll_range", "_polls", "_pool", "_retries", "_rtt", "_shape", "_spare",
+        "_next_get", "_poll_range", "_polls", "_pool", "_retries", "_rtt", "_shape", "_spare",
         "_uploads", "_writable", "now",
     )  # fmt: skip
 
@@ -69,9 +66,7 @@ class ClientHttp:
         self._shape = settings.shape
         self._pool = RandomPool(rng)
         self._heads = RequestHeads(settings)
-        self._cookie_name = session_cookie_name(settings).encode()
-        self._cookie_end = b"; csrftoken=" + base64.urlsafe_b64encode(self._pool.take(24))
-        self._opening = opening_to_cookie(self._cookie_name.decode(), opening).encode() + self._cookie_end
+        self._cookies = CarrierCookies(settings, opening, self._pool)
         self._key: bytes | None = None
         self.now = 0.0
         self._links: list[ClientHttpLink] = []
@@ -375,7 +370,7 @@ class ClientHttp:
             return request_with_body(head, exchange, length, self._pool)
         assert type(exchange) is Download
         if exchange.number == 0:
-            return [self._heads.get(self._opening)]
+            return [self._heads.get(self._cookies.opening)]
         return [self._heads.get(self._cookie(exchange.kind, exchange.number))]
 
     def body_length(self, size: int) -> int:
@@ -386,9 +381,7 @@ class ClientHttp:
 
     def _cookie(self, kind: int, number: int) -> bytes:
         assert self._key is not None
-        pool = self._pool
-        padding = pool.take(3 * pool.below(MAX_COOKIE_PADDING + 1))
-        return self._cookie_name + b"=" + token_text(self._key, kind, number, padding) + self._cookie_end
+        return self._cookies.token(self._key, kind, number)
 
     # ---- the end ---------------------------------------------------------------------------------
 

@@ -122,12 +122,12 @@ class ClientHttp2(ClientHttp):
                 "origin": f"https://{self._host}",
             }
         elif exchange.number == 0:
-            cookie = self._opening
+            cookie = self._cookies.opening
         else:
             assert type(exchange) is Download
             cookie = self._cookie(exchange.kind, exchange.number)
         browser = self._look.browser
-        site = self._look.memory.crumbs(self._path, self._cookie_name.decode())
+        site = self._look.memory.crumbs(self._path, self._cookies.name)
         crumbs = (*site, *cookie.decode("ascii").split("; "))
         kind = "fetch" if body is None else "post"
         fields = browser.fields(kind, variables, crumbs)

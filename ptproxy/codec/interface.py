@@ -166,8 +166,9 @@ class Link(Protocol):
     only be the beginning of one.
     """
 
-    closing: bool
-    """True once the connection is to be closed as soon as ``data_to_send()`` is flushed."""
+    @property
+    def closing(self) -> bool:
+        """True once the connection is to be closed as soon as ``data_to_send()`` is flushed."""
 
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Feed what the connection received."""

@@ -185,7 +185,7 @@ class JoinedHttp(ClientHttp):
             body = request_with_body(b"", exchange, length, self._pool)
             cookie = self._cookie(POST, exchange.number)
         elif exchange.number == 0:
-            cookie = self._opening
+            cookie = self._cookies.opening
         else:
             assert type(exchange) is Download
             cookie = self._cookie(exchange.kind, exchange.number)

@@ -38,8 +38,8 @@ from ptproxy.tunnel.client_carrier import ClientCarrier, greeting_of
 from ptproxy.tunnel.connect import Route, connect_tls
 from ptproxy.tunnel.placement import number_of
 from ptproxy.tunnel.tunnel import Tunnel
-from ptproxy.tunnel.visit import Visitor
-from ptproxy.tunnel.waiting import Ahead, Visited
+from ptproxy.tunnel.visit import CARRIER_CONNECTIONS, Visited, Visitor
+from ptproxy.tunnel.waiting import Ahead
 
 if TYPE_CHECKING:
     from ptproxy.tunnel.chromium import BrowserVisit
@@ -108,7 +108,7 @@ class ClientTunnel(Tunnel):
         if self.route.browser is not None:
             return await self.route.browser.visit()
         assert self._visitor is not None
-        return Visited(*await self._visitor.visit(shape.open.assets))
+        return await self._visitor.visit(shape.open.assets, CARRIER_CONNECTIONS)
 
     async def connect(
         self, codec: str, shape: ClassShape | None = None, visited: Ahead | None = None
@@ -191,10 +191,12 @@ class ClientTunnel(Tunnel):
         """A carrier's first connection, its certificate's digest, and what the codec is to know of both.
 
         The page comes first, unless a shape says that none does: on this
-        connection where the codec goes on with HTTP/2, otherwise on one whose
-        ticket this one resumes.
+        connection where the codec goes on with HTTP/2, otherwise on ones whose
+        ticket this one resumes, or beside which it was opened.
         """
         settings = self.route.settings()
+        if settings.appearance is not None:
+            settings.appearance.memory.cookies.at(time.time())
         if self._download != "auto":
             settings = replace(settings, options={"download": self._download})
         if self.route.browser is not None:
@@ -208,7 +210,10 @@ class ClientTunnel(Tunnel):
         if isinstance(visited, Visited) and self._visitor is not None:
             if visited.usable and visited.visit.http2 is not None:
                 return visited.connection, visited.digest, _going_on(settings, visited.visit.http2)
-            self._visitor.keep(visited.connection)
+            self._visitor.keep(visited)
+            fresh = visited.take_fresh() if greeting_of(codec) == "page" else None
+            if fresh is not None:
+                return *fresh, settings
         elif self._visitor is not None and shape.open.page == "real":
             await self._visitor.prepare(shape.open.assets)
         connection = Connection(_Nobody(), self.loop)

@@ -6,10 +6,10 @@ Carriers have a class of traffic, as streams do. The rules:
   one that waits unused (*warm*), else an overfull one; only if there is none, to
   a carrier of another class, never one whose shape refuses it.
 - A carrier is *retired* once its first stream is older, or it has moved more
-  bytes, than it drew from its shape: it takes no new streams and ends when it has
-  none. One that nobody has used does not age. The next one is opened when a stream
-  comes, which meanwhile goes to the retired one: a carrier for nobody is one more
-  connection that is no visit.
+  bytes, than it drew from its shape, and while it may be dead: it takes no new
+  streams and ends when it has none. One that nobody has used does not age. The
+  next one is opened when a stream comes, which meanwhile goes to the retired one:
+  a carrier for nobody is one more connection that is no visit.
 - What does not belong where it is moves: a stream of another class, or one that
   has outlived its carrier by :data:`LEAVE_AFTER`, to a carrier in use. None is
   opened for what merely waits: an idle stream costs no page loads.
@@ -64,9 +64,17 @@ class Place:
     streams: int = 0
     used_at: float | None = None
     """When its first stream came; None: it is warm."""
-    retired_at: float | None = None
-    suspect: bool = False
-    """It may be dead."""
+    worn_at: float | None = None
+    """When it had lived long enough."""
+    suspect_at: float | None = None
+    """Since when it may be dead; None: it has answered."""
+
+    @property
+    def retired_at(self) -> float | None:
+        """Since when it takes no new streams."""
+        if self.worn_at is None or self.suspect_at is None:
+            return self.suspect_at if self.worn_at is None else self.worn_at
+        return min(self.worn_at, self.suspect_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,8 @@ class Load:
     """Streams that count."""
     size: int
     """Bytes both ways so far."""
+    suspect: bool = False
+    """Something on it has waited too long for an answer (R20), and still does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,28 +171,28 @@ class Placement:
         self.carriers.pop(number, None)
 
     def suspect(self, number: int, now: float) -> None:
-        """A carrier may be dead: it takes no new streams."""
+        """A carrier may be dead: it takes no new streams until :meth:`observe` finds that it has answered."""
         place = self.carriers.get(number)
-        if place is not None:
-            place.suspect = True
-            if place.retired_at is None:
-                place.retired_at = now
+        if place is not None and place.suspect_at is None:
+            place.suspect_at = now
 
     def observe(self, loads: Mapping[int, Load], now: float) -> None:
-        """What the carriers carry now; those that have lived long enough retire."""
+        """What the carriers carry now; those that have lived long enough retire, suspects are cleared."""
         for number, place in self.carriers.items():
             load = loads.get(number, Load(0, 0))
             place.streams = load.streams
+            if not load.suspect:
+                place.suspect_at = None
             if load.streams and place.used_at is None:
                 place.used_at = now
             worn = place.used_at is not None and now - place.used_at >= place.age
-            if place.retired_at is None and (worn or load.size >= place.size):
-                place.retired_at = now
+            if place.worn_at is None and (worn or load.size >= place.size):
+                place.worn_at = now
 
     @property
     def is_bare(self) -> bool:
         """Whether no carrier is there that could carry anything: one must come, whoever wants it."""
-        return all(place.suspect for place in self.carriers.values())
+        return all(place.suspect_at is not None for place in self.carriers.values())
 
     # ---- streams ---------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ class a stream is :mod:`~ptproxy.tunnel.recognise`'s; here it is done. With the
 shape None everything is :class:`~ptproxy.tunnel.dial.TunnelDialer`'s.
 
 What waits for streams to come is a connection with its page loaded and nothing
-of a carrier on it (:class:`~ptproxy.tunnel.waiting.Visited`): a censor finds
+of a carrier on it (:class:`~ptproxy.tunnel.visit.Visited`): a censor finds
 there what it finds of any visitor. Where no carrier can go on on one, the carrier
 itself is opened ahead.
 """
@@ -20,7 +20,6 @@ from ptproxy.codec.shape import CLASSES, Shape
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
 from ptproxy.session import Limits
-from ptproxy.session import Stream as SessionStream
 from ptproxy.target import Target
 from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
 from ptproxy.tunnel.client_carrier import ClientCarrier
@@ -36,7 +35,7 @@ from ptproxy.tunnel.dial import (
 from ptproxy.tunnel.placement import Load, Placement, Riding
 from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, by_beginning, by_target
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
-from ptproxy.tunnel.traffic import TunnelTraffic
+from ptproxy.tunnel.traffic import TunnelTraffic, traffic_of
 from ptproxy.tunnel.waiting import Ahead, WaitingVisits
 
 TICK: Final = 0.1
@@ -232,7 +231,11 @@ class ShapedDialer(TunnelDialer):
             counts[one.carrier] = counts.get(one.carrier, 0) + bool(one.traffic)
         placement.observe(
             {
-                number: Load(counts.get(number, 0), carrier.sent_bytes + carrier.received_bytes)
+                number: Load(
+                    counts.get(number, 0),
+                    carrier.sent_bytes + carrier.received_bytes,
+                    number in tunnel.session.carriers and tunnel.session.carriers[number].suspect,
+                )
                 for number, carrier in tunnel.carriers.items()
             },
             now,
@@ -306,19 +309,7 @@ class ShapedDialer(TunnelDialer):
         now = tunnel.now()
         for state in tunnel.session.streams.values():
             if state.carrier is not None:
-                yield Riding(state.id, self._traffic_of(placement, state, now), state.carrier)
-
-    def _traffic_of(self, placement: Placement, state: SessionStream, now: float) -> str:
-        owner = state.owner
-        if type(owner) is not TunnelTraffic:
-            if state.is_association:
-                return DATAGRAM_TRAFFIC
-            return "" if owner is None else placement.shape.start  # from before there was a shape
-        if owner.traffic:
-            moved = state.received + state.sent
-            larger = owner.volume.outgrown(placement.shape[owner.traffic], moved, now)
-            owner.traffic = larger or owner.traffic
-        return owner.traffic
+                yield Riding(state.id, traffic_of(state, placement.shape, now), state.carrier)
 
     async def _dial_one(self, placement: Placement, traffic: str) -> None:
         """Open one carrier; where that fails, its class waits, longer each time."""

@@ -1,4 +1,4 @@
-"""A stream that knows which class of traffic it is: what a dialer that follows a shape opens."""
+"""Which class of traffic a stream is: what a dialer that follows a shape opens knows its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 from ptproxy.buffer import Buffer
-from ptproxy.tunnel.recognise import LOOK, Volume, by_beginning
+from ptproxy.codec.shape import Shape
+from ptproxy.session import Stream as SessionStream
+from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, Volume, by_beginning
 from ptproxy.tunnel.stream import TunnelStream
 from ptproxy.tunnel.tunnel import Tunnel
 
@@ -32,3 +34,16 @@ class TunnelTraffic(TunnelStream):
                 self.traffic = traffic
                 self._on_class()
         super().write(data)
+
+
+def traffic_of(state: SessionStream, shape: Shape, now: float) -> str:
+    """The class of a session's stream by what it has moved until now; "" for nobody's."""
+    owner = state.owner
+    if type(owner) is not TunnelTraffic:
+        if state.is_association:
+            return DATAGRAM_TRAFFIC
+        return "" if owner is None else shape.start  # from before there was a shape
+    if owner.traffic:
+        larger = owner.volume.outgrown(shape[owner.traffic], state.received + state.sent, now)
+        owner.traffic = larger or owner.traffic
+    return owner.traffic

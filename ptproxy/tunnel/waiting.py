@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
-
-from ptproxy.codec.page.visit import Visit
-from ptproxy.tunnel.carrier import Connection
 
 
 class Ahead(Protocol):
-    """A page that was loaded and waits: on a connection of our own (:class:`Visited`), or a browser's guest
-    (:class:`~ptproxy.tunnel.chromium.BrowserVisit`).
+    """A page that was loaded and waits: on connections of our own (:class:`~ptproxy.tunnel.visit.Visited`),
+    or a browser's guest with it (:class:`~ptproxy.tunnel.chromium.BrowserVisit`).
 
     Until a carrier goes on there nothing of it is anybody's but a visitor's.
     """
@@ -26,29 +22,6 @@ class Ahead(Protocol):
 
     def abort(self) -> None:
         """Break it, where that did not end it."""
-
-
-@dataclass(slots=True)
-class Visited:
-    """A connection on which the site's page was loaded, and that waits for a carrier to go on on it."""
-
-    connection: Connection
-    digest: bytes
-    """SHA-256 of the certificate shown on it."""
-    visit: Visit
-
-    @property
-    def usable(self) -> bool:
-        """Whether a carrier can begin on it."""
-        return self.visit.http2 is not None and self.visit.usable and not self.connection.ended
-
-    def drop(self) -> None:
-        """Close it, as a browser does that has no more use for it."""
-        self.connection.drop()
-
-    def abort(self) -> None:
-        """Break it, where that did not end it."""
-        self.connection.abort()
 
 
 class WaitingVisits:

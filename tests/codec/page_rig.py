@@ -21,12 +21,12 @@ CHROMIUM = browser("chromium").with_values(system="X11; Linux x86_64")
 class Rig:
     """One visit: ``site`` maps paths to (status, header fields, body)."""
 
-    def __init__(self, site, path="/", memory=None, clock=CLOCK, seed=0, rtt=0.02):
+    def __init__(self, site, path="/", memory=None, clock=CLOCK, seed=0, rtt=0.02, look=CHROMIUM):
         self.site, self.rtt, self.now = site, rtt, 100.0
         self.random = random.Random(seed)
         self.memory = SiteMemory() if memory is None else memory
-        self.client = H2Client(CHROMIUM.http2, self.now)
-        self.load = PageLoad(self.client, CHROMIUM, HOST, path, self.memory, self.random, self.now, clock)
+        self.client = H2Client(look.http2, self.now)
+        self.load = PageLoad(self.client, look, HOST, path, self.memory, self.random, self.now, clock)
         self.server = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding="latin-1")
         )

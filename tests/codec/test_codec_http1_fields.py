@@ -76,7 +76,9 @@ def test_the_constants_without_an_appearance_are_the_recorded_browsers():
 @pytest.mark.parametrize("name", ["chromium", "firefox"])
 def test_the_site_s_cookies_go_before_ours(name):
     memory = SiteMemory()
-    memory.take_cookies([("set-cookie", "sid=1; path=/"), ("set-cookie", "other=2; path=/elsewhere")], "/")
+    memory.cookies.take(
+        [("set-cookie", "sid=1; path=/"), ("set-cookie", "other=2; path=/elsewhere")], "site.example", "/"
+    )
     settings = CodecSettings("site.example", "/x", appearance=Appearance(known(name), memory))
     cookie = upgrade_request(settings, b"x" * 80, "key").get("cookie")
     assert cookie.startswith("sid=1; ")
@@ -92,7 +94,9 @@ def test_a_site_s_cookie_of_our_name_does_not_go_before_the_opening(name):
     own = session_cookie_name(plain)
     memory = SiteMemory()
     for crumb in (own, f"{own}.0", f"{own}.1", "kept"):
-        memory.take_cookies([("set-cookie", f"{crumb}=abcdefghijklmnopqrstuvwx; path=/")], "/")
+        memory.cookies.take(
+            [("set-cookie", f"{crumb}=abcdefghijklmnopqrstuvwx; path=/")], "site.example", "/"
+        )
     settings = CodecSettings("site.example", "/x", appearance=Appearance(known(name), memory))
     key = "dGhlIHNhbXBsZSBub25jZQ=="
     head = upgrade_request(settings, b"x" * 80, key)

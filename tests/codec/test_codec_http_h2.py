@@ -254,7 +254,9 @@ def test_an_opening_answered_as_a_strangers_says_so():
 
 def test_a_site_s_cookie_of_our_name_does_not_stand_in_the_openings_way():
     memory = SiteMemory()
-    memory.take_cookies([("set-cookie", f"{session_cookie_name(SETTINGS)}={'a' * 60}; path=/")], "/")
+    memory.cookies.take(
+        [("set-cookie", f"{session_cookie_name(SETTINGS)}={'a' * 60}; path=/")], "site.example", "/"
+    )
     rig = Rig(memory=memory)
     rig.client.send_data([b"up"], rig.now)
     rig.run()

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.codec.page.scan import Hint, PageScanner, choose_candidate, style_urls
+from ptproxy.codec.page.scan import (
+    MAX_HTML,
+    MAX_STEPS,
+    MAX_STYLE_URLS,
+    SCAN_AT,
+    Hint,
+    PageScanner,
+    choose_candidate,
+    style_urls,
+)
 
 
 def scan(page, size=1 << 20):
@@ -118,3 +128,57 @@ def test_style_sheets():
 )
 def test_srcset(srcset, url):
     assert choose_candidate(srcset) == url
+
+
+PICTURE = b"<img src=found.png>"
+
+
+def found(page):
+    return [hint.url for hint in PageScanner().feed(page, True)]
+
+
+@pytest.mark.parametrize("tag", [b"<b>", b"<meta>", b"<!---->", b"<script></script>", b"<a b c d>"])
+def test_only_so_many_tags_and_attributes_are_looked_at(tag):
+    """A page of 1 MiB of bare tags stood the loop for a second and a half."""
+    steps = {b"<script></script>": 2, b"<!---->": 2, b"<a b c d>": 4}.get(tag, 1)
+    fit = (MAX_STEPS - 2) // steps
+    assert found(tag * fit + PICTURE) == ["found.png"]
+    assert found(tag * (fit + 2) + PICTURE) == []
+    scanner = PageScanner()
+    pieces = [scanner.feed(tag * 500, False) for _ in range(MAX_STEPS // steps // 500 + 1)]
+    assert [*chain(*pieces), *scanner.feed(PICTURE, True)] == []
+
+
+@pytest.mark.parametrize("text", [b"</b>", b"<", b"< b>", b"<!doctype>", b"<?x>", b"text & text"])
+def test_what_is_no_start_tag_is_passed_over_at_once(text):
+    assert found(text * ((MAX_HTML - 100) // len(text)) + PICTURE) == ["found.png"]
+
+
+@given(st.integers(0, 30))
+def test_a_tag_that_begins_at_the_end_of_a_piece_is_found(cut):
+    scanner = PageScanner()
+    page = b"x" * SCAN_AT + b"<!-- <img src=no.png> -->" + PICTURE
+    at = SCAN_AT + cut
+    hints = [*scanner.feed(page[:at], False), *scanner.feed(page[at:], True)]
+    assert [hint.url for hint in hints] == ["found.png"]
+
+
+def test_only_so_many_urls_of_a_style_sheet_are_looked_at():
+    same = b"a { background: url(same.png) } "
+    last = b"b { background: url(last.png) }"
+    assert style_urls(same * (MAX_STYLE_URLS - 1) + last)[2] == ["same.png", "last.png"]
+    assert style_urls(same * MAX_STYLE_URLS + last)[2] == ["same.png"]
+
+
+@pytest.mark.parametrize(
+    ("css", "kept"),
+    [
+        (b"/* url(a) */ url(b)", ["b"]),
+        (b"url(a) /* url(b)", ["a"]),
+        (b"url(a)/**/url(b)/***/url(c)/*/url(d)*/url(e)", ["a", "b", "c", "e"]),
+        (b"/*/ url(a)", []),
+        (b"/*\n*\n/ */url(a)", ["a"]),
+    ],
+)
+def test_comments_of_a_style_sheet(css, kept):
+    assert style_urls(css)[2] == kept

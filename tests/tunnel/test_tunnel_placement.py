@@ -46,6 +46,7 @@ class World:
         self.sizes: dict[int, int] = {}
         self.streams: dict[int, tuple[str, int]] = {}
         self.closed: list[int] = []
+        self.suspects: set[int] = set()
         self.opened = 0
         self.waiting = 0
         """Pages loaded for carriers to come ..."""
@@ -59,6 +60,10 @@ class World:
         self.live[number] = traffic
         self.placement.opened(number, traffic)
         return number
+
+    def suspect(self, number: int) -> None:
+        self.suspects.add(number)
+        self.placement.suspect(number, self.now)
 
     def stream(self, traffic: str) -> int | None:
         carrier = self.placement.place(traffic, self.now)
@@ -76,7 +81,9 @@ class World:
         placement = self.placement
         loads = {
             one: Load(
-                sum(carrier == one and bool(traffic) for traffic, carrier in self.streams.values()), size
+                sum(carrier == one and bool(traffic) for traffic, carrier in self.streams.values()),
+                size,
+                one in self.suspects,
             )
             for one, size in ((one, self.sizes.get(one, 0)) for one in self.live)
         }
@@ -304,10 +311,41 @@ def test_a_silent_stream_is_nobodys_reason() -> None:
 
 def test_a_suspect_carrier_takes_nothing_new_and_is_replaced() -> None:
     world = started()
-    world.placement.suspect(1, world.now)
+    world.suspect(1)
     world.tick()
     assert len(world.live) == 2
     assert world.stream("browse") == world.of("browse")[1]
+
+
+def test_a_carrier_that_has_answered_is_suspect_no_more() -> None:
+    """It stayed so: nothing was placed on it, and one that was the only one was replaced for ever."""
+    world = started()
+    world.stream("browse")
+    world.suspect(1)
+    world.tick(dials=False)
+    assert world.placement.is_bare
+    assert world.placement.wanted(world.now)
+    world.suspects.clear()
+    world.tick(dials=False)
+    assert not world.placement.is_bare
+    assert not world.placement.wanted(world.now)
+    assert world.stream("browse") == 1
+    assert world.live == {1: "browse"}
+
+
+def test_one_that_is_worn_out_stays_retired_when_it_answers() -> None:
+    world = started()
+    world.stream("browse")
+    world.sizes[1] = 1 << 41
+    world.tick(dials=False)
+    since = world.placement.carriers[1].retired_at
+    assert since is not None
+    world.suspect(1)
+    world.tick(dials=False)
+    assert world.placement.carriers[1].retired_at == since
+    world.suspects.clear()
+    world.tick(dials=False)
+    assert world.placement.carriers[1].retired_at == since
 
 
 def test_nothing_is_dialled_twice() -> None:
@@ -343,7 +381,7 @@ def test_codecs_of_a_class(codecs: tuple[str, ...], chat: tuple[str, ...], brows
     st.lists(
         st.tuples(
             st.sampled_from(
-                ["chat", "browse", "bulk", "end", "grow", "move", "die", "wait", "long", "suspect"]
+                ["chat", "browse", "bulk", "end", "grow", "move", "die", "wait", "long", "suspect", "answer"]
             ),
             st.integers(0, 9),
         ),
@@ -374,7 +412,9 @@ def test_whatever_happens_carriers_are_bounded_and_streams_are_where_they_may_be
         elif what == "grow" and carriers:
             world.sizes[carriers[index % len(carriers)]] = 1 << 41
         elif what == "suspect" and carriers:
-            world.placement.suspect(carriers[index % len(carriers)], world.now)
+            world.suspect(carriers[index % len(carriers)])
+        elif what == "answer":
+            world.suspects.clear()
         elif what == "die" and carriers:
             number = carriers[index % len(carriers)]
             world.close(number)
@@ -386,13 +426,15 @@ def test_whatever_happens_carriers_are_bounded_and_streams_are_where_they_may_be
         world.tick({"wait": 3.0, "long": 90.0}.get(what, 0.1))
     world.run(30, 1)
     assert world.live
+    suspects = {one for one, place in world.placement.carriers.items() if place.suspect_at is not None}
+    assert suspects <= world.suspects
     for traffic, carrier in world.streams.values():
         assert carrier in world.live
         assert traffic not in shape[world.live[carrier]].never
     world.streams.clear()
     world.run(900, 5)  # longer than any carrier lives once it has been used
     assert len(world.live) == 1
-    assert not any(place.suspect for place in world.placement.carriers.values())
+    assert not any(place.suspect_at is not None for place in world.placement.carriers.values())
 
 
 # ---- classes -----------------------------------------------------------------------------------------------

@@ -316,6 +316,7 @@ class Waiting:
     def __init__(self, until: float) -> None:
         self.until = until
         self.connection = self
+        self.connections = [self]
         self.dropped = self.aborted = False
 
     @property
@@ -438,6 +439,17 @@ def test_an_opening_on_what_has_waited_is_given_up_soon(
             await server.wait_closed()
 
     run(main())
+
+
+@on_each_loop
+async def test_the_session_says_which_carriers_are_suspect_still(tmp_path: Path) -> None:
+    async with shaped(tmp_path) as (_, dialer):
+        number = next(iter(dialer.tunnel.carriers))
+        assert dialer._placement is not None
+        place = dialer._placement.carriers[number]
+        dialer._placement.suspect(number, dialer.tunnel.now())
+        assert dialer._placement.is_bare
+        await until(lambda: place.suspect_at is None)
 
 
 @on_each_loop

@@ -11,10 +11,11 @@ import pytest
 from tunnel_live import ECHO, Collect, TestSite, live
 
 from ptproxy.codec.page.cache import SiteMemory
-from ptproxy.errors import StartError
+from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.proxy.shape_files import built_in
 from ptproxy.tunnel import visit as visit_module
 from ptproxy.tunnel.appearance import appearance_of
+from ptproxy.tunnel.client import UNSHAPED
 from ptproxy.tunnel.client_carrier import greeting_of
 from ptproxy.tunnel.client_tls import BrowserLikeTls
 from ptproxy.tunnel.dial import TunnelDialer
@@ -30,6 +31,9 @@ class PageSite(TestSite):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[bytes] = []
+        self.together = 0
+        """How many pictures have to be asked for before one is answered."""
+        self.held: list[tuple[Any, bytes]] = []
 
     def adopt(self, transport: Any, received: bytes) -> None:
         self.received.append(received)
@@ -37,8 +41,19 @@ class PageSite(TestSite):
         transport.set_protocol(Visitors(self, transport))
         transport.get_protocol().data_received(received)
 
+    def hold(self, transport: Any, answer: bytes) -> None:
+        self.held.append((transport, answer))
+        if len(self.held) == self.together:
+            self.release()
+
+    def release(self) -> None:
+        self.together = 0
+        for waiting, text in self.held:
+            waiting.write(text)
+
 
 class Visitors(asyncio.Protocol):
+    page = PAGE
     withheld = 0
     """Bytes of each style sheet that never come."""
 
@@ -49,10 +64,14 @@ class Visitors(asyncio.Protocol):
         for head in bytes(data).split(b"\r\n\r\n")[:-1]:
             path = head.split()[1]
             self.site.asked.append(path)
-            body = {b"/": PAGE, b"/a.css": b"p {}"}.get(path, b"")
+            body = {b"/": self.page, b"/a.css": b"p {}"}.get(path, b"")
             status = b"200 OK" if body else b"404 Not Found"
             size = len(body) + self.withheld * (path == b"/a.css")
-            self.transport.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, size, body))
+            answer = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, size, body)
+            if path.endswith(b".png") and self.site.together:
+                self.site.hold(self.transport, answer)
+            else:
+                self.transport.write(answer)
 
 
 def browser_dialer(bridge: Any, codec: str, fingerprint: str = "chrome") -> TunnelDialer:
@@ -180,6 +199,107 @@ def test_where_no_carrier_goes_on_after_a_page_carriers_are_opened_ahead(run: An
                     await asyncio.sleep(0.02)
             assert site.asked.count(b"/") == 1 + built_in().browse.warm_carriers
             stream.abort()
+
+    run(main())
+
+
+PICTURES = b"".join(b"<img src=/%d.png>" % number for number in range(9))
+
+
+@pytest.mark.parametrize(("codec", "most"), [("websocket", 6), ("http", 3)])
+def test_over_http_1_1_the_page_has_a_browser_s_connections(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, codec: str, most: int
+) -> None:
+    """Six; a carrier of requests finds three of them left, the first already open."""
+    monkeypatch.setattr(Visitors, "page", PICTURES)
+    monkeypatch.setattr(visit_module, "VISIT_PATIENCE", 60.0)
+    site = PageSite()
+
+    async def main() -> None:
+        site.together = most
+        async with live(tmp_path, site=site) as bridge:
+            dialer = browser_dialer(bridge, codec)
+            dialled: list[bool] = []
+            connect = visit_module.connect_tls
+
+            async def counted(*arguments: Any) -> bytes:
+                digest = await connect(*arguments)
+                dialled.append(arguments[1].transport.get_extra_info("ssl_object").resumed())
+                return digest
+
+            monkeypatch.setattr(visit_module, "connect_tls", counted)
+            await dialer.start()
+            assert sorted(site.asked) == sorted([b"/", *(b"/%d.png" % n for n in range(9)), b"/favicon.ico"])
+            assert len(site.transports) == most
+            assert len(dialled) == (most + 1 if codec == "http" else most)
+            assert dialled[:3] == [False, True, True]  # as far as tickets reach: of each there are two
+            await echo(dialer)
+            assert all(not transport.is_closing() for transport in site.transports)
+            assert dialer.visitor is not None
+            dialer.visitor.close()
+            async with asyncio.timeout(10):
+                while not all(transport.is_closing() for transport in site.transports):
+                    await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_what_a_carrier_does_not_take_stays_with_the_page(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was opened for a carrier of requests, where the carrier is a WebSocket after all."""
+    monkeypatch.setattr(Visitors, "page", PICTURES)
+    monkeypatch.setattr(visit_module, "VISIT_PATIENCE", 60.0)
+    site = PageSite()
+
+    async def main() -> None:
+        site.together = 3
+        async with live(tmp_path, site=site) as bridge:
+            dialer = browser_dialer(bridge, "websocket")
+            visited = await dialer.tunnel.visit_ahead(UNSHAPED)
+            assert visited.fresh is not None
+            connections = visited.connections
+            assert len(connections) == 4
+            await dialer.tunnel.connect("websocket", visited=visited)
+            assert not any(connection.ended for connection in connections)
+            assert dialer.visitor is not None
+            dialer.visitor.close()
+            assert all(connection.ended for connection in connections)
+
+    run(main())
+
+
+def test_a_page_s_further_connections_that_fail_cost_nothing_but_time(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Visitors, "page", PICTURES)
+    monkeypatch.setattr(visit_module, "VISIT_PATIENCE", 60.0)
+    site = PageSite()
+    connect = visit_module.connect_tls
+
+    async def once(loop: Any, connection: Any, route: Any, greeting: Any) -> bytes:
+        if greeting == "visit":
+            return await connect(loop, connection, route, greeting)
+        tried.append(connection)
+        if len(tried) == 2:
+            site.release()
+            raise DialError(Reason.TUNNEL_DOWN)
+        await asyncio.sleep(3600)
+        return b""
+
+    tried: list[Any] = []
+    monkeypatch.setattr(visit_module, "connect_tls", once)
+    monkeypatch.setattr(visit_module, "DIAL_PATIENCE", 0.05)
+
+    async def main() -> None:
+        site.together = 99
+        async with live(tmp_path, site=site) as bridge:
+            dialer = browser_dialer(bridge, "websocket")
+            await dialer.start()
+            assert len(site.asked) == 11
+            assert len(site.transports) == 1
+            await echo(dialer)
+            assert tried[0].ended
 
     run(main())
 

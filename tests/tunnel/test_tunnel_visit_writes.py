@@ -12,7 +12,7 @@ from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.codec.page.visit import Visit
 from ptproxy.tunnel.appearance import appearance_of
 from ptproxy.tunnel.carrier import Connection
-from ptproxy.tunnel.visit import _Visiting
+from ptproxy.tunnel.visit import Visited, _Visiting
 
 
 class Transport:
@@ -23,8 +23,12 @@ class Transport:
         self.written.append((time.perf_counter(), bytes(data)))
 
 
+async def no_dial(connection: Connection) -> bytes:
+    raise AssertionError("over HTTP/2 there is one connection")
+
+
 def test_a_browser_s_first_write_leaves_alone() -> None:
-    """Within REQUEST_GAP the server answers the first alone."""
+    """Meanwhile the server answers the first alone."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -33,12 +37,12 @@ def test_a_browser_s_first_write_leaves_alone() -> None:
         visit = Visit(
             client, look.browser, "site.example", "/", look.memory, random.Random(1), loop.time(), 0.0
         )
-        visiting, transport = _Visiting(loop), Transport()
+        visiting, transport = _Visiting(loop, no_dial), Transport()
         connection = Connection(visiting, loop)
         given: Any = transport
         connection.transport = given
         connection.apart = True
-        task = asyncio.create_task(visiting.finish(connection, visit, 0.02))
+        task = asyncio.create_task(visiting.finish(Visited(connection, b"", visit), 0.02))
         await asyncio.sleep(0.1)
         task.cancel()
         (begun, hello), (asked, _) = transport.written

@@ -7,21 +7,17 @@ for a private cache, with a tenth of the age as a heuristic as browsers have it.
 
 from __future__ import annotations
 
-import email.utils
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from ptproxy.codec.http2.hpack import Field
+from ptproxy.codec.page.cookies import CookieJar, unix_time
 from ptproxy.codec.page.scan import Hint
 
 MAX_ENTRIES: Final = 500
 """Answers remembered of one site; the oldest go first."""
-MAX_COOKIES: Final = 50
-"""Cookies remembered of one site: what browsers are asked to keep at least (RFC 6265 section 6.1)."""
-MAX_COOKIE: Final = 4096
-"""Bytes of one cookie's name and value (same section)."""
 MAX_NAMED: Final = 16384
 """Characters of URLs remembered of what one page or style sheet named; a load asks for 80 at most."""
 HEURISTIC: Final = 0.1
@@ -29,7 +25,6 @@ HEURISTIC: Final = 0.1
 MAX_AGE: Final = 365 * 86400.0
 """Seconds; what is said to be fresh for longer is no different."""
 
-_CRUMB = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*)")
 _PATH = re.compile(r"[!-~]+")
 _VALUE = re.compile(r"[\x01-\x09\x0b\x0c\x0e-\xff]*")
 _HALF = re.compile(r"[\ud800-\udfff]")
@@ -66,8 +61,7 @@ class SiteMemory:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         """By path with query, oldest first."""
-        self.cookies: dict[str, tuple[str, str]] = {}
-        """Name: (value, path prefix)."""
+        self.cookies = CookieJar()
 
     def store(self, path: str, fields: list[Field], hints: list[Hint], clock: float) -> None:
         """Remember an answer (200, or the renewed fields of a 304) if it may be."""
@@ -84,45 +78,19 @@ class SiteMemory:
         while len(self.entries) > MAX_ENTRIES:
             del self.entries[next(iter(self.entries))]
 
-    def take_cookies(self, fields: list[Field], path: str) -> None:
-        """Remember, replace or forget cookies as Set-Cookie fields say (RFC 6265 section 5.2)."""
-        for name, value in fields:
-            if name != "set-cookie":
-                continue
-            pair, *rest = value.split(";")
-            found = _CRUMB.fullmatch(pair.strip())
-            if found is None or len(pair) > MAX_COOKIE:
-                continue
-            attributes = directives(",".join(part.replace(",", " ") for part in rest))
-            prefix = attributes.get("path", "")
-            if not prefix.startswith("/"):
-                prefix = path.rpartition("/")[0] or "/"
-            self.cookies.pop(found[1], None)
-            age = attributes.get("max-age", "1")
-            gone = age.startswith("-") or not age.strip("0")
-            if not gone and len(self.cookies) < MAX_COOKIES:
-                self.cookies[found[1]] = (found[2], prefix)
-
     def crumbs(self, path: str, own: str = "") -> tuple[str, ...]:
-        """The cookies for a request, longer path prefixes first (RFC 6265 section 5.4).
+        """The cookies for a request.
 
         ``own`` is a cookie that the request has of us, whole or in two: the site's of that name, which a
         bridge would read in its place, stays out, as where a page's script has replaced it.
         """
-        ours = (own, f"{own}.0", f"{own}.1") if own else ()
-        fitting = [
-            (prefix, f"{name}={value}")
-            for name, (value, prefix) in self.cookies.items()
-            if (path == prefix or path.startswith(prefix.rstrip("/") + "/")) and name not in ours
-        ]
-        fitting.sort(key=lambda one: -len(one[0]))
-        return tuple(crumb for _, crumb in fitting)
+        return self.cookies.crumbs(path, (own, f"{own}.0", f"{own}.1") if own else ())
 
     def dump(self) -> dict[str, Any]:
         """All of it in JSON's types."""
         return {
             "entries": {path: asdict(entry) for path, entry in self.entries.items()},
-            "cookies": {name: list(one) for name, one in self.cookies.items()},
+            "cookies": self.cookies.dump(),
         }
 
     @classmethod
@@ -135,10 +103,7 @@ class SiteMemory:
             if not known.valid or not _PATH.fullmatch(path):
                 raise ValueError("an answer that no site gave")
             memory.entries[path] = known
-        for name, (value, prefix) in data["cookies"].items():
-            if not _CRUMB.fullmatch(f"{name}={value}") or not isinstance(prefix, str):
-                raise ValueError("a cookie that no site set")
-            memory.cookies[name] = value, prefix
+        memory.cookies = CookieJar.load(data["cookies"])
         return memory
 
 
@@ -172,11 +137,3 @@ def lifetime(known: Mapping[str, str], control: Mapping[str, str], modified: str
         return min(max((unix_time(known["expires"]) or 0.0) - clock, 0.0), MAX_AGE)
     changed = unix_time(modified)
     return 0.0 if changed is None else min(max(clock - changed, 0.0) * HEURISTIC, MAX_AGE)
-
-
-def unix_time(text: str) -> float | None:
-    """An HTTP date (RFC 9110 section 5.6.7), None for anything else."""
-    try:
-        return email.utils.parsedate_to_datetime(text[:64]).timestamp()
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None

@@ -1,22 +1,17 @@
-"""A page's requests over one HTTP/1.1 connection, one after another.
+"""One HTTP/1.1 connection of a browser that loads a page: one request at a time.
 
-The methods and events are those of :class:`~ptproxy.codec.http2.client.H2Client`,
-as far as a page load needs them; header lists come as for HTTP/2 and are
-written as the browser writes HTTP/1.1. The most urgent request that waits goes
-next. A browser would open up to six connections: a site that offers HTTP/2 is
-the better cover.
+Header lists come as for HTTP/2 and are written as the browser writes HTTP/1.1;
+what comes of them are the events of :mod:`ptproxy.codec.http2.stream`. Which
+request goes where is :mod:`ptproxy.codec.page.h1_pool`'s.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
 from typing import Final
 
 from ptproxy.buffer import Buffer
 from ptproxy.codec.head import ResponseHead, ResponseReader
 from ptproxy.codec.http1_fields import request_head
-from ptproxy.codec.http2.hpack import Field
 from ptproxy.codec.http2.stream import (
     ConnectionEnded,
     DataReceived,
@@ -39,58 +34,45 @@ class H1Client:
     """One connection of a browser."""
 
     __slots__ = (
-        "_body", "_browser", "_current", "_ended", "_interim", "_keep", "_out", "_reader", "_waiting",
+        "_body", "_browser", "_current", "_heard", "_interim", "_keep", "_out", "_reader", "_reused",
+        "ending", "returned",
     )  # fmt: skip
 
     def __init__(self, browser: str) -> None:
         """``browser``: the name in its data, which decides how a head is written."""
         self._browser = browser
-        self._waiting: list[H2Stream] = []
         self._current: H2Stream | None = None
         self._reader = ResponseReader()
         self._body: BodyReader | None = None
         self._out: list[Buffer] = []
         self._interim = 0
         self._keep = True
-        self._ended = False
-
-    @property
-    def ending(self) -> bool:
+        self._reused = self._heard = False
+        self.ending = False
         """No new request can be sent."""
-        return self._ended
-
-    def send_request(
-        self, fields: Sequence[Field], urgency: int, body: Sequence[Buffer] | None, now: float
-    ) -> H2Stream:
-        """A request, as over HTTP/2; it goes out when its turn comes. Bodies are not for page loads."""
-        stream = H2Stream(list(fields), urgency, deque(), local_ended=True)
-        self._waiting.append(stream)
-        self._next()
-        return stream
-
-    def send_priority(self, stream: H2Stream, urgency: int) -> None:
-        """The request became more or less urgent."""
-        stream.urgency = urgency
+        self.returned: H2Stream | None = None
+        """A request that crossed the server's close: browsers send it again elsewhere."""
 
     @property
-    def resets_alone(self) -> bool:
-        """To break an answer off is to close the connection."""
-        return False
+    def idle(self) -> bool:
+        """A request can be sent now."""
+        return self._current is None and not self.ending
 
-    def send_reset(self, stream: H2Stream) -> None:
-        """The request is given up; where it is under way, and with it the connection, no other follows."""
-        if stream in self._waiting:
-            self._waiting.remove(stream)
-        elif stream is self._current:
-            self._ended = True
+    @property
+    def current(self) -> H2Stream | None:
+        """The request under way."""
+        return self._current
 
-    def deadline(self) -> float | None:
-        """No time of its own."""
-        return None
+    def start(self, stream: H2Stream) -> None:
+        """Send a request; only where :attr:`idle`."""
+        self._current = stream
+        self._heard = False
+        self._out.append(request_head(self._browser, stream.fields).serialize())
 
-    def on_deadline(self, now: float) -> list[H2Event]:
-        """Nothing is ever due."""
-        return []
+    def break_off(self) -> None:
+        """Give the request up that is under way, and with it the connection."""
+        self.ending = True
+        self._current = None
 
     def data_to_send(self) -> list[Buffer]:
         """Drain what is to be written."""
@@ -98,15 +80,14 @@ class H1Client:
         return out
 
     def receive_data(self, data: Buffer, now: float) -> list[H2Event]:
-        """Feed what the connection received. Raises :class:`CodecError`; nothing follows it."""
+        """Feed what the connection received; nonsense ends it."""
         events: list[H2Event] = []
         try:
             rest: memoryview = memoryview(data)
-            while rest and not self._ended:
+            while rest and not self.ending:
                 rest = self._receive(rest, events)
-        except CodecError:
-            self._end("", events)
-            raise
+        except CodecError as error:
+            self._end(str(error), events)
         return events
 
     def receive_eof(self) -> list[H2Event]:
@@ -124,6 +105,7 @@ class H1Client:
         if stream is None:
             self._end("the server said something unasked", events)  # such as 408 before it closes
             return data[:0]
+        self._heard = True
         if self._body is None:
             head = self._reader.receive_data(data)
             if head is None:
@@ -155,25 +137,17 @@ class H1Client:
         self._body = self._current = None
         self._interim = 0
         events.append(StreamEnded(stream, []))
-        if self._keep:
-            self._next()
-        else:
+        self._reused = True
+        if not self._keep:
             self._end("the server closes", events)
 
-    def _next(self) -> None:
-        """Send the request whose turn it is, if none is under way."""
-        if self._current is not None or not self._waiting or self._ended:
-            return
-        stream = min(self._waiting, key=lambda one: one.urgency)
-        self._waiting.remove(stream)
-        self._current = stream
-        self._out.append(request_head(self._browser, stream.fields).serialize())
-
     def _end(self, reason: str, events: list[H2Event]) -> None:
-        if self._ended:
+        if self.ending:
             return
-        self._ended = True
-        left = [self._current, *self._waiting] if self._current is not None else self._waiting
-        events += [StreamReset(stream, CANCELLED) for stream in left]
-        self._current, self._waiting = None, []
+        self.ending = True
+        stream, self._current = self._current, None
+        if stream is not None and self._reused and not self._heard:
+            self.returned = stream
+        elif stream is not None:
+            events.append(StreamReset(stream, CANCELLED))
         events.append(ConnectionEnded(reason))

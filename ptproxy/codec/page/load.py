@@ -1,4 +1,4 @@
-"""Loading a page as Chromium does: the page, what it names, what its style sheets name, the icon.
+"""Loading a page as a browser does: the page, what it names, what its style sheets name, the icon.
 
 Order of a life, on an :class:`~ptproxy.codec.http2.client.H2Client` of its own or shared::
 
@@ -7,25 +7,23 @@ Order of a life, on an :class:`~ptproxy.codec.http2.client.H2Client` of its own 
     load.deadline(), load.on_deadline(now)                                 # then h2.data_to_send()
     load.finished                                                          # nothing more will be asked for
 
-Steps, with the delays of recordings (SHAPES.md; Chromium 156, 2026-11): the
-scan 15 to 60 ms after the page's first bytes, then with every piece of it;
-layout when the head's style sheets and scripts are there; the icon when all
-else is. What may be asked when, and how urgently, is :mod:`ptproxy.codec.page.plan`'s;
-what need not be asked again is known to :class:`~ptproxy.codec.page.cache.SiteMemory`.
-The order is Chromium's for every browser: Firefox's is recorded, but not modelled.
-A page that is missing, a redirect elsewhere and nonsense end the load early;
-nothing a site sends raises.
+Steps: the scan some time after the page's first bytes, then with every piece of
+it; layout when the head's style sheets and scripts are there; the icon when all
+else is. How urgent each thing is, which step asks for it and how long a browser
+takes between them is the browser's data (:mod:`ptproxy.codec.page.habits`, as
+recorded); which role each thing has is :mod:`ptproxy.codec.page.plan`'s, whose
+turn it is :mod:`ptproxy.codec.page.turns`'s; what need not be asked again is
+known to :class:`~ptproxy.codec.page.cache.SiteMemory`. A page that is missing, a
+redirect elsewhere and nonsense end the load early; nothing a site sends raises.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import inf
 from random import Random
 from typing import Final
 
 from ptproxy.codec.browser import Browser
-from ptproxy.codec.http2.hpack import Field
 from ptproxy.codec.http2.stream import (
     DataReceived,
     H2Event,
@@ -34,18 +32,19 @@ from ptproxy.codec.http2.stream import (
     StreamEnded,
     StreamReset,
 )
-from ptproxy.codec.page import delays
-from ptproxy.codec.page.body import BodyText, Decoders
 from ptproxy.codec.page.cache import SiteMemory
-from ptproxy.codec.page.pictures import PictureHead
-from ptproxy.codec.page.plan import IN_SIGHT, TIGHT_FROM, TIGHT_LIMIT, Asset, Planner, joined
+from ptproxy.codec.page.fetch import Fetch
+from ptproxy.codec.page.plan import Asset, Planner, joined
 from ptproxy.codec.page.requests import Requests
-from ptproxy.codec.page.scan import MAX_CSS, Hint, PageScanner, style_hints
+from ptproxy.codec.page.scan import Hint, PageScanner
+from ptproxy.codec.page.turns import Turns
 
 MAX_ASSETS: Final = 80
 """Requests of one load beside the page; real pages with more are no cover worth their volume."""
 MAX_BYTES: Final = 8 << 20
 """Bytes of bodies after which nothing new is asked for."""
+MAX_STYLES: Final = 4 << 20
+"""Bytes of style sheets that are read, after decoding; of further ones nothing is learnt."""
 MAX_SECONDS: Final = 30.0
 """After which a load that hangs is given up."""
 MAX_REDIRECTS: Final = 5
@@ -58,25 +57,13 @@ MAX_LAZY: Final = 4
 """Pictures with loading="lazy" taken to be near enough: Chromium loads what is within 1,250 pixels."""
 
 
-@dataclass(slots=True, eq=False)
-class _Fetch:
-    """A request under way."""
-
-    asset: Asset
-    status: int = 0
-    fields: list[Field] = field(default_factory=list)
-    text: BodyText | None = None
-    picture: PictureHead | None = None
-    css: bytearray = field(default_factory=bytearray)
-
-
 class PageLoad:
     """One visit of one page."""
 
     __slots__ = (
-        "_asking", "_begun", "_browser", "_bytes", "_clock", "_decoders", "_due", "_fetches", "_fonts",
-        "_for_layout", "_held", "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done",
-        "_page_hints", "_planner", "_redirects", "_requests", "_rng", "_scanner", "_unplanned", "asked",
+        "_begun", "_browser", "_bytes", "_clock", "_due", "_fetches", "_fonts", "_for_layout", "_habits",
+        "_host", "_icon", "_laid_out", "_memory", "_now", "_page", "_page_done", "_page_hints", "_pictures",
+        "_planner", "_redirects", "_requests", "_rng", "_scanner", "_styles", "_turns", "_unplanned", "asked",
         "failed", "finished", "page_alone",
     )  # fmt: skip
 
@@ -90,7 +77,6 @@ class PageLoad:
         rng: Random,
         now: float,
         clock: float,
-        decoders: Decoders | None = None,
     ) -> None:
         """``clock`` is unix time at ``now``: what caches reckon with."""
         self._requests = requests
@@ -100,19 +86,19 @@ class PageLoad:
         self._rng = rng
         self._begun = self._now = now
         self._clock = clock - now
-        self._decoders: Decoders = decoders or {}
-        self._planner = Planner(host)
+        self._habits = browser.loading
+        self._planner = Planner(host, self._habits)
+        self._turns = Turns(self._habits)
         self._scanner = PageScanner()
         self._page_hints: list[Hint] = []
         self._unplanned: list[Hint] = []
         self._for_layout: list[tuple[Hint, str]] = []  # with the path that named it
         self._fonts: list[tuple[Hint, str]] = []
-        self._held: list[Asset] = []
-        self._asking: list[Asset] = []  # their turn comes
-        self._fetches: dict[H2Stream, _Fetch] = {}
+        self._pictures: list[Hint] = []  # for the step of that name
+        self._fetches: dict[H2Stream, Fetch] = {}
         self._due: dict[str, float] = {}  # step: when
         self._icon: Hint | None = Hint("/favicon.ico", "icon") if "icon" in browser.requests else None
-        self._bytes = self._redirects = 0
+        self._bytes = self._redirects = self._styles = 0
         self._page_done = self._laid_out = False
         self.asked = 0
         """Requests sent."""
@@ -140,7 +126,9 @@ class PageLoad:
         if stream is None or fetch is None:
             return False
         if isinstance(event, HeadReceived):
-            self._head(fetch, event)
+            fetch.begin(event.status, event.fields)
+            self._memory.cookies.at(now + self._clock)
+            self._memory.cookies.take(event.fields, self._host, fetch.asset.path)
         elif isinstance(event, DataReceived):
             self._data(fetch, event, now)
         elif isinstance(event, StreamEnded | StreamReset):
@@ -168,12 +156,14 @@ class PageLoad:
             if step == "ask":
                 self._ask_next(now)
             elif step == "scan":
-                self._plan_page()
+                self._plan_page(now)
             elif step == "layout":
                 self._lay_out(now)
             elif step == "fonts":
                 self._plan_all(self._fonts[:MAX_FONTS])
                 self._fonts = []
+            elif step == "pictures":
+                self._plan_pictures()
             elif step == "sight":
                 self._see()
             elif step == "broken":
@@ -192,34 +182,19 @@ class PageLoad:
 
     # ---- answers ---------------------------------------------------------------------------------
 
-    def _head(self, fetch: _Fetch, event: HeadReceived) -> None:
-        fetch.status, fetch.fields = event.status, event.fields
-        self._memory.take_cookies(event.fields, fetch.asset.path)
-        encoding = next((value for name, value in event.fields if name == "content-encoding"), "")
-        if event.status == 200 and fetch.asset.what in ("page", "style"):
-            fetch.text = BodyText(encoding, self._decoders)
-        elif fetch.asset.what in ("image", "background", "poster") and encoding.lower() in ("", "identity"):
-            kind = next((value for name, value in event.fields if name == "content-type"), "")
-            fetch.picture = PictureHead(kind)
-
-    def _data(self, fetch: _Fetch, event: DataReceived, now: float) -> None:
+    def _data(self, fetch: Fetch, event: DataReceived, now: float) -> None:
         self._bytes += len(event.data)
-        if fetch.picture is not None:
-            fetch.picture.feed(event.data)
-            if fetch.picture.broken:
-                self._wait("broken", delays.BROKEN_DELAY, now)
-        if fetch.text is None:
-            return
-        text = fetch.text.feed(event.data)
-        if fetch.asset.what == "style":
-            fetch.css += text[: MAX_CSS - len(fetch.css)]
+        text = fetch.feed(event.data)
+        if fetch.is_broken_picture:
+            self._wait("broken", "broken", now)
+        if not text:
             return
         first = not self._page_hints and "scan" not in self._due
         self._found(self._scanner.feed(text, False))
-        if first and text:
-            self._wait("scan", delays.SCAN_DELAY, now)
+        if first:
+            self._wait("scan", "scan", now)
         elif self._unplanned:
-            self._wait("scan", delays.SCAN_MORE_DELAY, now)
+            self._wait("scan", "scan_more", now)
 
     def _found(self, hints: list[Hint]) -> None:
         if self._scanner.base:
@@ -228,7 +203,7 @@ class PageLoad:
         self._page_hints += hints
         self._unplanned += hints
 
-    def _complete(self, fetch: _Fetch, whole: bool, now: float) -> None:
+    def _complete(self, fetch: Fetch, whole: bool, now: float) -> None:
         asset, status = fetch.asset, fetch.status if whole else 0
         known = self._memory.entries.get(asset.path)
         hints: list[Hint] = known.hints if known is not None and status == 304 else []
@@ -236,15 +211,16 @@ class PageLoad:
             self._page_complete(fetch, status, hints, now)
             hints = self._page_hints
         elif asset.what == "style" and status == 200:
-            hints = style_hints(bytes(fetch.css))
+            self._styles += fetch.size
+            hints = fetch.style_hints() if self._styles <= MAX_STYLES else []
         if asset.what == "style":
             self._style_named(hints, asset.path)
         if status in (200, 304) and not self.failed:
             self._memory.store(asset.path, fetch.fields, hints, now + self._clock)
 
-    def _page_complete(self, fetch: _Fetch, status: int, known: list[Hint], now: float) -> None:
+    def _page_complete(self, fetch: Fetch, status: int, known: list[Hint], now: float) -> None:
         if status in (301, 302, 303, 307, 308):
-            location = next((value for name, value in fetch.fields if name == "location"), "")
+            location = fetch.value("location")
             path = self._planner.local_path(location, self._url(fetch.asset.path)) if location else None
             if path is not None and self._redirects < MAX_REDIRECTS:
                 self._redirects += 1
@@ -258,49 +234,66 @@ class PageLoad:
             return
         first = not self._page_hints and "scan" not in self._due
         self._found(list(known) if status == 304 else self._scanner.feed(b"", True))
-        self._wait("scan", delays.SCAN_DELAY if first else delays.SCAN_MORE_DELAY, now)
+        self._wait("scan", "scan" if first else "scan_more", now)
 
     # ---- steps -----------------------------------------------------------------------------------
 
-    def _wait(self, step: str, delay: tuple[float, float], now: float) -> None:
-        self._due.setdefault(step, now + self._rng.uniform(*delay))
+    def _wait(self, step: str, name: str, now: float) -> None:
+        """Have a step come after the delay of that name, if this browser has such a thing."""
+        delay = self._habits.delays[name]
+        if delay is not None:
+            self._due.setdefault(step, now + self._rng.uniform(*delay))
 
-    def _plan_page(self) -> None:
-        """What the scanner has found becomes requests; frames and icon have their own time."""
+    def _plan_page(self, now: float) -> None:
+        """What the scanner has found becomes requests, or waits for the step that it belongs to."""
         unplanned, self._unplanned = self._unplanned, []
         for hint in unplanned:
-            if hint.what == "icon":
+            step = self._planner.step(hint)
+            if step == "icon":
                 self._icon = self._icon and hint
-            elif hint.what == "frame" or hint.lazy:
+            elif step == "layout":
                 self._for_layout.append((hint, self._page))
+            elif step == "pictures":
+                self._pictures.append(hint)
             else:
                 self._plan(hint, self._page)
+        if self._pictures:
+            self._wait("pictures", "pictures", now)
+
+    def _plan_pictures(self) -> None:
+        """In the order of the page; what the next page may need comes last."""
+        self._pictures.sort(key=lambda hint: hint.what == "prefetch")
+        self._plan_all([(hint, self._page) for hint in self._pictures])
+        self._pictures = []
 
     def _lay_out(self, now: float) -> None:
         """The head's style sheets are there: frames and pictures are needed, a little later fonts."""
         self._laid_out = True
         named, self._for_layout = self._for_layout, []
-        self._plan_all([one for one in named if one[0].what == "frame"])
+        self._plan_all([one for one in named if one[0].what in ("frame", "style")])
         self._plan_all([one for one in named if one[0].what == "background"][:MAX_BACKGROUNDS])
         self._plan_all([one for one in named if one[0].what == "image"][:MAX_LAZY])
         self._fonts += [one for one in named if one[0].what == "font"]
         if self._fonts:
-            self._wait("fonts", delays.FONT_DELAY, now)
+            self._wait("fonts", "fonts", now)
         if any(fetch.asset.picture for fetch in self._fetches.values()):
-            self._wait("sight", delays.SIGHT_DELAY, now)
+            self._wait("sight", "sight", now)
 
     def _see(self) -> None:
         """Pictures in sight become urgent, in an order that is Blink's hash table's."""
+        urgency = self._habits.in_sight
+        if urgency is None:
+            return
         pictures = [item for item in self._fetches.items() if item[1].asset.picture]
         self._rng.shuffle(pictures)
         for stream, fetch in pictures:
-            if fetch.asset.urgency > IN_SIGHT:
-                fetch.asset.urgency = IN_SIGHT
-                self._requests.send_priority(stream, IN_SIGHT)
+            if fetch.asset.urgency > urgency:
+                fetch.asset.urgency = urgency
+                self._requests.send_priority(stream, urgency)
 
     def _give_up_broken(self, now: float) -> None:
         """What should be pictures and is none, and has not come to its end."""
-        broken = [item for item in self._fetches.items() if item[1].picture and item[1].picture.broken]
+        broken = [item for item in self._fetches.items() if item[1].is_broken_picture]
         for stream, fetch in broken if self._requests.resets_alone else ():
             self._requests.send_reset(stream)
             del self._fetches[stream]
@@ -310,24 +303,27 @@ class PageLoad:
         """After anything has happened: ask for what may be asked, and see which step comes next."""
         if self.finished:
             return
-        self._release()
-        if not self._page_done or "scan" in self._due or "layout" in self._due:
+        under_way = [fetch.asset for fetch in self._fetches.values()]
+        self._turns.release(under_way, held_up=self._held_up())
+        if self._turns.any_ready and "ask" not in self._due:
+            self._ask_next(now)
+            under_way = [fetch.asset for fetch in self._fetches.values()]
+        if not self._page_done or not self._due.keys().isdisjoint(("scan", "pictures", "layout")):
             return
         if not self._laid_out:
-            if not self._blocked():
-                self._wait("layout", delays.LAYOUT_DELAY, now)
+            if not self._turns.is_blocked(under_way):
+                self._wait("layout", "layout", now)
         elif self._for_layout:
-            self._wait("layout", delays.LAYOUT_DELAY, now)
-        elif not self._fetches and not self._held and not self._asking and not self._fonts:
+            self._wait("layout", "layout", now)
+        elif not self._fetches and not self._turns and not self._fonts:
             if self._icon is not None and self._url_path(self._icon) not in self._memory.entries:
-                self._wait("icon", delays.ICON_DELAY, now)
+                self._wait("icon", "icon", now)
             elif "icon" not in self._due:
                 self._end()
 
     def _end(self) -> None:
         self.finished = True
-        self._held = []
-        self._asking = []
+        self._turns.clear()
         self._due = {}
 
     # ---- requests --------------------------------------------------------------------------------
@@ -344,7 +340,7 @@ class PageLoad:
             if asset.what == "style":
                 self._style_named(known.hints, asset.path)
             return
-        self._held.append(asset)
+        self._turns.hold(asset)
 
     def _plan_all(self, named: list[tuple[Hint, str]]) -> None:
         for hint, referrer in named:
@@ -358,11 +354,6 @@ class PageLoad:
             else:
                 self._for_layout.append((hint, path))
 
-    def _blocked(self) -> bool:
-        """Whether something of the head is not there yet."""
-        known = (*self._held, *self._asking, *(fetch.asset for fetch in self._fetches.values()))
-        return any(asset.blocks for asset in known)
-
     def _held_up(self) -> bool:
         """Whether a script keeps the parser in the head (of a page that is cached: an outside one)."""
         return self._scanner.held_up or any(
@@ -370,31 +361,15 @@ class PageLoad:
             for hint in self._page_hints
         )
 
-    def _release(self) -> None:
-        """Have what is held asked for, most urgent first, as far as the rules of the head allow."""
-        tight = self._held_up() and self._blocked()
-        under_way = [*self._asking, *(fetch.asset for fetch in self._fetches.values())]
-        less = sum(asset.urgency >= TIGHT_FROM for asset in under_way)
-        held: list[Asset] = []
-        for asset in sorted(self._held, key=lambda one: one.urgency):
-            if tight and asset.urgency >= TIGHT_FROM:
-                less += 1
-                if less > TIGHT_LIMIT:
-                    held.append(asset)
-                    continue
-            self._asking.append(asset)
-        self._held = held
-        if self._asking and "ask" not in self._due:
-            self._ask_next(self._now)
-
     def _ask_next(self, now: float) -> None:
         """Ask for the next thing, or some; the others' turn comes in an instant."""
-        self._ask(self._asking.pop(0))
-        while self._asking and self._rng.random() < delays.ASK_TOGETHER:
-            self._ask(self._asking.pop(0))
-        if self._asking:
-            long = self._rng.random() < delays.ASK_LONG_PAUSES
-            self._wait("ask", delays.ASK_LONG_PAUSE if long else delays.ASK_PAUSE, now)
+        asset = self._turns.take()
+        while asset is not None:
+            self._ask(asset)
+            together = self._rng.random() < self._habits.ask_together
+            asset = self._turns.take() if together else None
+        if self._turns.any_ready:
+            self._wait("ask", "ask_pause" if self._rng.random() < self._habits.ask_pauses else "ask_gap", now)
 
     def _ask(self, asset: Asset) -> None:
         if self.asked > MAX_ASSETS or self._bytes > MAX_BYTES or self._requests.ending:
@@ -405,9 +380,10 @@ class PageLoad:
         known = self._memory.entries.get(asset.path)
         if known is not None:
             variables |= {"etag": known.etag, "last_modified": known.last_modified}
+        self._memory.cookies.at(self._now + self._clock)
         fields = self._browser.fields(asset.kind, variables, self._memory.crumbs(asset.path), asset.said)
         stream = self._requests.send_request(fields, asset.urgency, None, self._now)
-        self._fetches[stream] = _Fetch(asset)
+        self._fetches[stream] = Fetch(asset)
         self.asked += 1
 
     def _url(self, path: str) -> str:

@@ -1,30 +1,11 @@
-"""How urgent a browser finds each thing of a page, and in which step of loading it asks for it.
+"""What a page names becomes what a browser asks its host for: the role each thing has, and the path.
 
-Chromium's rules as far as a scanner can know them, from recordings of Chromium
-156 (``tests/vectors/h2-chromium.json``, series "rich"); that the first five
-pictures count which are not small, and that fewer requests run while the head
-blocks, is also in Blink's ``resource_fetcher.cc`` and
-``resource_load_scheduler.cc`` (excerpts read 2026-11). Urgencies are Chromium's five, 0 the most urgent:
-
-====================================== ======= ==========================================
-what                                   urgency when
-====================================== ======= ==========================================
-style sheet, in head / later / print   0 2 4   scan
-script: in head / later / async, defer 1 2 3   scan
-module, preloaded script or font       1       scan
-picture: high / first five / others    1 2 3   scan; preloaded and low are "others"
-poster                                 3       scan
-prefetch                               4       scan
-frame                                  0       layout
-font of a style sheet                  0       layout
-background or lazy picture             3       layout
-icon                                   1       everything else is there
-====================================== ======= ==========================================
-
-While a script holds the parser in the head, for itself or for style sheets
-before it, at most two requests of urgency 2 and above are on their way (Blink's
-"tight mode"). Once the page is laid out, pictures that are in sight become
-urgency 1: PRIORITY frames where they are on their way already.
+How urgent a role is and when it is asked for is the browser's data
+(:mod:`ptproxy.codec.page.habits`). The roles themselves are Chromium's rules as
+far as a scanner can know them, from recordings of Chromium 156
+(``tests/vectors/h2-chromium.json``, series "rich"); that the first pictures
+count which are not small is also in Blink's ``resource_fetcher.cc`` (excerpts
+read 2026-11). Firefox 153 makes fewer differences, and none that these lack.
 """
 
 from __future__ import annotations
@@ -33,20 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
+from ptproxy.codec.page.habits import LoadingHabits
 from ptproxy.codec.page.pictures import VIEWPORT_HEIGHT
 from ptproxy.codec.page.scan import MAX_URL, Hint
 
-BOOSTED_PICTURES: Final = 5
-"""The first pictures of a page that are not small, which are a step more urgent."""
-TIGHT_LIMIT: Final = 2
-"""Less urgent requests under way while the head blocks."""
-TIGHT_FROM: Final = 2
-"""The urgency from which a request counts as less urgent."""
 MAX_FOREIGN: Final = 32
 """Other hosts that are remembered of a page."""
-IN_SIGHT: Final = 1
-"""The urgency of a picture that is in sight."""
-
+_KINDS: Final = {"background": "image", "poster": "image"}
+"""What is asked for like something else."""
 _SAFE: Final = "/?:@!$&'()*+,;=-._~%[]"
 
 
@@ -73,10 +48,11 @@ class Asset:
 class Planner:
     """Turns hints into assets, each path once."""
 
-    __slots__ = ("_depth", "_host", "_pictures", "_seen", "foreign")
+    __slots__ = ("_depth", "_habits", "_host", "_pictures", "_seen", "foreign")
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, habits: LoadingHabits) -> None:
         self._host = host
+        self._habits = habits
         self._depth = 0  # CSS pixels of pictures so far
         self._pictures = 0
         self._seen: set[str] = set()
@@ -86,14 +62,17 @@ class Planner:
     def asset(self, hint: Hint, base: str, referer: str) -> Asset | None:
         """The asset for a hint; None where there is nothing to ask this host for, or not again."""
         path = self.local_path(hint.url, base)
-        kind, urgency = self._judge(hint)
+        role = self._habits.roles[self._role(hint)]
         if path is None or path in self._seen:
             return None
         self._seen.add(path)
+        kind = _KINDS.get(hint.what, hint.what)
+        if kind == "font" and hint.preload:
+            kind = "font_preload"
         blocks = hint.in_head and not hint.preload and not hint.deferred and hint.what in ("style", "script")
         picture = hint.what in ("image", "background") and not hint.preload and self._depth < VIEWPORT_HEIGHT
         self._depth += hint.height
-        return Asset(path, kind, urgency, urgency, referer, hint.what, blocks, picture)
+        return Asset(path, kind, role.urgency, role.said, referer, hint.what, blocks, picture)
 
     def local_path(self, url: str, base: str) -> str | None:
         """Path and query of a URL on this host, None for any other."""
@@ -109,27 +88,38 @@ class Planner:
         path = quote(parts.path or "/", _SAFE) + ("?" + quote(parts.query, _SAFE) if parts.query else "")
         return path if len(path) <= MAX_URL else None
 
-    def _judge(self, hint: Hint) -> tuple[str, int]:
-        what = hint.what
-        if what == "style":
-            return what, 4 if hint.deferred else 0 if hint.in_head or hint.preload else 2
-        if what == "script":
-            return what, 3 if hint.deferred else 1 if hint.in_head or hint.preload else 2
-        if what in ("module", "icon"):
-            return what, 1
-        if what == "font":
-            return ("font_preload", 1) if hint.preload else (what, 0)
-        if what == "frame":
-            return what, 0
-        if what == "prefetch":
-            return what, 4
-        if what == "image" and not hint.preload and not hint.lazy and not hint.small:
+    def step(self, hint: Hint) -> str:
+        """In which step of loading it is asked for."""
+        return self._habits.roles[role_of(hint)].step
+
+    def _role(self, hint: Hint) -> str:
+        """As :func:`role_of`, which does not count."""
+        role = role_of(hint)
+        if role in ("picture", "picture_high", "picture_low") and not hint.small:
             self._pictures += 1
-            if hint.urgent:
-                return what, 1
-            if self._pictures <= BOOSTED_PICTURES and not hint.deferred:
-                return what, 2
-        return "image", 3
+            if role == "picture" and self._pictures <= self._habits.first_pictures:
+                return "picture_first"
+        return role
+
+
+def role_of(hint: Hint) -> str:
+    """What a thing is to the page, one of :data:`~ptproxy.codec.page.habits.ROLES`."""
+    what = hint.what
+    if what in ("style", "script", "module", "font") and hint.preload:
+        return f"{what}_preload"
+    if what == "style":
+        return "style_print" if hint.deferred else "style" if hint.in_head else "style_body"
+    if what == "script":
+        return "script_deferred" if hint.deferred else "script" if hint.in_head else "script_body"
+    if what != "image":
+        return what
+    if hint.preload:
+        return "picture_preload"
+    if hint.lazy:
+        return "picture_lazy"
+    if hint.urgent and not hint.small:
+        return "picture_high"
+    return "picture_low" if hint.deferred else "picture"
 
 
 def joined(base: str, url: str) -> str:

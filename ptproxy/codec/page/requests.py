@@ -11,7 +11,7 @@ from ptproxy.codec.http2.stream import H2Stream
 
 
 class Requests(Protocol):
-    """Where requests go: :class:`~ptproxy.codec.http2.client.H2Client`, or the same for HTTP/1.1."""
+    """:class:`~ptproxy.codec.http2.client.H2Client` or :class:`~ptproxy.codec.page.h1_pool.H1Pool`."""
 
     @property
     def ending(self) -> bool:

@@ -3,7 +3,8 @@
 Hostile HTML is the normal case, so the scanner is one forward walk whose every
 step ends behind where it began: work is linear in the bytes fed (Python 3.11's
 ``html.parser`` took 66 s for 80 kB of ``<a <a <a``, measured 2026-11), and at
-most :data:`MAX_HTML` bytes and :data:`MAX_HINTS` hints are looked at. It sees
+most :data:`MAX_HTML` bytes, :data:`MAX_STEPS` tags and attributes and
+:data:`MAX_HINTS` hints are looked at. It sees
 what Chromium's scanner sees: start tags outside comments and raw text
 (``third_party/blink/renderer/core/html/parser/html_preload_scanner.cc``, read
 2026-11); it runs no scripts and knows no layout.
@@ -15,16 +16,21 @@ import codecs
 import html
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 MAX_HTML: Final = 1 << 20
 """Bytes of a page that are scanned, after decoding."""
 MAX_HINTS: Final = 200
 """Hints of one page; more than ``load.MAX_ASSETS`` because some are known, foreign or said twice."""
+MAX_STEPS: Final = 60_000
+"""Tags, attributes and comments of one page that are looked at: 0.1 to 0.2 s, more than most pages have."""
 SCAN_AT: Final = 1024
 """Bytes worth a scan before the page is complete: small pieces cost no more than large ones."""
 MAX_CSS: Final = 1 << 19
 """Bytes of one style sheet that are scanned."""
+MAX_STYLE_URLS: Final = 1000
+"""URLs of one style sheet that are looked at."""
 MAX_TAG: Final = 8192
 """Bytes of one start tag; a longer one is passed over."""
 MAX_URL: Final = 2048
@@ -34,6 +40,8 @@ SMALL_PICTURE: Final = 10000
 VIEWPORT_WIDTH: Final = 1280
 """CSS pixels for which a srcset candidate is chosen."""
 
+_NEXT = re.compile("<(?=[a-zA-Z]|!--)")
+_LONGEST_NEXT: Final = 4
 _TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9-]{0,30})(?=[\s/>])")
 _ATTRIBUTE = re.compile(
     r"""[\s/]*([^\s/>="'<][^\s/>=]{0,60})(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']+)))?"""
@@ -44,6 +52,7 @@ _RAW: Final = frozenset(("script", "style", "textarea", "title", "xmp", "noscrip
 _URL = re.compile(
     r"""url\(\s*(?:"([^"\\\n]{1,2048})"|'([^'\\\n]{1,2048})'|([^\s"'()\\]{1,2048}))\s*\)""", re.I
 )
+_CSS_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
 _IMAGE_TYPES: Final = frozenset(
     ("image/webp", "image/avif", "image/png", "image/jpeg", "image/gif", "image/svg+xml", "image/apng")
 )
@@ -88,6 +97,7 @@ class PageScanner:
         "_picture",
         "_raw",
         "_size",
+        "_steps",
         "_styled",
         "_text",
         "base",
@@ -100,6 +110,7 @@ class PageScanner:
         self._new: list[bytes] = []  # not yet scanned
         self._size = 0
         self._at = 0
+        self._steps = 0
         self._raw = ""  # the element (or comment) whose end is looked for
         self._end: re.Pattern[str] | None = None
         self._hints: list[Hint] = []
@@ -121,8 +132,8 @@ class PageScanner:
         text = self._decoder.decode(b"".join(self._new), last)
         self._text += text[: max(MAX_HTML - len(self._text), 0)]
         self._new, self._size = [], 0
-        while len(self._hints) < MAX_HINTS and self._step(last):
-            pass
+        while len(self._hints) < MAX_HINTS and self._steps < MAX_STEPS and self._step(last):
+            self._steps += 1
         return self._hints[before:]
 
     def _step(self, last: bool) -> bool:
@@ -136,11 +147,11 @@ class PageScanner:
                 return False
             self._at, self._raw = found.end(), ""
             return True
-        at = text.find("<", at)
-        if at < 0:
-            self._at = len(text)
+        found = _NEXT.search(text, at)
+        if found is None:
+            self._at = max(at, len(text) - _LONGEST_NEXT + 1)
             return False
-        self._at = at
+        self._at = at = found.start()
         if text.startswith("<!--", at):
             self._at, self._raw, self._end = at + 4, "--", _COMMENT_END
             return True
@@ -161,6 +172,7 @@ class PageScanner:
             if found is None:
                 break
             name, *values = found.groups()
+            self._steps += 1
             attributes.setdefault(name.lower(), next((one for one in values if one is not None), ""))
             at = found.end()
         if not last and limit - tag.end() < MAX_TAG and not _TAG_END.match(text, at):
@@ -271,7 +283,7 @@ def style_urls(data: bytes) -> tuple[list[str], list[str], list[str]]:
     imports: dict[str, None] = {}
     fonts: dict[str, None] = {}
     pictures: dict[str, None] = {}
-    for found in _URL.finditer(text):
+    for found in islice(_URL.finditer(text), MAX_STYLE_URLS):
         url = next(one for one in found.groups() if one)
         before = text[max(found.start() - 12, 0) : found.start()].rstrip().lower()
         path = re.split(r"[?#]", url)[0].lower()
@@ -287,14 +299,7 @@ def style_urls(data: bytes) -> tuple[list[str], list[str], list[str]]:
 
 def without_comments(text: str) -> str:
     """CSS without its comments; one that is not closed reaches to the end."""
-    kept: list[str] = []
-    at = 0
-    while (start := text.find("/*", at)) >= 0:
-        kept.append(text[at:start])
-        at = text.find("*/", start + 2) + 2
-        if at < 2:
-            return " ".join(kept)
-    return " ".join([*kept, text[at:]])
+    return _CSS_COMMENT.sub(" ", text)
 
 
 def style_hints(data: bytes) -> list[Hint]:

@@ -6,7 +6,7 @@
     couple           two ends as one: bytes and farewells pass;  ends  a socket, or TLS on one
     h2_couple        the same where some of an HTTP/2 connection's streams are a client's
     site_manners     how that web server does TLS, learned by asking;  openssl  what Python's ssl cannot set
-    server_transport a connection whose TLS ends here
+    server_transport a connection whose TLS ends here;  watch  being called when a socket is ready
 
 Whose a connection is, once an opening may have come, is ``tunnel.gate``'s to decide.
 """

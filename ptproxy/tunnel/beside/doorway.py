@@ -34,6 +34,7 @@ from ptproxy.tunnel.beside.h2_couple import H2Couple
 from ptproxy.tunnel.beside.server_transport import ServerTransport
 from ptproxy.tunnel.beside.site_connection import SiteConnection, SiteServer
 from ptproxy.tunnel.beside.terms import Terms
+from ptproxy.tunnel.beside.watch import Watch
 from ptproxy.tunnel.boring.connection import Want
 from ptproxy.tunnel.gate import Arrival
 from ptproxy.tunnel.polling import polled
@@ -136,7 +137,7 @@ class Visit:
 
     __slots__ = (
         "_arrival", "_couple", "_doorway", "_early", "_hello", "_loop", "_near", "_seen", "_site", "_stage",
-        "_timer", "_transport", "_watched", "_watches_room",
+        "_timer", "_transport", "_watch",
     )  # fmt: skip
 
     def __init__(self, doorway: Doorway, sock: socket.socket) -> None:
@@ -150,7 +151,7 @@ class Visit:
         self._hello = ClientHelloReader()
         self._seen = 0
         self._early = b""  # what a stranger said through TLS before it was known to be one
-        self._watched = self._watches_room = False
+        self._watch = Watch(self._loop, sock, self._ready)
         self._timer: asyncio.TimerHandle | None = None
         self._arrival: Arrival | None = None
         self._transport: ServerTransport | None = None
@@ -159,7 +160,7 @@ class Visit:
 
     def begin(self) -> None:
         """Look at what is said."""
-        self._watch()
+        self._watch.for_input()
         self._look()
 
     def drop(self) -> None:
@@ -185,7 +186,7 @@ class Visit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._unwatch()
+        self._watch.stop()
 
     # ---- the first bytes ---------------------------------------------------------------------------
 
@@ -227,12 +228,12 @@ class Visit:
         if _KERNEL_WAITS:
             self._set_low_water(self._seen + 1)
         else:
-            self._unwatch()
+            self._watch.stop()
             self._loop.call_later(LOOK_AGAIN, self._look_again)
 
     def _look_again(self) -> None:
         if self._stage is _Stage.HELLO:
-            self._watch()
+            self._watch.for_input()
             self._look()
 
     def _set_low_water(self, size: int) -> None:
@@ -317,7 +318,7 @@ class Visit:
         self._stage = _Stage.TLS
         self._site.speak_tls(terms.server_name, protocol)
         self._near = TlsEnd.server(terms.library, terms.context, self._near.sock)
-        self._watch()
+        self._watch.for_input()
         self._bound()
         self._shake_hands()
 
@@ -336,7 +337,7 @@ class Visit:
                 near.close()  # after the alert, where one was due
             return
         if wanted is Want.WRITE:
-            self._watch_room()
+            self._watch.for_room()
         elif wanted is Want.NOTHING:
             self._stop()
             self._arrive(near)
@@ -385,26 +386,3 @@ class Visit:
             self._look()
         else:
             self._shake_hands()
-
-    def _watch(self) -> None:
-        if not self._watched:
-            self._watched = True
-            polled(self._loop).add_reader(self._near.sock.fileno(), self._ready)
-
-    def _watch_room(self) -> None:
-        if not self._watches_room:
-            self._watches_room = True
-            self._loop.add_writer(self._near.sock.fileno(), self._has_room)
-
-    def _has_room(self) -> None:
-        self._watches_room = False
-        self._loop.remove_writer(self._near.sock.fileno())
-        self._shake_hands()
-
-    def _unwatch(self) -> None:
-        if self._watched:
-            self._watched = False
-            polled(self._loop).remove_reader(self._near.sock.fileno())
-        if self._watches_room:
-            self._watches_room = False
-            self._loop.remove_writer(self._near.sock.fileno())

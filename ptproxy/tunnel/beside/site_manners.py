@@ -241,14 +241,9 @@ def _ask(
         sock.sendall(outgoing.read())
         after = bytearray(incoming.read())
         flight = flight[: len(flight) - len(after)]
+        if tickets:
+            _await_tickets(sock, after)
         incoming.write(after)
-        while tickets and len(_record_sizes(after)) < MOST_TICKETS:
-            try:
-                more = _receive(sock, time.monotonic() + TICKETS_QUIET)
-            except TimeoutError:
-                break
-            after += more
-            incoming.write(more)
         try:
             tls.read(1)
         except ssl.SSLError:
@@ -265,6 +260,15 @@ def _ask(
             tuple(records if protocols == ("http/1.1",) else records[:-1]),
             session.ticket_lifetime_hint if session is not None else 0,
         )
+
+
+def _await_tickets(sock: socket.socket, after: bytearray) -> None:
+    """Add to what came behind the handshake what still comes, until it is quiet."""
+    while len(_record_sizes(after)) < MOST_TICKETS:
+        try:
+            after += _receive(sock, time.monotonic() + TICKETS_QUIET)
+        except TimeoutError:
+            break
 
 
 def _reads_ahead(address: tuple[str, int], name: str) -> bool:
