@@ -65,6 +65,19 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadyTold(Record):
+    """The chat has begun: commands are taken from now on."""
+
+    event: ClassVar[str] = "ready"
+    name: str
+    fingerprint: str
+
+    def rows(self) -> list[str]:
+        """One row."""
+        return [f"* you are {shown_name(self.name)}; /help tells what can be written here"]
+
+
+@dataclass(frozen=True, slots=True)
 class LineTold(Record):
     """A line of a conversation."""
 
