@@ -1,0 +1,13 @@
+"""The chat's full screen, in textual; imported only where it is shown (the extra ``ptproxy[chat]``).
+
+- ``app``           the screen as a whole: which conversation is open, what events do to it
+- ``contact_list``  who there is, how they stand, what is unread
+- ``conversation``  lines and how far they have come, older ones as one scrolls back
+- ``decision``      what the person has to decide: a changed identity, a stranger
+- ``compose``       where one writes
+- ``dialogs``       safety numbers, invites, help
+- ``drawn``         what all of them draw alike
+
+Everything that somebody else wrote is drawn as :class:`~textual.content.Content` made of text that
+:mod:`~ptproxy.peers.chat.shown` made harmless: never as a ``str``, which textual reads as markup.
+"""
