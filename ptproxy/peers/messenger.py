@@ -11,7 +11,7 @@
         peer = await messenger.add(ContactInvite.parse(text))
         number = await peer.send("hello")
 
-What is called returns when it is on disk; what follows from it on the network happens in :meth:`Messenger.run`,
+What is called returns when it is on disk; what follows on the network happens in :meth:`Messenger.run`,
 as often as it takes, and is told by events (``messenger_events``). A program may be killed at any moment:
 nothing that was confirmed is lost, no line comes or is shown as new twice.
 

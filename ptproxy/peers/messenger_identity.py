@@ -7,8 +7,9 @@ from typing import Final
 from ptproxy.e2e import Fingerprint
 from ptproxy.peers.messenger_contact import ContactRecord, history_list
 from ptproxy.peers.messenger_events import ContactRemoved, Direction, Line, LineFailed, LineState
-from ptproxy.peers.messenger_ledger import Change, Entry, Ledger
+from ptproxy.peers.messenger_ledger import Change, Ledger
 from ptproxy.peers.messenger_outbox import sealed_piece
+from ptproxy.peers.store import Entry
 
 AT_A_TIME: Final = 500
 """Lines that are deleted in one transaction."""
@@ -101,7 +102,7 @@ async def remove(ledger: Ledger, record: ContactRecord) -> None:
         async with ledger.change() as change:
             entries = ledger.store.entries(history_list(record.id), None, AT_A_TIME)
             change.entries += [Entry(history_list(record.id), number, None) for number, _ in entries]
-            if len(entries) == AT_A_TIME:
+            if entries:
                 continue
             _take_leave(ledger, change, record)
             return

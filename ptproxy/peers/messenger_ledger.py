@@ -20,8 +20,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from ptproxy.e2e import Correspondence, Rng
 from ptproxy.e2e.unsaved import Unsaved
@@ -29,9 +29,10 @@ from ptproxy.errors import StateError
 from ptproxy.peers.messenger_contact import CONTACT, ContactRecord, contact_piece, history_list
 from ptproxy.peers.messenger_events import ContactId, Event, Line, LineState
 from ptproxy.peers.messenger_line import parse_line, serialize_line
-from ptproxy.peers.messenger_outbox import MAX_WAITING, Outbox, Sealed, Waiting, outbox_list, sealed_piece
+from ptproxy.peers.messenger_outbox import Outbox, Sealed, Waiting, outbox_list, sealed_piece
 from ptproxy.peers.messenger_passes import FEWEST, MAX_GIVEN, TOKENS, Given
 from ptproxy.peers.messenger_profile import PROFILE, OwnInvite, Profile, invite_piece
+from ptproxy.peers.store import Entry
 
 E2E: Final = "e2e/"
 _CONTACT: Final = "messenger/contact "
@@ -40,29 +41,20 @@ BOX_TOKENS: Final = 4_096
 """Tokens that a box has by default, until the mailbox says how many."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a list."""
-
-    list: str
-    number: int
-    value: bytes | None = field(repr=False)
-
-
 class Store(Protocol):
     """What is needed of :class:`~ptproxy.peers.store.PeerStore`."""
 
     def pieces(self) -> dict[str, bytes]:
         """All named pieces."""
 
-    def write(self, pieces: Mapping[str, bytes | None], entries: Sequence[Any] = ()) -> None:
+    def write(self, pieces: Mapping[str, bytes | None], entries: Sequence[Entry] = ()) -> None:
         """One transaction, synced."""
 
     def entries(self, list: str, before: int | None = None, limit: int = 100) -> list[tuple[int, bytes]]:
-        """Entries numbered below ``before``, newest first."""
+        """Entries numbered below ``before``, newest first; fewer than ``limit`` where that is too many."""
 
     def next_number(self, list: str) -> int:
-        """The number of the list's next entry."""
+        """A number that no entry of the list has had."""
 
 
 @dataclass(slots=True)
@@ -196,7 +188,11 @@ class Ledger:
         if len(contact) != CONTACT or contact_piece(contact) != name:
             raise StateError(f"store: {name}: no piece of this program's")
         outbox = self.put_contact(ContactRecord.parse(contact, data))
-        outbox.load(self.store.entries(outbox_list(contact), None, 2 * MAX_WAITING))
+        name, before = outbox_list(contact), None
+        while entries := self.store.entries(name, before):
+            outbox.load(entries)
+            before = entries[-1][0]
+        outbox.last_entry = self.store.next_number(name) - 1
         sealed = pieces.get(sealed_piece(contact))
         outbox.sealed = None if sealed is None else Sealed.parse(sealed)
 

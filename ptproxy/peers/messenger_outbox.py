@@ -129,11 +129,9 @@ class Outbox:
         return len(self.waiting) >= MAX_WAITING
 
     def load(self, entries: Sequence[tuple[int, bytes]]) -> None:
-        """What the store has, newest first."""
+        """What the store has, newest first; again with older ones."""
         for entry, data in entries:
             self.waiting.appendleft(Waiting.parse(entry, data))
-        if self.waiting:
-            self.last_entry = self.waiting[-1].entry
 
 
 def outbox_list(contact: ContactId) -> str:
