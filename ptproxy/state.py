@@ -7,6 +7,7 @@
   (``lock``) as long as it is open.
 - A database (:meth:`StateFolder.database`) is SQLite with a write-ahead log that
   is synced at each commit: what was committed survives a kill and a power cut.
+- A :class:`MarkFile` is a few bytes beside a database, overwritten in place.
 - A :class:`Document` is JSON with a name and a version. Its changes are made
   under a short lock of its own, so that a command (``ptproxy invite``) and a
   running bridge can both change it; :meth:`Document.changed` tells the one that
@@ -205,6 +206,29 @@ class StateFolder:
             raise StartError(f"{path} was written by a newer ptproxy: update this one") from None
         return database
 
+    def mark_file(self, name: str) -> MarkFile:
+        """The few bytes ``name`` of this folder."""
+        return MarkFile(self.path / name)
+
+    def file_number(self, name: str) -> int:
+        """What the file system calls the file ``name``: a copy gets another number.
+
+        0 where numbers do not last: a file system without hard links needs none, and makes them up.
+        Raises :class:`~ptproxy.errors.StartError`.
+        """
+        path = self.path / name
+        other = path.with_name(f".{name}.{secrets.token_hex(4)}")
+        try:
+            number = path.stat().st_ino
+            try:
+                os.link(path, other)
+            except OSError:
+                return 0
+            other.unlink()
+        except OSError as error:
+            raise StartError(f"cannot use {path}: {why(error)}") from None
+        return number
+
     def close(self) -> None:
         """Give the folder up. May be called twice."""
         self._lock_file.close()
@@ -245,6 +269,57 @@ def _why_not(error: Exception) -> str:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
         return "another program has it open; close that one"
     return str(error)
+
+
+class MarkFile:
+    """A few bytes, overwritten in place.
+
+    A write survives a kill as soon as it returns, and a power cut after :meth:`sync` or when the
+    system has got round to it: it costs microseconds. What is half written is for the reader to tell.
+    """
+
+    __slots__ = ("_file", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def read(self, most: int) -> bytes:
+        """What it holds, up to ``most`` bytes; nothing where there is no such file."""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(most)
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise StartError(f"cannot read {self.path}: {why(error)}") from None
+
+    def write(self, place: int, data: bytes) -> None:
+        """Put ``data`` at ``place``; the file is made when missing."""
+        try:
+            if self._file is None:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+                self._file = os.fdopen(descriptor, "r+b", buffering=0)
+            self._file.seek(place)
+            self._file.write(data)
+        except OSError as error:
+            raise StartError(f"cannot write {self.path}: {why(error)}") from None
+
+    def sync(self) -> None:
+        """What was written is on the disk, and the file's name."""
+        if self._file is None:
+            return
+        try:
+            os.fsync(self._file.fileno())
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise StartError(f"cannot write {self.path}: {why(error)}") from None
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class Document:

@@ -6,7 +6,7 @@ nothing in common (``PROTOCOL.md``, "What the mailbox sees"): it asks a :class:`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
@@ -27,10 +27,12 @@ class Errand(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """One pseudonym: what for, and for which contact (b"": for none)."""
+    """One pseudonym: what for, and for which contact (b"": for none), under which private key."""
 
     errand: Errand
     contact: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+    """32 bytes, an X25519 private key for nothing else (``Messenger.purpose`` makes it); b"": any new one."""
 
 
 class Dialers(Protocol):

@@ -12,7 +12,7 @@ peer, whatever it wrote: a program that shows them on a terminal makes them harm
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from ptproxy.e2e import Fingerprint, Standing
@@ -57,6 +57,10 @@ class Line:
     arrived: float
     """When we had it, by our clock; of ours: when it was written."""
     text: str = field(repr=False)
+
+    def come_to(self, state: LineState) -> Line:
+        """The same line, further on its way."""
+        return replace(self, state=state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,266 @@
+"""One courier for each contact with something to do: fetches, begins, deposits, as often as it takes.
+
+What is to be done is decided by :func:`~ptproxy.peers.messenger_sending.next_job` in a transaction; a courier
+does it and says what came of it. It comes when its contact is woken, stays a while with its stream open
+for what follows, and goes. Couriers of different contacts share nothing, not even a stream to the same
+mailbox: each dials under a key of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ptproxy.config.link import Link
+from ptproxy.errors import DialError, RemoteProtocolError
+from ptproxy.log import get_logger
+from ptproxy.peers.dialers import Dialers, Errand
+from ptproxy.peers.mailbox_answers import Refusal, RequestRefused
+from ptproxy.peers.mailbox_client import MailboxSender
+from ptproxy.peers.mailbox_requests import Right
+from ptproxy.peers.messenger_events import ContactId, DeliveryTroubled, Trouble
+from ptproxy.peers.messenger_ledger import Ledger
+from ptproxy.peers.messenger_sending import (
+    Blocked,
+    Deposit,
+    Fetch,
+    deposited,
+    fetched,
+    next_job,
+    seal_again,
+)
+
+AT_ONCE: Final = 8
+"""Couriers that ask their mailboxes at the same time: a program that comes back after weeks has hundreds."""
+LINGER: Final = 20.0
+"""Seconds that a stream stays open for what follows; a mailbox resets silent ones after 300."""
+AGAIN: Final = (1.0, 2.0)
+"""Seconds until a mailbox that was not reached is tried again, doubled while that fails ..."""
+AGAIN_MOST: Final = 300.0
+"""... up to this."""
+HOPELESS: Final = (1_800.0, 3_600.0)
+"""Seconds until something is tried again that only the contact can mend, doubled up to ..."""
+HOPELESS_MOST: Final = 43_200.0
+"""... this: a box that was deleted comes back with its owner."""
+BUSY: Final = (30.0, 60.0)
+"""Seconds until a full box is tried again, at least what the mailbox says."""
+REFUSALS: Final = 3
+"""Tokens refused one after another until we wait: a mailbox lets us be wrong 30 times."""
+NEVER: Final = 86_400.0
+"""Seconds that a blocked courier would wait; it is woken when something changes."""
+HASTE: Final = 1.0
+"""Seconds between two tries at least, however often somebody writes."""
+
+log = get_logger(__name__)
+
+
+class Couriers:
+    """Those that are on their way."""
+
+    def __init__(
+        self, ledger: Ledger, dialers: Dialers, *, rng: random.Random | None = None, pace: float = 1.0
+    ) -> None:
+        """``pace`` multiplies every wait (tests)."""
+        self.ledger = ledger
+        self.dialers = dialers
+        self.dice = rng if rng is not None else random.SystemRandom()
+        self.pace = pace
+        self.slots = asyncio.Semaphore(AT_ONCE)
+        self.troubles: dict[ContactId, Trouble] = {}
+        self._couriers: dict[ContactId, _Courier] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                for contact in self.ledger.contacts:
+                    self.wake(contact)
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._tasks = None
+
+    def wake(self, contact: ContactId) -> None:
+        """There may be something to do for this contact."""
+        if self._tasks is None or contact not in self.ledger.contacts:
+            return
+        courier = self._couriers.get(contact)
+        if courier is not None:
+            courier.woken.set()
+            return
+        courier = self._couriers[contact] = _Courier(self, contact)
+        self._tasks.create_task(courier.run())
+
+    def gone(self, contact: ContactId) -> None:
+        """A courier has left."""
+        del self._couriers[contact]
+
+    def forget(self, contact: ContactId) -> None:
+        """The contact was removed: its courier notices."""
+        self.troubles.pop(contact, None)
+        courier = self._couriers.get(contact)
+        if courier is not None:
+            courier.woken.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is at a job."""
+        return any(courier.at_work for courier in self._couriers.values())
+
+
+class _Courier:
+    """The one of one contact."""
+
+    def __init__(self, couriers: Couriers, contact: ContactId) -> None:
+        self.woken = asyncio.Event()
+        self.at_work = True
+        self._couriers = couriers
+        self._ledger = couriers.ledger
+        self._contact = contact
+        self._sender: MailboxSender | None = None
+        self._to: Link | None = None
+        self._failures = 0
+        self._refusals = 0
+
+    async def run(self) -> None:
+        """Until there has been nothing to do for a while."""
+        try:
+            while self._contact in self._ledger.contacts:
+                self.woken.clear()
+                self.at_work = True
+                pause = await self._step()
+                self.at_work = pause == 0
+                if pause is None:
+                    if not await self._woken_within(LINGER):
+                        return
+                elif pause > 0:
+                    shortest = min(pause, HASTE) * self._couriers.pace
+                    await asyncio.sleep(shortest)
+                    await self._woken_within(pause - HASTE)
+        finally:
+            self._hang_up()
+            self._couriers.gone(self._contact)
+
+    async def _woken_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(max(0.0, seconds) * self._couriers.pace):
+                await self.woken.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _step(self) -> float | None:
+        """Do what is next; seconds to wait before what follows, None where there is nothing."""
+        async with self._ledger.change() as change:
+            record = self._ledger.contacts.get(self._contact)
+            job = None if record is None else next_job(self._ledger, change, record)
+        match job:
+            case Deposit():
+                return await self._try(job.link, lambda sender: self._deposit(sender, job))
+            case Fetch():
+                return await self._try(job.link, lambda sender: self._fetch(sender, job))
+            case Blocked():
+                self._hang_up()
+                return await self._blocked(job.trouble)
+            case None:
+                await self._trouble(Trouble.NONE)
+                return None
+
+    async def _try(self, link: Link, do: Callable[[MailboxSender], Awaitable[float]]) -> float:
+        """At the contact's mailbox, with all that can go wrong on the way there."""
+        try:
+            async with self._couriers.slots:
+                return await do(await self._connected(link))
+        except RequestRefused as refused:
+            self._failures += 1
+            await self._trouble(Trouble.MAILBOX_FULL)
+            return max(float(refused.seconds), self._wait(BUSY, HOPELESS_MOST))
+        except (DialError, RemoteProtocolError) as error:
+            log.debug("a contact's mailbox is out of reach", why=str(error))
+            self._hang_up()
+            self._failures += 1
+            await self._trouble(Trouble.MAILBOX_UNREACHABLE)
+            return self._wait(AGAIN, AGAIN_MOST)
+
+    async def _deposit(self, sender: MailboxSender, job: Deposit) -> float:
+        try:
+            await sender.deposit(job.sealed.delivery(), job.sealed.envelope)
+        except RequestRefused as refused:
+            if refused.refusal is not Refusal.TOKEN:
+                raise
+            return await self._refused(job)
+        self._failures = self._refusals = 0
+        async with self._ledger.change() as change:
+            record = self._ledger.contacts.get(self._contact)
+            if record is not None:
+                deposited(self._ledger, change, record, job.sealed)
+        return 0
+
+    async def _refused(self, job: Deposit) -> float:
+        """The token is not known there (any more): the next one, some times; then only the contact helps."""
+        self._refusals += 1
+        again = False
+        if self._refusals % REFUSALS:
+            async with self._ledger.change() as change:
+                record = self._ledger.contacts.get(self._contact)
+                again = record is not None and seal_again(self._ledger, change, record, job.sealed)
+        return 0 if again else await self._hopeless(Trouble.NO_PASS)
+
+    async def _fetch(self, sender: MailboxSender, job: Fetch) -> float:
+        try:
+            bundle = await sender.fetch(job.token)
+        except RequestRefused as refused:
+            async with self._ledger.change() as change:
+                record = self._ledger.contacts.get(self._contact)
+                if record is not None:
+                    record.held.give_back(Right.FETCH)
+                    change.contact(record)
+            if refused.refusal is not Refusal.TOKEN:
+                raise
+            return await self._hopeless(Trouble.NO_PASS)
+        async with self._ledger.change() as change:
+            record = self._ledger.contacts.get(self._contact)
+            if record is None:
+                return 0
+            trouble = fetched(self._ledger, change, record, bundle)
+        if trouble is Trouble.NONE:
+            self._failures = 0
+            return 0
+        return await self._hopeless(trouble)
+
+    async def _hopeless(self, trouble: Trouble) -> float:
+        self._failures += 1
+        await self._trouble(trouble)
+        return self._wait(HOPELESS, HOPELESS_MOST)
+
+    async def _blocked(self, trouble: Trouble) -> float:
+        await self._trouble(trouble)
+        return NEVER
+
+    async def _trouble(self, trouble: Trouble) -> None:
+        """Tell it where it is news."""
+        known = self._couriers.troubles
+        if known.get(self._contact, Trouble.NONE) is not trouble and self._contact in self._ledger.contacts:
+            known[self._contact] = trouble
+            async with self._ledger.change() as change:
+                change.tell(DeliveryTroubled(self._contact, trouble))
+
+    def _wait(self, first: tuple[float, float], most: float) -> float:
+        doublings = min(max(0, self._failures - 1), 16)
+        return min(self._couriers.dice.uniform(*first) * float(1 << doublings), most)
+
+    async def _connected(self, link: Link) -> MailboxSender:
+        if self._sender is None or self._to != link:
+            self._hang_up()
+            purpose = self._ledger.profile.purpose(Errand.DEPOSIT, link, self._contact)
+            self._sender = await MailboxSender.connect(self._couriers.dialers.dialer(link, purpose))
+            self._to = link
+        return self._sender
+
+    def _hang_up(self) -> None:
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
