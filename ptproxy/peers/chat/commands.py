@@ -149,7 +149,7 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether a contact is told that we are there: ``on`` or ``off``."""
+    """Whether a contact is told that we are there: on or off."""
 
     who: str
     state: str

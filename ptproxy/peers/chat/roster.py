@@ -43,9 +43,9 @@ class Roster:
     def find(self, who: str) -> Peer:
         """The contact of this label or fingerprint; :class:`CommandError` where there is none."""
         wanted = " ".join(who.casefold().split())
-        for contact, label in self._labels.items():
-            if label.casefold() == wanted:
-                return self._messenger.contact(contact)
+        for peer in self:
+            if self._labels[peer.id].casefold() == wanted:
+                return peer
         for peer in self:
             if peer.fingerprint.matches(who):
                 return peer
@@ -58,7 +58,8 @@ class Roster:
 
     def __iter__(self) -> Iterator[Peer]:
         """The contacts in the order of their labels' precedence."""
-        return (self._messenger.contact(contact) for contact in self._labels)
+        there = {peer.id: peer for peer in self._messenger.contacts()}
+        return (there[contact] for contact in self._labels if contact in there)
 
     def __len__(self) -> int:
         return len(self._labels)

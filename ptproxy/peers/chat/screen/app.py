@@ -60,8 +60,6 @@ FADE: Final = 20.0
 
 NOBODY_YET: Final = "Nobody is here yet.\n\nF2 makes an invite to give away, F3 adds somebody by theirs."
 
-NOBODY_YET: Final = "Nobody is here yet.\n\nF2 makes an invite to give away, F3 adds somebody by theirs."
-
 _STATES: Final[dict[type, LineState]] = {
     LineDeposited: LineState.DEPOSITED,
     LineDelivered: LineState.DELIVERED,
