@@ -115,9 +115,7 @@ class Person:
 
     async def start(self):
         if self.store.kept:
-            opening = Messenger.open(
-                self.store, self.wires, clock=self.world.clock, rng=self.rng, pace=PACE
-            )
+            opening = Messenger.open(self.store, self.wires, clock=self.world.clock, rng=self.rng, pace=PACE)
         else:
             opening = Messenger.create(
                 self.store, self.wires, self.name, self.link, clock=self.world.clock, rng=self.rng, pace=PACE
