@@ -99,7 +99,7 @@ class Place:
         if self.log_file is not None:
             log.set_up(LogConfig(file=self.log_file))
         else:
-            log.set_up(LogConfig(level="error"), stream=cast(TextIO, _Nowhere()))
+            log.set_up(LogConfig(level="error"), stream=cast("TextIO", _Nowhere()))
         return runtime.run(main())
 
 

@@ -118,7 +118,7 @@ def invite(place: Place, *, label: str, qr: bool) -> int:
 
     if not made.ready:
         click.echo("Your mailbox is not reached: it learns of the invite when ptproxy chat runs.", err=True)
-        
+
         return FAILURE
     return 0
 
