@@ -55,7 +55,7 @@ class Place:
         return _from(_ask(question))
 
     def new_key(self) -> StoreKey:
-        """What is to open a store from now on: a file, made where there is none, or a passphrase said twice."""
+        """What opens a store from now on: a file, made where there is none, or a passphrase said twice."""
         if self.key_file is not None:
             there = self.key_file.exists()
             return StoreKey.file(self.key_file) if there else StoreKey.make_file(self.key_file)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -277,9 +276,10 @@ class ChatApp(App[None]):
             await peer.mark_read(newest.number)
             self._changed()
 
-    async def on_app_focus(self, _: events.AppFocus) -> None:
-        """The person looks here again."""
-        await self._mark_read()
+    async def watch_app_focus(self, focused: bool) -> None:
+        """The person looks here again, or away."""
+        if focused and self.open is not None:
+            await self._mark_read()
 
     async def on_conversation_older(self, message: Conversation.Older) -> None:
         """Older lines, as one scrolls back."""

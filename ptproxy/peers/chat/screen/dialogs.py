@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
@@ -21,7 +22,15 @@ from ptproxy.peers.chat.screen.drawn import STANDING_WORDS, qr_code
 MARGIN: Final = 10
 """Rows and columns of a dialog besides a QR code that it shows."""
 
+TEXT_COLUMNS: Final = 44
+"""Columns of a safety number's text beside its QR code."""
+
 _CLOSE: Final[list[BindingType]] = [Binding("escape", "dismiss", "Close")]
+
+
+def _fits(window: Size, rows: list[str], beside: int) -> bool:
+    """Whether a QR code can be shown whole; one that is cut is of no use."""
+    return len(rows) + MARGIN <= window.height and len(rows[0]) + MARGIN + beside <= window.width
 
 
 class VerifyDialog(ModalScreen[str | None]):
@@ -55,10 +64,11 @@ class VerifyDialog(ModalScreen[str | None]):
                     yield Static(Content("\n".join(digit_rows(self._number))), classes="number")
                     yield Static(Content("\n".join(word_rows(self._number))), classes="number")
                     yield OneRow(placeholder="type or paste the other's here", id="typed")
-                yield Static(qr_code(self._number.qr_text()), id="qr")
-            with Horizontal(classes="buttons"):
-                yield Button("They are the same", id="same", variant="success")
-                yield Button("Close", id="close")
+                    with Horizontal(classes="buttons"):
+                        yield Button("They are the same", id="same", variant="success")
+                        yield Button("Close", id="close")
+                if _fits(self.app.size, qr_rows(self._number.qr_text()), TEXT_COLUMNS):
+                    yield Static(qr_code(self._number.qr_text()), id="qr")
 
     def on_mount(self) -> None:
         """Nothing is confirmed by an Enter too many."""
@@ -98,7 +108,7 @@ class InviteDialog(ModalScreen[None]):
             )
             yield Static(Content(self._text), id="invite-text")
             rows = qr_rows(self._qr_text)
-            if len(rows) + MARGIN <= self.app.size.height and len(rows[0]) + MARGIN <= self.app.size.width:
+            if _fits(self.app.size, rows, 0):
                 yield Static(qr_code(self._qr_text), id="qr")
             else:
                 yield Static("(the window is too small for its QR code)", markup=False)
