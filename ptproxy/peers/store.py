@@ -90,6 +90,7 @@ class PeerStore:
             store = cls(database, keys, witness, Tables(database, keys, Head()))
             with store._changing():
                 store._begin_run()
+                store._tables.head.revision = 1
                 witness.begin(store._mark)  # first: a store without a witness is one that was put back
                 database.execute("BEGIN IMMEDIATE")
                 database.execute("INSERT INTO store VALUES ('key', ?)", (key.wrap(master),))
