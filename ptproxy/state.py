@@ -25,6 +25,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,6 +129,19 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def _generation(path: Path) -> int:
+    """How often the file's inode was given away before, or a random number; 0 where nobody knows."""
+    if sys.platform != "linux":
+        return 0
+    number = bytes(struct.calcsize("l"))
+    get_version = 0x8000_7601 | len(number) << 16  # FS_IOC_GETVERSION: _IOR('v', 1, long)
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(fcntl.ioctl(file, get_version, number)[:4], sys.byteorder)
+    except OSError:
+        return 0
+
+
 # ---- locks ----------------------------------------------------------------------------------
 
 
@@ -201,6 +215,9 @@ class StateFolder:
         except sqlite3.Error as error:
             database.close()
             raise StartError(f"cannot use {path}: {_why_not(error)}") from None
+        except UnicodeDecodeError:  # SQLite's words about a damaged file quote it
+            database.close()
+            raise StartError(f"cannot use {path}: it is damaged") from None
         except _NewerDatabase:
             database.close()
             raise StartError(f"{path} was written by a newer ptproxy: update this one") from None
@@ -211,20 +228,21 @@ class StateFolder:
         return MarkFile(self.path / name)
 
     def file_number(self, name: str) -> int:
-        """What the file system calls the file ``name``: a copy gets another number.
+        """What the file system calls the file ``name``: a copy, or one that was put back, has another number.
 
-        0 where numbers do not last: a file system without hard links needs none, and makes them up.
+        Up to 128 bits: the inode, and where it is known how often that was given away before. 0 where numbers
+        do not last: a file system without hard links needs none, and makes them up.
         Raises :class:`~ptproxy.errors.StartError`.
         """
-        path = self.path / name
-        other = path.with_name(f".{name}.{secrets.token_hex(4)}")
+        path, link = self.path / name, self.path / ".link"
         try:
-            number = path.stat().st_ino
+            number = path.stat().st_ino & (1 << 64) - 1 | _generation(path) << 64
+            link.unlink(missing_ok=True)  # of a program that was killed just here
             try:
-                os.link(path, other)
+                os.link(self.path / "lock", link)
             except OSError:
                 return 0
-            other.unlink()
+            link.unlink()
         except OSError as error:
             raise StartError(f"cannot use {path}: {why(error)}") from None
         return number
