@@ -39,6 +39,8 @@ FOLDER_MODE: Final = 0o700
 MAX_DOCUMENT: Final = 256 << 20
 """Bytes a document may have; more is not ours (100,000 identities take 20 MB)."""
 
+MAX_ALIKE: Final = 1_000
+"""Files of one name, told apart by a number."""
 LOCK_WAIT: Final = 1.0
 """Seconds that another program may hold a database while we open it: a backup that just ends."""
 DATABASE_PAGE: Final = 8192
@@ -140,6 +142,55 @@ def _generation(path: Path) -> int:
             return int.from_bytes(fcntl.ioctl(file, get_version, number)[:4], sys.byteorder)
     except OSError:
         return 0
+
+
+def open_partial(folder: Path, name: str) -> IO[bytes]:
+    """The unfinished file ``name`` of ``folder``, made where missing, locked while it is open.
+
+    Its position is at the end. Raises :class:`~ptproxy.errors.StartError`.
+    """
+    path = folder / f".{name}.part"
+    try:
+        make_folder(folder)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), FILE_MODE)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {why(error)}") from None
+    try:
+        _lock(file, wait=False)
+        file.seek(0, os.SEEK_END)
+    except OSError:
+        file.close()
+        raise StartError(f"cannot write {path}: it is being written already") from None
+    return file
+
+
+def finish_partial(file: IO[bytes], folder: Path, name: str, final: str) -> Path:
+    """Close an unfinished file and give it the name ``final``, or, where that is taken, one like it."""
+    stem, dot, suffix = final.rpartition(".") if "." in final[1:] else (final, "", "")
+    path = folder / final
+    try:
+        os.fsync(file.fileno())
+        file.close()
+        for number in range(2, MAX_ALIKE):
+            with contextlib.suppress(FileExistsError):
+                _rename_new(folder / f".{name}.part", path)
+                break
+            path = folder / f"{stem} ({number}){dot}{suffix}"
+        else:
+            raise StartError(f"{path} exists already, and all names like it")
+        (folder / f".{name}.part").unlink(missing_ok=True)  # a link to it stays where renaming is linking
+        _sync_folder(folder)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {why(error)}") from None
+    return path
+
+
+def drop_partial(file: IO[bytes], folder: Path, name: str) -> None:
+    """Close an unfinished file and delete it, as far as that is possible."""
+    file.close()
+    with contextlib.suppress(OSError):
+        (folder / f".{name}.part").unlink(missing_ok=True)
 
 
 # ---- locks ----------------------------------------------------------------------------------

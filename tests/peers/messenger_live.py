@@ -9,11 +9,13 @@ import hashlib
 from peers_live import MAILBOX, Mailbox, PipeDialer, rng_of
 
 from ptproxy.config.link import Link
+from ptproxy.config.model import RendezvousConfig
 from ptproxy.errors import DialError, Reason
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.mailbox_client import MailboxOwner
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import InviteReady, LineReceived
+from ptproxy.peers.rendezvous_service import RendezvousService
 
 PACE = 0.001
 """What every wait of a messenger is multiplied by."""
@@ -100,7 +102,7 @@ class Wire:
         service = self.wires.world.services.get(self.link.key)
         if service is None or self.wires.down:
             raise DialError(Reason.TUNNEL_DOWN)
-        self.pipe.services = {"mailbox": service}
+        self.pipe.services = {"mailbox": service} | self.wires.world.others
         return await self.pipe.dial(target, protocol, first_data)
 
 
@@ -198,6 +200,7 @@ class World:
         self.mailboxes = {}
         self.services = {}
         self.people = []
+        self.others = {}
         self.clock = None
 
     async def mailbox(self, key=MAILBOX, **config):
@@ -234,14 +237,20 @@ class World:
     async def close(self):
         for person in self.people:
             await person.stop()
+        for service in self.others.values():
+            service.end_streams()
+            await service.close()
         for box in self.mailboxes.values():
             await box.stop()
 
 
 @contextlib.asynccontextmanager
-async def world(folder, **config):
+async def world(folder, *, meet=False, **config):
+    """``meet``: its bridge has a rendezvous, too."""
     made = World(folder)
     try:
+        if meet:
+            made.others = {"rendezvous": RendezvousService(RendezvousConfig(offer=True))}
         await made.mailbox(**config)
         yield made
     finally:
