@@ -25,6 +25,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ FOLDER_MODE: Final = 0o700
 MAX_DOCUMENT: Final = 256 << 20
 """Bytes a document may have; more is not ours (100,000 identities take 20 MB)."""
 
+MAX_ALIKE: Final = 1_000
+"""Files of one name, told apart by a number."""
 LOCK_WAIT: Final = 1.0
 """Seconds that another program may hold a database while we open it: a backup that just ends."""
 DATABASE_PAGE: Final = 8192
@@ -128,6 +131,68 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def _generation(path: Path) -> int:
+    """How often the file's inode was given away before, or a random number; 0 where nobody knows."""
+    if sys.platform != "linux":
+        return 0
+    number = bytes(struct.calcsize("l"))
+    get_version = 0x8000_7601 | len(number) << 16  # FS_IOC_GETVERSION: _IOR('v', 1, long)
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(fcntl.ioctl(file, get_version, number)[:4], sys.byteorder)
+    except OSError:
+        return 0
+
+
+def open_partial(folder: Path, name: str) -> IO[bytes]:
+    """The unfinished file ``name`` of ``folder``, made where missing, locked while it is open.
+
+    Its position is at the end. Raises :class:`~ptproxy.errors.StartError`.
+    """
+    path = folder / f".{name}.part"
+    try:
+        make_folder(folder)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), FILE_MODE)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {why(error)}") from None
+    try:
+        _lock(file, wait=False)
+        file.seek(0, os.SEEK_END)
+    except OSError:
+        file.close()
+        raise StartError(f"cannot write {path}: it is being written already") from None
+    return file
+
+
+def finish_partial(file: IO[bytes], folder: Path, name: str, final: str) -> Path:
+    """Close an unfinished file and give it the name ``final``, or, where that is taken, one like it."""
+    stem, dot, suffix = final.rpartition(".") if "." in final[1:] else (final, "", "")
+    path = folder / final
+    try:
+        os.fsync(file.fileno())
+        file.close()
+        for number in range(2, MAX_ALIKE):
+            with contextlib.suppress(FileExistsError):
+                _rename_new(folder / f".{name}.part", path)
+                break
+            path = folder / f"{stem} ({number}){dot}{suffix}"
+        else:
+            raise StartError(f"{path} exists already, and all names like it")
+        (folder / f".{name}.part").unlink(missing_ok=True)  # a link to it stays where renaming is linking
+        _sync_folder(folder)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {why(error)}") from None
+    return path
+
+
+def drop_partial(file: IO[bytes], folder: Path, name: str) -> None:
+    """Close an unfinished file and delete it, as far as that is possible."""
+    file.close()
+    with contextlib.suppress(OSError):
+        (folder / f".{name}.part").unlink(missing_ok=True)
+
+
 # ---- locks ----------------------------------------------------------------------------------
 
 
@@ -201,6 +266,9 @@ class StateFolder:
         except sqlite3.Error as error:
             database.close()
             raise StartError(f"cannot use {path}: {_why_not(error)}") from None
+        except UnicodeDecodeError:  # SQLite's words about a damaged file quote it
+            database.close()
+            raise StartError(f"cannot use {path}: it is damaged") from None
         except _NewerDatabase:
             database.close()
             raise StartError(f"{path} was written by a newer ptproxy: update this one") from None
@@ -211,20 +279,21 @@ class StateFolder:
         return MarkFile(self.path / name)
 
     def file_number(self, name: str) -> int:
-        """What the file system calls the file ``name``: a copy gets another number.
+        """What the file system calls the file ``name``: a copy, or one that was put back, has another number.
 
-        0 where numbers do not last: a file system without hard links needs none, and makes them up.
+        Up to 128 bits: the inode, and where it is known how often that was given away before. 0 where numbers
+        do not last: a file system without hard links needs none, and makes them up.
         Raises :class:`~ptproxy.errors.StartError`.
         """
-        path = self.path / name
-        other = path.with_name(f".{name}.{secrets.token_hex(4)}")
+        path, link = self.path / name, self.path / ".link"
         try:
-            number = path.stat().st_ino
+            number = path.stat().st_ino & (1 << 64) - 1 | _generation(path) << 64
+            link.unlink(missing_ok=True)  # of a program that was killed just here
             try:
-                os.link(path, other)
+                os.link(self.path / "lock", link)
             except OSError:
                 return 0
-            other.unlink()
+            link.unlink()
         except OSError as error:
             raise StartError(f"cannot use {path}: {why(error)}") from None
         return number

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ptproxy.config.link import Link
-from ptproxy.e2e import Correspondence, Fingerprint, OwnIdentity, Rng, Standing, Suite
+from ptproxy.e2e import Correspondence, Fingerprint, OwnIdentity, Rng, Session, Standing, Suite
 from ptproxy.errors import LocalProtocolError, StartError
 from ptproxy.peers import messenger_box, messenger_sending
 from ptproxy.peers.contact_invite import MAX_DAYS, MAX_PERSONS, ContactInvite, InviteError
@@ -39,13 +39,26 @@ from ptproxy.peers.mailbox_delivery import DAY
 from ptproxy.peers.messenger_box import Box
 from ptproxy.peers.messenger_contact import ContactRecord
 from ptproxy.peers.messenger_courier import Couriers
-from ptproxy.peers.messenger_events import ContactAdded, ContactChanged, ContactId, Event, Line, Trouble
+from ptproxy.peers.messenger_events import (
+    ContactAdded,
+    ContactChanged,
+    ContactId,
+    ContactRemoved,
+    Event,
+    Line,
+    SignalReceived,
+    StandingChanged,
+    Trouble,
+)
 from ptproxy.peers.messenger_ledger import Change, Ledger, Store
 from ptproxy.peers.messenger_outbox import OutboxFullError
 from ptproxy.peers.messenger_passes import HeldPasses, PassState
 from ptproxy.peers.messenger_profile import MAX_LABEL, PROFILE, OwnInvite, Profile
 from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
+from ptproxy.peers.peer_meetings import Home
+from ptproxy.peers.peer_streams import PeerStreams
+from ptproxy.tunnel.stream import Dialer
 
 __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
 
@@ -79,7 +92,12 @@ class Messenger:
         self.couriers = Couriers(ledger, dialers, pace=pace)
         """For :class:`~ptproxy.peers.peer.Peer` and nobody else."""
         self.dialers = dialers
+        self.streams = PeerStreams(self._meeting_place, self._signal, self.session)
+        """Streams with contacts: what is offered to them (:meth:`PeerStreams.offer`), and those there are."""
+        self.on_event: Callable[[Event], None] = lambda _: None
+        """Told everything that happens, in the loop, once it is on disk; must not block."""
         self._box = Box(ledger, dialers, pace=pace)
+        ledger.on_event = self._happened
         ledger.on_wake = self.couriers.wake
         ledger.on_box_wanted = self._box.want
 
@@ -125,15 +143,6 @@ class Messenger:
 
     # ---- at work
 
-    @property
-    def on_event(self) -> Callable[[Event], None]:
-        """Told everything that happens, in the loop, once it is on disk; must not block."""
-        return self.ledger.on_event
-
-    @on_event.setter
-    def on_event(self, told: Callable[[Event], None]) -> None:
-        self.ledger.on_event = told
-
     async def run(self) -> None:
         """Collect, deposit, keep the mailbox in order, until cancelled.
 
@@ -147,6 +156,8 @@ class Messenger:
                 tasks.create_task(self.couriers.run())
         except BaseExceptionGroup as group:
             raise _first(group) from None
+        finally:
+            await self.streams.close()
 
     async def settled(self) -> None:
         """Wait until nothing waits to leave: no line, no grant, no publication. Needs :meth:`run`.
@@ -220,6 +231,37 @@ class Messenger:
     def purpose(self, errand: Errand, link: Link, contact: ContactId = b"") -> Purpose:
         """A pseudonym for one errand at one bridge, with its key: the same one each time."""
         return self.ledger.profile.purpose(errand, link, contact)
+
+    # ---- streams
+
+    def _happened(self, event: Event) -> None:
+        """Streams first: what the program above does about an event finds them as they are then."""
+        match event:
+            case SignalReceived():
+                self.streams.signal_received(event.contact, event.body)
+            case StandingChanged(standing=Standing.CHANGED) | ContactRemoved():
+                self.streams.end_contact(event.contact)
+        self.on_event(event)
+
+    def session(self, contact: ContactId) -> Session | None:
+        """The session that is sent in with a contact; None without one, and while nothing may be sent."""
+        conversation = self.ledger.correspondence.conversations.get(contact)
+        record = self.ledger.contacts.get(contact)
+        if conversation is None or record is None or record.stranger:
+            return None
+        return None if conversation.standing is Standing.CHANGED else conversation.session
+
+    async def _signal(self, contact: ContactId, body: bytes) -> None:
+        if contact in self.ledger.contacts:
+            await Peer(self, contact).signal(body)
+
+    def _meeting_place(self, contact: ContactId, home: Home) -> Dialer | None:
+        """The bridge of our mailbox or of the contact's, under a key for meeting this contact there."""
+        record = self.ledger.contacts.get(contact)
+        link = self.mailbox if home is Home.OURS else record.mailbox if record is not None else None
+        if link is None:
+            return None
+        return self.dialers.dialer(link, self.purpose(Errand.MEET, link, contact))
 
     # ---- contacts
 

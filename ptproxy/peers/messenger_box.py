@@ -86,6 +86,7 @@ class Box:
             owner.close()
             raise
         self._owner = owner
+        self._wanted.set()  # what came up meanwhile
         return owner
 
     async def _deliver(self, mail: Mail) -> None:
@@ -119,8 +120,8 @@ class Box:
                 if look:
                     await self._look(owner)
                 await self._revoke(owner)
-                await self._grant(owner)
                 await self._publish(owner)
+                await self._grant(owner)  # behind it: an invite that is ready finds a bundle
                 if look:
                     await self._refill(owner)
             except RequestRefused as refused:
@@ -248,7 +249,11 @@ def settled(ledger: Ledger) -> bool:
     return (
         bool(ledger.profile.published)
         and not ledger.profile.revoked
-        and not any(_ungranted(record) or record.pass_due for record in ledger.contacts.values())
+        and not any(
+            _ungranted(record) or record.pass_due
+            for record in ledger.contacts.values()
+            if not record.stranger
+        )
         and all(invite.passes[0].granted for invite in ledger.invites.values())
     )
 

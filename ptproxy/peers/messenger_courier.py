@@ -139,7 +139,8 @@ class _Courier:
                 elif pause > 0:
                     shortest = min(pause, HASTE) * self._couriers.pace
                     await asyncio.sleep(shortest)
-                    await self._woken_within(pause - HASTE)
+                    if await self._woken_within(pause - HASTE):
+                        self._refusals = 0  # there may be new passes
         finally:
             self._hang_up()
             self._couriers.gone(self._contact)

@@ -213,6 +213,10 @@ class GivenPasses:
         """Whether the contact is about to be told of a pass to deposit."""
         return any(each.state is not PassState.TOLD for each in self.of(Right.DEPOSIT))
 
+    def answerable(self) -> bool:
+        """Whether the contact has a pass to answer with, or can be told of one."""
+        return any(each.state is not PassState.MADE for each in self.of(Right.DEPOSIT))
+
     def lacks(self, right: Right, now: float, wanted: int) -> bool:
         """Whether there is to be another of ``right``: too few of ``wanted`` unused, or they soon expire."""
         fresh = [each for each in self.of(right) if each.good_for(now) > RENEWED]

@@ -85,8 +85,8 @@ def next_job(ledger: Ledger, change: Change, record: ContactRecord) -> Job | Non
         return Blocked(Trouble.NO_PASS)
     if outbox.sealed is not None:
         return Deposit(record.mailbox, outbox.sealed)
-    if record.owes_hello and not record.given.untold(PassState.GRANTED):
-        return Blocked(Trouble.MAILBOX_UNREACHABLE)  # ours: a hello without a pass could not be answered
+    if record.owes_hello and not record.given.answerable():
+        return Blocked(Trouble.NONE)  # our own mailbox is behind, and says so itself
     if conversation.needs_beginning(change.now):
         token = record.held.take(Right.FETCH, change.now)
         if token is not None:

@@ -7,6 +7,7 @@ everything here raises KeyError.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from ptproxy.e2e import Conversation, Fingerprint, IdentityChangedError, Standing
@@ -35,6 +36,7 @@ from ptproxy.peers.payload import (
     TextLine,
     serialize_part,
 )
+from ptproxy.peers.peer_stream import PeerStream
 
 if TYPE_CHECKING:
     from ptproxy.peers.messenger import Messenger
@@ -248,7 +250,15 @@ class Peer:
             outbox.presence_until = change.now + (seconds if here else AWAY_LIFE)
             change.wake(self.id)
 
-    # ---- for other parts of the program
+    # ---- streams
+
+    async def open_stream(self, purpose: bytes, protocol: asyncio.Protocol) -> PeerStream:
+        """A stream to the contact's program, which has offered ``purpose`` and takes it.
+
+        See :meth:`~ptproxy.peers.peer_streams.PeerStreams.open_stream`; what a contact may open here is
+        offered by ``messenger.streams.offer``.
+        """
+        return await self._messenger.streams.open_stream(self._record.id, purpose, protocol)
 
     async def signal(self, body: bytes) -> None:
         """Bytes for another part of the contact's program; worth nothing after some minutes.

@@ -63,11 +63,11 @@ def check_witness(witness: Witness, head: Head, accepted: Collection[Doubt]) -> 
         ))  # fmt: skip
     else:
         finding = head.lineage.find(seen.mark, head.revision)
-        if finding is Finding.AHEAD:
+        if finding is not Finding.PAST and seen.mark.revision > head.revision:
             doubts.append(
                 StoreRolledBackError("the store is older than the one that was here: it was put back")
             )
-        elif finding is Finding.FOREIGN:
+        elif finding is not Finding.PAST:
             doubts.append(StoreClonedError("the store is another copy than the one that was here"))
         if not seen.same_place(witness.here(seen.mark)):
             doubts.append(StoreClonedError(

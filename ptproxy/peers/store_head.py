@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.peers.store_index import Index
 from ptproxy.peers.store_lineage import Lineage
 from ptproxy.peers.store_rows import DIGEST, NO_ROWS
 
@@ -63,8 +64,8 @@ class ListState:
     """The number that no entry has had yet."""
     entries: int = 0
     digest: bytes = NO_ROWS
-    checked: bool = True
-    """Whether the entries were compared with the digest since the start."""
+    index: Index | None = field(default_factory=Index)
+    """The entries, once they were compared with the digest since the start."""
 
     def serialize(self) -> bytes:
         """Its value in the list's row."""
@@ -76,7 +77,7 @@ class ListState:
         if len(data) != _STATE.size:
             raise StateError("store: a list is damaged")
         following, entries, digest = _STATE.unpack(data)
-        return cls(following, entries, digest, checked=False)
+        return cls(following, entries, digest, index=None)
 
 
 @dataclass(frozen=True, slots=True)

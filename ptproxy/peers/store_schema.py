@@ -1,4 +1,4 @@
-"""What a store keeps, as tables, and how much of it there may be."""
+"""What a store keeps, as tables; all that is in them is sealed (``store_rows``)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ from ptproxy.errors import StateError
 
 NAME: Final = "peer"
 """Of the database in the state folder, and of the witness beside it."""
-MAX_NAME: Final = 200
-"""Bytes of UTF-8 that the name of a piece or of a list has."""
-MAX_PIECES: Final = 20_000
-"""Pieces and lists together: all are loaded at a start. A thousand contacts of four sessions have 5,000."""
-MAX_VALUE: Final = 4 << 20
-"""Bytes of a value. The largest piece is the prekeys with 1,000 one-time prekeys kept: 0.5 MB."""
-MAX_NUMBER: Final = (1 << 62) - 1
-"""Of an entry; SQLite's numbers have a sign."""
-MAX_PAGE: Final = 10_000
-"""Entries that one call returns."""
 
 SCHEMA: Final = """
     CREATE TABLE store (part TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;

@@ -1,10 +1,12 @@
 """The witness: a small file beside the database that says how far it had come, on which machine and where.
 
     witness = slot ‖ slot, 128 bytes each: nonce 12 ‖ AES-256-GCM(witness key, nonce, label,
-              run 16 ‖ revision u64 ‖ machine 16 ‖ file u64) ‖ zeros
+              run 16 ‖ revision u64 ‖ machine 16 ‖ file 16) ‖ zeros
 
-``machine`` is HMAC-SHA256(machine key, the system's own identifier), first 16 bytes, zeros where there is
-none; ``file`` the number that the file system gave the database (its inode), 0 where it makes them up.
+    machine = HMAC-SHA256(machine key, "machine" ‖ the system's own identifier), first 16 bytes
+    file    = HMAC-SHA256(machine key, "file" ‖ what the file system calls the database), first 16 bytes
+
+and zeros for what is not known.
 
 Written after every commit, without a sync: a kill loses nothing of it, a power cut some seconds. So it may
 be behind the database, and never ahead. The first write of a run is synced, to both slots; the others take
@@ -29,12 +31,12 @@ from ptproxy.state import MarkFile
 
 SLOT: Final = 128
 """Bytes of a slot; both fit one sector."""
-MACHINE: Final = 16
+UNKNOWN: Final = bytes(16)
 MAX_IDENTIFIER: Final = 256
 """Bytes of a system's identifier; more is not one."""
 
 _LABEL: Final = b"ptproxy 1 store witness"
-_SEEN: Final = struct.Struct(f">16sQ{MACHINE}sQ")
+_SEEN: Final = struct.Struct(">16sQ16s16s")
 _SEALED: Final = NONCE + _SEEN.size + 16
 _MACHINE_FILES: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
@@ -45,12 +47,12 @@ class Seen:
 
     mark: Mark
     machine: bytes
-    file: int
+    file: bytes
 
     def same_place(self, other: Seen) -> bool:
         """Whether both are of one file on one machine, as far as they know."""
-        files = not self.file or not other.file or self.file == other.file
-        return files and (self.machine == other.machine)
+        files = UNKNOWN in (self.file, other.file) or self.file == other.file
+        return files and self.machine == other.machine
 
 
 class Witness:
@@ -59,10 +61,14 @@ class Witness:
     __slots__ = ("_file", "_keys", "_place", "_turn")
 
     def __init__(self, file: MarkFile, keys: RowKeys, number: int) -> None:
-        """``number``: the database's in its file system, 0 where that means nothing."""
+        """``number``: what the file system calls the database, 0 where that means nothing."""
         self._file = file
         self._keys = keys
-        self._place = (machine_mark(keys, machine_identifier()), number)
+        identifier = machine_identifier()
+        self._place = (
+            _blinded(keys, b"machine" + identifier) if identifier else UNKNOWN,
+            _blinded(keys, b"file" + number.to_bytes(16, "big")) if number else UNKNOWN,
+        )
         self._turn = 0
 
     def here(self, mark: Mark) -> Seen:
@@ -106,9 +112,9 @@ class Witness:
         return Seen(Mark(run, revision), machine, file)
 
 
-def machine_mark(keys: RowKeys, identifier: bytes) -> bytes:
-    """An identifier as the witness has it: of no use elsewhere (machine-id(5) asks for that)."""
-    return hmac.digest(keys.machine, identifier, "sha256")[:MACHINE] if identifier else bytes(MACHINE)
+def _blinded(keys: RowKeys, what: bytes) -> bytes:
+    """Of no use elsewhere: machine-id(5) asks for that."""
+    return hmac.digest(keys.machine, what, "sha256")[: len(UNKNOWN)]
 
 
 def machine_identifier() -> bytes:

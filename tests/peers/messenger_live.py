@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import random
 
-from peers_live import MAILBOX, Mailbox, PipeDialer, rng_of, until
+from peers_live import MAILBOX, Mailbox, PipeDialer, rng_of
 
 from ptproxy.config.link import Link
+from ptproxy.config.model import RendezvousConfig
 from ptproxy.errors import DialError, Reason
 from ptproxy.peers.contact_invite import ContactInvite
+from ptproxy.peers.mailbox_client import MailboxOwner
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import InviteReady, LineReceived
+from ptproxy.peers.rendezvous_service import RendezvousService
 
 PACE = 0.001
 """What every wait of a messenger is multiplied by."""
@@ -100,7 +102,7 @@ class Wire:
         service = self.wires.world.services.get(self.link.key)
         if service is None or self.wires.down:
             raise DialError(Reason.TUNNEL_DOWN)
-        self.pipe.services = {"mailbox": service}
+        self.pipe.services = {"mailbox": service} | self.wires.world.others
         return await self.pipe.dial(target, protocol, first_data)
 
 
@@ -157,6 +159,27 @@ class Person:
                 return peer
         return None
 
+    def peer_of(self, invite):
+        """The contact who gave this invite."""
+        return next(peer for peer in self.messenger.contacts() if peer.fingerprint == invite.fingerprint)
+
+    def peer_named(self, name):
+        """The contact that calls itself so."""
+        return next(peer for peer in self.messenger.contacts() if peer.said_name == name)
+
+    async def recover(self):
+        """The disk has failed: the program is started again from what it holds."""
+        self.store.fail_at = 0
+        await self.stop()
+        await self.start()
+
+    async def owner(self, world):
+        """The box, opened by its owner; the messenger has to have been stopped, or is ended by it."""
+        await self.stop()
+        profile = self.messenger.ledger.profile
+        pipe = PipeDialer("owner", world.services[profile.mailbox.key])
+        return await MailboxOwner.connect(pipe, profile.mailbox.key, profile.box_key())
+
     async def heard(self, count):
         """Wait for that many lines; their texts."""
         await self.until(lambda: len(self.lines()) >= count)
@@ -177,11 +200,11 @@ class World:
         self.mailboxes = {}
         self.services = {}
         self.people = []
+        self.others = {}
         self.clock = None
 
     async def mailbox(self, key=MAILBOX, **config):
-        box = Mailbox(self.folder / hashlib.sha256(key).hexdigest()[:8], **config)
-        box.key = key
+        box = Mailbox(self.folder / hashlib.sha256(key).hexdigest()[:8], key, **config)
         if self.clock is None:
             self.clock = box.clock
         box.clock = self.clock
@@ -214,18 +237,21 @@ class World:
     async def close(self):
         for person in self.people:
             await person.stop()
+        for service in self.others.values():
+            service.end_streams()
+            await service.close()
         for box in self.mailboxes.values():
             await box.stop()
 
 
 @contextlib.asynccontextmanager
-async def world(folder, **config):
+async def world(folder, *, meet=False, **config):
+    """``meet``: its bridge has a rendezvous, too."""
     made = World(folder)
     try:
+        if meet:
+            made.others = {"rendezvous": RendezvousService(RendezvousConfig(offer=True))}
         await made.mailbox(**config)
         yield made
     finally:
         await made.close()
-
-
-__all__ = ["PACE", "MemoryStore", "Person", "World", "link_of", "random", "until", "world"]
