@@ -41,6 +41,11 @@ class Place:
     accepted: tuple[str, ...] = ()
     log_file: Path | None = None
 
+    @property
+    def files(self) -> Path:
+        """Where files that contacts send are saved."""
+        return self.folder / "files"
+
     def key(self, question: str = "Passphrase") -> StoreKey:
         """What opens the store; :class:`~ptproxy.errors.StartError` where there is nobody to ask."""
         if self.key_file is not None:

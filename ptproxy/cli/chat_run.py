@@ -47,7 +47,7 @@ def screen(place: Place) -> None:
 
     async def main() -> None:
         async with place.messenger() as messenger:
-            await run_screen(messenger)
+            await run_screen(messenger, place.files)
 
     place.run(main)
 
@@ -85,7 +85,7 @@ def lines(place: Place, *, form: str, wait: float, follow: bool) -> int:
             try:
                 ending = Ending(wait, follow)
                 return await _until_stopped(
-                    run_lines(messenger, LineReader(0, MAX_LINE), output, Form(form), ending)
+                    run_lines(messenger, place.files, LineReader(0, MAX_LINE), output, Form(form), ending)
                 )
             finally:
                 output.close()
@@ -138,7 +138,7 @@ def add(place: Place, *, source: str, name: str) -> int:
 
     async def main() -> tuple[list[Record], bool]:
         async with place.messenger() as messenger:
-            records = await Chat(messenger).do(Add(text, name))
+            records = await Chat(messenger, place.files, _ignore).do(Add(text, name))
             return records, not _status(records) and await _settle(messenger)
 
     records, settled = place.run(main)
@@ -156,7 +156,7 @@ def contacts(place: Place) -> int:
 
     async def main() -> list[Record]:
         async with place.messenger() as messenger:
-            return await Chat(messenger).do(Contacts())
+            return await Chat(messenger, place.files, _ignore).do(Contacts())
 
     _tell(place.run(main))
     return 0
@@ -174,7 +174,7 @@ def verify(place: Place, who: str) -> int:
 
     async def main() -> int:
         async with place.messenger() as messenger:
-            chat = Chat(messenger)
+            chat = Chat(messenger, place.files, _ignore)
             records = await chat.do(Number(who))
             _tell(records)
             for record in records:
@@ -187,6 +187,10 @@ def verify(place: Place, who: str) -> int:
             return _status(records)
 
     return place.run(main)
+
+
+def _ignore(_: Record) -> None:
+    """Files go on when the chat runs."""
 
 
 def _ask_for_number() -> str:

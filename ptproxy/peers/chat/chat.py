@@ -6,12 +6,14 @@ Line mode and the screen are two ways to write commands and to show records; wha
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from ptproxy.e2e import Fingerprint, Standing
 from ptproxy.errors import PtproxyError
 from ptproxy.peers.chat import commands as asked
 from ptproxy.peers.chat.commands import Command, CommandError
+from ptproxy.peers.chat.files import Files
 from ptproxy.peers.chat.roster import Roster
 from ptproxy.peers.chat.shown import shown_name
 from ptproxy.peers.chat.told import (
@@ -78,9 +80,11 @@ _STATE_EVENTS: Final = {
 class Chat:
     """A messenger with labels for its contacts."""
 
-    def __init__(self, messenger: Messenger) -> None:
+    def __init__(self, messenger: Messenger, files: Path, tell: Callable[[Record], None]) -> None:
+        """Files of contacts are saved in ``files``; what happens to them is told to ``tell``, in the loop."""
         self.messenger = messenger
         self.roster = Roster(messenger)
+        self.files = Files(messenger.streams, files, self.roster.label, tell)
         self.present: set[ContactId] = set()
         """Who is told that we are there; nobody at the start, whatever was so before."""
         self._do: dict[type[Command], Callable[[Any], Awaitable[list[Record]]]] = {
@@ -99,6 +103,9 @@ class Chat:
             asked.Rename: self._rename,
             asked.Presence: self._presence,
             asked.History: self._history,
+            asked.Send: self._send,
+            asked.Take: self._take,
+            asked.Refuse: self._refuse,
         }
 
     # ---- commands
@@ -203,6 +210,18 @@ class Chat:
         peer = self.roster.find(command.who)
         lines = await peer.history(limit=command.count)
         return [*(self.line(peer.id, line) for line in reversed(lines)), Done("")]
+
+    async def _send(self, command: asked.Send) -> list[Record]:
+        self.files.send(self.roster.find(command.who).id, Path(command.path))
+        return [Done("")]
+
+    async def _take(self, command: asked.Take) -> list[Record]:
+        self.files.take(command.offer)
+        return [Done("")]
+
+    async def _refuse(self, command: asked.Refuse) -> list[Record]:
+        self.files.refuse(command.offer)
+        return [Done("")]
 
     async def tell_presence_again(self) -> None:
         """To be called every :data:`HERE_SECONDS` / 2: whoever was told that we are there is told again."""

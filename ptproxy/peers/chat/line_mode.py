@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Final, Protocol
 
 from ptproxy.peers.chat.beside import beside
@@ -64,12 +65,23 @@ class Output(Protocol):
 
 
 async def run_lines(
-    messenger: Messenger, lines: AsyncIterable[bytes], output: Output, form: Form, ending: Ending
+    messenger: Messenger,
+    files: Path,
+    lines: AsyncIterable[bytes],
+    output: Output,
+    form: Form,
+    ending: Ending,
 ) -> int:
-    """Line mode until its end; the exit status: 1 if something was refused or has not left, else 0."""
-    mode = _LineMode(messenger, output, form, ending)
+    """Line mode until its end; the exit status: 1 if something was refused or has not left, else 0.
+
+    Files that are taken are saved in ``files``.
+    """
+    mode = _LineMode(messenger, files, output, form, ending)
     await mode.begin()
-    status = await beside(mode.take(lines), messenger.run(), mode.keep_marking(), mode.keep_present())
+    try:
+        status = await beside(mode.take(lines), messenger.run(), mode.keep_marking(), mode.keep_present())
+    finally:
+        await mode.close()
     await output.flushed()
     return status
 
@@ -77,9 +89,9 @@ async def run_lines(
 class _LineMode:
     """A chat that is written in lines."""
 
-    def __init__(self, messenger: Messenger, output: Output, form: Form, ending: Ending) -> None:
+    def __init__(self, messenger: Messenger, files: Path, output: Output, form: Form, ending: Ending) -> None:
         self._messenger = messenger
-        self._chat = Chat(messenger)
+        self._chat = Chat(messenger, files, self._tell)
         self._output = output
         self._form = form
         self._ending = ending
@@ -104,6 +116,10 @@ class _LineMode:
                 await asyncio.Event().wait()
         await self._leave()
         return int(self._failed)
+
+    async def close(self) -> None:
+        """End what runs beside it."""
+        await self._chat.files.close()
 
     async def keep_marking(self) -> None:
         """Whatever was written to whoever reads us counts as read."""

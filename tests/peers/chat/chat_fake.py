@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 
 from ptproxy.e2e import Fingerprint, Standing
-from ptproxy.errors import E2EError
+from ptproxy.errors import DialError, E2EError, Reason
 from ptproxy.peers.messenger_events import (
     ContactAdded,
     ContactChanged,
@@ -160,6 +160,19 @@ class FakeInvite:
             return "PTPROXY:CONTACT:" + "ABCDEFGHIJ" * 30
 
 
+class FakeStreams:
+    """Takes what is offered, opens nothing."""
+
+    def __init__(self) -> None:
+        self.purposes: dict[bytes, object] = {}
+
+    def offer(self, purpose: bytes, incoming: object) -> None:
+        self.purposes[purpose] = incoming
+
+    async def open_stream(self, contact: bytes, purpose: bytes, protocol: object) -> None:
+        raise DialError(Reason.TIMED_OUT, "the contact is not there")
+
+
 class FakeMessenger:
     name = "Me"
     trouble = Trouble.NONE
@@ -170,6 +183,7 @@ class FakeMessenger:
         self.on_event = lambda event: None
         self.open_invites: list[FakeInvite] = []
         self.running = False
+        self.streams = FakeStreams()
         for name in names:
             self.meets(name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from chat_fake import FakeMessenger, fingerprint_of
@@ -33,9 +34,9 @@ from ptproxy.peers.payload import Presence
 
 class Rig:
     def __init__(self, *names: str) -> None:
-        self.messenger = FakeMessenger(*names)
-        self.chat = Chat(self.messenger)
         self.told: list[Record] = []
+        self.messenger = FakeMessenger(*names)
+        self.chat = Chat(self.messenger, Path("files"), self.told.append)
         self.messenger.on_event = lambda event: self.told.extend(self.chat.told(event))
 
     def do(self, line: str) -> list[Record]:
@@ -198,7 +199,20 @@ def test_whatever_a_contact_writes_its_rows_are_not_ours(text: str, name: str) -
     assert found["contact"] == anna.id.hex()
 
 
-def test_whatever_is_not_there_is_refused() -> None:
-    (refused,) = asyncio.run(Rig("anna").chat.do(asked.Send("anna", "/etc/passwd")))
-    assert refused == Refused("that cannot be done here")
-    assert Done("").rows() == []
+def test_a_file_to_who_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("hello")
+    rig = Rig("anna")
+    assert rig.rows(f"/send anna {tmp_path / 'nothing'}") == ["! there is no such file"]
+
+    async def main() -> None:
+        assert await rig.chat.do(asked.Send("anna", str(path))) == [Done("")]
+        while len(rig.told) < 2:
+            await asyncio.sleep(0.002)
+
+    asyncio.run(main())
+    assert rig.take() == [
+        "* file 1 (a.txt, 5 bytes) is offered to anna",
+        "! file 1 (a.txt, 5 bytes) was broken off: the contact is not there",
+    ]
+    assert rig.rows("/take 1") == rig.rows("/refuse 7") == ["! no file of that number is offered"]

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+from pathlib import Path
 
 import pytest
 from chat_fake import FakeMessenger
@@ -17,6 +18,7 @@ from ptproxy.peers.chat.pipes import MAX_WAITING, LineReader, LineWriter
 from ptproxy.peers.messenger_events import LineState
 
 PATIENCE = 20.0
+FILES = Path("files")
 ENDING = Ending()
 
 
@@ -46,7 +48,7 @@ class Script:
                 self.lines.put_nowait(line.encode("utf-8", "surrogateescape"))
             self.lines.put_nowait(None)
             async with asyncio.timeout(PATIENCE):
-                return await run_lines(self.messenger, self.commands(), self, form, ending)
+                return await run_lines(self.messenger, FILES, self.commands(), self, form, ending)
 
         return asyncio.run(main())
 
@@ -110,7 +112,7 @@ def test_unread_lines_come_first_once_and_in_order_and_are_read_then() -> None:
 
     async def main() -> None:
         task = asyncio.ensure_future(
-            run_lines(script.messenger, script.commands(), script, Form.JSON, Ending(follow=True))
+            run_lines(script.messenger, FILES, script.commands(), script, Form.JSON, Ending(follow=True))
         )
         await until(lambda: anna.unread == ben.unread == 0)
         anna.writes("live")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 from chat_fake import NOON, FakeMessenger, fingerprint_of
@@ -11,6 +12,7 @@ from textual.widgets import Input, OptionList, Static
 
 from ptproxy.e2e import Standing
 from ptproxy.errors import LocalProtocolError, StartError
+from ptproxy.peers.chat.commands import Refuse, Take
 from ptproxy.peers.chat.screen import app as screen_app
 from ptproxy.peers.chat.screen.app import ChatApp, run_screen
 from ptproxy.peers.chat.screen.compose import Compose
@@ -18,7 +20,8 @@ from ptproxy.peers.chat.screen.contact_list import ContactList
 from ptproxy.peers.chat.screen.conversation import MAX_ROWS, PAGE, Conversation, LineView
 from ptproxy.peers.chat.screen.decision import Decision
 from ptproxy.peers.chat.screen.drawn import clock
-from ptproxy.peers.chat.told import STATES
+from ptproxy.peers.chat.screen.file_view import FileView
+from ptproxy.peers.chat.told import STATES, FileState, FileTold
 from ptproxy.peers.messenger_events import (
     InviteReady,
     LineState,
@@ -86,7 +89,7 @@ def shown(messenger: FakeMessenger, look, size=(100, 30)) -> None:
     """Run ``look(rig)`` on a screen."""
 
     async def main() -> None:
-        app = ChatApp(messenger, clock=lambda: NOON + 3600)
+        app = ChatApp(messenger, Path("files"), clock=lambda: NOON + 3600)
         async with app.run_test(size=size) as pilot:
             rig = Rig(messenger, pilot)
             await rig.until(lambda: app.open is not None or not messenger.peers)
@@ -409,6 +412,39 @@ def test_nothing_is_read_while_nobody_looks() -> None:
     shown(messenger, look)
 
 
+def test_files_are_offered_taken_and_refused() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+    done = []
+
+    def told(number: str, contact, state: FileState, have: int = 0) -> FileTold:
+        return FileTold("x", contact.id.hex(), number, "\x1b[2Jphoto.jpg", 4 << 20, have, state)
+
+    async def look(rig: Rig) -> None:
+        async def do(command) -> list:
+            done.append(command)
+            return []
+
+        rig.app.chat.do = do
+        rig.app._tell_file(told("1", anna, FileState.OFFERED))
+        rig.app._tell_file(told("2", ben, FileState.OFFERED))
+        await rig.until(lambda: len(rig.app.query(FileView)) == 1 and len(rig.app._notifications) == 1)
+        assert "4.0 MiB  �[2Jphoto.jpg" in rig.drawn()
+        await rig.pilot.click(".take")
+        await rig.until(lambda: done == [Take("1")])
+        rig.app._tell_file(told("1", anna, FileState.RECEIVING, 2 << 20))
+        await rig.until(lambda: "━" * 15 + "─" * 15 + " 50 %" in rig.drawn())
+        assert not rig.app.query_one(".file-buttons").display
+        rig.app._tell_file(told("1", anna, FileState.DONE, 4 << 20))
+        await rig.until(lambda: "has arrived" in rig.drawn())
+        await rig.pilot.press("ctrl+n")
+        await rig.until(lambda: "offers a file" in rig.drawn())
+        await rig.pilot.click(".refuse")
+        await rig.until(lambda: done == [Take("1"), Refuse("2")])
+
+    shown(messenger, look)
+
+
 def test_contacts_are_chosen_in_the_list() -> None:
     messenger = FakeMessenger("Anna", "Ben")
     ben = messenger.contacts()[1]
@@ -432,7 +468,7 @@ def test_a_messenger_that_fails_closes_the_screen_and_is_told(monkeypatch) -> No
     messenger.run = fail
     headless(monkeypatch)
     with pytest.raises(StartError, match="taken over"):
-        asyncio.run(run_screen(messenger))
+        asyncio.run(run_screen(messenger, Path("files")))
 
 
 def test_a_bug_closes_the_screen_and_prints_no_variables(monkeypatch, capsys) -> None:
@@ -445,7 +481,7 @@ def test_a_bug_closes_the_screen_and_prints_no_variables(monkeypatch, capsys) ->
     messenger.contacts()[0].history = history
     headless(monkeypatch)
     with pytest.raises(RuntimeError, match="broken"):
-        asyncio.run(run_screen(messenger))
+        asyncio.run(run_screen(messenger, Path("files")))
     out, err = capsys.readouterr()
     assert "SECRET" not in out + err
 

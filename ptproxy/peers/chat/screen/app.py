@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final
 
 from textual.app import App, ComposeResult
@@ -30,8 +31,9 @@ from ptproxy.peers.chat.screen.conversation import PAGE, Conversation
 from ptproxy.peers.chat.screen.decision import Choice, Decision
 from ptproxy.peers.chat.screen.dialogs import AddDialog, HelpDialog, InviteDialog, ToAdd, VerifyDialog
 from ptproxy.peers.chat.screen.drawn import STANDING_WORDS
+from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.shown import shown_name, shown_text
-from ptproxy.peers.chat.told import TROUBLES, Record, Refused
+from ptproxy.peers.chat.told import TROUBLES, FileState, FileTold, Record, Refused
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import (
@@ -91,15 +93,24 @@ class ChatApp(App[None]):
 
         event: Event
 
-    def __init__(self, messenger: Messenger, clock: Callable[[], float] = time.time) -> None:
+    @dataclass
+    class FileMoved(Message):
+        """A file was offered, or has come further."""
+
+        told: FileTold
+
+    def __init__(self, messenger: Messenger, files: Path, clock: Callable[[], float] = time.time) -> None:
+        """Files that are taken are saved in ``files``."""
         super().__init__()
-        self.chat = Chat(messenger)
+        self.chat = Chat(messenger, files, self._tell_file)
         self.open: ContactId | None = None
         """Whose conversation is shown."""
         self.failure: BaseException | None = None
         """Why the messenger ended, to be raised when the screen is gone."""
         self._messenger = messenger
         self._clock = clock
+        self._files: dict[str, FileTold] = {}
+        """Files by their numbers, as they stand."""
         self._here_until: dict[ContactId, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stale = False
@@ -139,6 +150,11 @@ class ChatApp(App[None]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.chat.files.close()
+
+    def _tell_file(self, record: Record) -> None:
+        if isinstance(record, FileTold):
+            self.post_message(self.FileMoved(record))
 
     def _tell(self, event: Event) -> None:
         self.post_message(self.Happened(event))
@@ -164,6 +180,8 @@ class ChatApp(App[None]):
     async def on_chat_app_happened(self, message: Happened) -> None:
         """What it means for the screen."""
         event = message.event
+        if not self.query(ContactList):  # the screen is being taken down
+            return
         contact: ContactId | None = getattr(event, "contact", None)
         records = self.chat.told(event)
         state = _STATES.get(type(event))
@@ -185,6 +203,21 @@ class ChatApp(App[None]):
                 await self._show(first.id if first is not None else None)
         self._changed()
 
+    async def on_chat_app_file_moved(self, message: FileMoved) -> None:
+        """Its row in the conversation, and a notice for who looks at another one."""
+        told = message.told
+        self._files[told.file] = told
+        if not self.query(ContactList):  # the screen is being taken down
+            return
+        if self.open is not None and told.contact == self.open.hex():
+            await self.query_one(Conversation).show_file(told)
+        elif told.state is FileState.OFFERED:
+            self.notify(f"a file is offered by {told.who}", markup=False)
+
+    async def on_file_view_decided(self, message: FileView.Decided) -> None:
+        """A file is taken, or not."""
+        self._notify(await self.chat.do(message.command))
+
     # ---- drawing
 
     def _changed(self) -> None:
@@ -195,6 +228,8 @@ class ChatApp(App[None]):
 
     def _draw(self) -> None:
         self._stale = False
+        if not self.query(ContactList):  # the screen is being taken down
+            return
         now = self._clock()
         self.query_one(ContactList).show(self._row(peer, now) for peer in self.chat.roster)
         mailbox = TROUBLES[self._messenger.trouble]
@@ -265,7 +300,11 @@ class ChatApp(App[None]):
         lines = await peer.history(limit=PAGE) if peer is not None else []
         label = self.chat.roster.label(contact) if contact is not None else ""
         self._draw_head(self._clock())
-        await self.query_one(Conversation).show(lines, label, self._clock())
+        conversation = self.query_one(Conversation)
+        await conversation.show(lines, label, self._clock())
+        for told in self._files.values():
+            if contact is not None and told.contact == contact.hex():
+                await conversation.show_file(told)
         await self._mark_read()
         self._changed()
 
@@ -432,9 +471,9 @@ def _nobody(_: Event) -> None:
     """Whom events are told when there is no screen any more."""
 
 
-async def run_screen(messenger: Messenger) -> None:
+async def run_screen(messenger: Messenger, files: Path) -> None:
     """The screen until the person leaves; raises what ended the messenger, or the screen, before that."""
-    app = ChatApp(messenger)
+    app = ChatApp(messenger, files)
     await app.run_async()
     failure = app.failure or app._exception
     if failure is not None:

@@ -11,8 +11,9 @@ from textual.message import Message
 from textual.widgets import Static
 
 from ptproxy.peers.chat.screen.drawn import clock
+from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.shown import shown_text
-from ptproxy.peers.chat.told import STATES
+from ptproxy.peers.chat.told import STATES, FileTold
 from ptproxy.peers.messenger_events import Direction, Line, LineState
 
 PAGE: Final = 50
@@ -67,6 +68,7 @@ class Conversation(VerticalScroll):
     def __init__(self) -> None:
         super().__init__(id="conversation")
         self._views: dict[int, LineView] = {}
+        self._files: dict[str, FileView] = {}
         self._complete = True
         """No line is older than those that are loaded."""
         self._asked = False
@@ -80,6 +82,7 @@ class Conversation(VerticalScroll):
     async def show(self, lines: list[Line], who: str, now: float) -> None:
         """A conversation, with its newest lines, newest first."""
         await self.remove_children()
+        self._files = {}
         self._views = {line.number: LineView(line, who, now) for line in reversed(lines)}
         self._complete = len(lines) < PAGE
         await self.mount(*self._views.values())
@@ -112,6 +115,16 @@ class Conversation(VerticalScroll):
         """Rows of the program's own, harmless, where they were asked for; they are not kept."""
         await self.mount(Static(Content("\n".join(rows)), classes="error-notice" if error else "notice"))
         self.scroll_end(animate=False)
+
+    async def show_file(self, told: FileTold) -> None:
+        """A file, as it stands now; new ones at the bottom."""
+        view = self._files.get(told.file)
+        if view is None:
+            self._files[told.file] = view = FileView(told)
+            await self.mount(view)
+            self.scroll_end(animate=False)
+        else:
+            view.become(told)
 
     def become(self, number: int, state: LineState) -> None:
         """A line has come further."""
