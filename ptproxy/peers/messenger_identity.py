@@ -112,7 +112,7 @@ def _take_leave(ledger: Ledger, change: Change, record: ContactRecord) -> None:
     outbox = ledger.outboxes[record.id]
     for waiting in outbox.waiting:
         change.left(record.id, waiting)
-    for given in record.given.passes:
+    for given in record.given.good():
         if given.granted:
             ledger.profile.revoke(given.unused_ids())
     change.profile()

@@ -19,6 +19,7 @@ from ptproxy.peers.dialers import Errand
 from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxSender
 from ptproxy.peers.mailbox_requests import Right
 from ptproxy.peers.messenger import MAX_INVITES, Messenger, OutboxFullError
+from ptproxy.peers.messenger_box import make_pass
 from ptproxy.peers.messenger_events import (
     ContactAdded,
     ContactChanged,
@@ -98,6 +99,34 @@ def test_many_lines_come_once_and_in_order_and_passes_are_refilled(tmp_path):
         history = await alice.peer(bob).history(limit=len(said))
         assert [line.text for line in reversed(history)] == said
         assert len(alice.messenger.ledger.contacts[alice.peer(bob).id].given.of(Right.DEPOSIT)) <= MAX_GIVEN
+
+    at(tmp_path, story)
+
+
+def test_mail_that_waits_under_a_retired_pass_is_read(tmp_path):
+    """A contact's passes are replaced, again and again, while its mail waits in the box."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        alice.wires.sever()
+        service = here.services.pop(alice.link.key)  # alice does not come to it, bob's stream goes on
+        record = bob.messenger.ledger.contacts[bob.peer(alice).id]
+        alice.wires.down = True
+        here.services[alice.link.key] = service
+        for number in range(20):
+            await bob.peer(alice).send(f"line {number}")
+            await bob.messenger.settled()
+        assert record.held.passes
+        async with alice.messenger.ledger.change() as change:
+            given = alice.messenger.ledger.contacts[alice.peer(bob).id].given
+            for _ in range(2 * MAX_GIVEN):
+                make_pass(alice.messenger.ledger, change, alice.messenger.ledger.contacts[alice.peer(bob).id],
+                      Right.DEPOSIT, TOKENS)  # fmt: skip
+            assert len(given.of(Right.DEPOSIT)) == MAX_GIVEN
+        await alice.stop()
+        alice.wires.down = False
+        await alice.start()
+        assert await alice.heard(20) == [f"line {number}" for number in range(20)]
 
     at(tmp_path, story)
 

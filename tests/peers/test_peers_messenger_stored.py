@@ -18,7 +18,15 @@ from ptproxy.peers.messenger_contact import MAX_OWED, ContactRecord
 from ptproxy.peers.messenger_events import Direction, Line, LineState
 from ptproxy.peers.messenger_line import parse_line, serialize_line
 from ptproxy.peers.messenger_outbox import Sealed, Waiting
-from ptproxy.peers.messenger_passes import MAX_GIVEN, MAX_HELD, Given, GivenPasses, HeldPasses, PassState
+from ptproxy.peers.messenger_passes import (
+    MAX_GIVEN,
+    MAX_HELD,
+    MAX_RETIRED,
+    Given,
+    GivenPasses,
+    HeldPasses,
+    PassState,
+)
 from ptproxy.peers.messenger_profile import OwnInvite, Profile
 
 ID = bytes(range(16))
@@ -205,15 +213,21 @@ def test_a_contact_cannot_fill_the_store():
     assert record.owed_read[-1] == 3 * MAX_OWED - 1
 
 
-def test_the_oldest_given_pass_is_displaced_with_what_is_unused_of_it():
+def test_the_oldest_given_pass_retires_and_still_opens_what_waits():
     given = GivenPasses()
     first = Given(a_pass(count=4), PassState.TOLD, 0b0011)
     assert given.add(first) == []
     for _ in range(MAX_GIVEN - 1):
         assert given.add(Given(a_pass())) == []
     assert given.add(Given(a_pass())) == [token.id for token in first.tokens[2:]]
+    assert first in given.passes
+    assert first not in given.good()
     assert given.add(Given(a_pass(Right.FETCH, 1, 8))) == []
     assert len(given.add(Given(a_pass(Right.FETCH, 1, 8)))) == 1
+    for _ in range(3 * MAX_RETIRED):
+        given.add(Given(a_pass()))
+    assert len(given.passes) == MAX_RETIRED + MAX_GIVEN + 1
+    assert len(given.of(Right.DEPOSIT)) == MAX_GIVEN
 
 
 def test_a_pass_that_can_have_mail_is_kept():
