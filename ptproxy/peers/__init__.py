@@ -25,7 +25,8 @@ The rendezvous makes one stream of two: ``rendezvous`` (wire format and
 
 Above them is a person's side (``MESSENGER.md``, ``STORE.md``):
 
-- ``messenger``, ``peer``   the API: :class:`~ptproxy.peers.messenger.Messenger`, :class:`~ptproxy.peers.peer.Peer`
+- ``messenger``, ``peer``   the API: :class:`~ptproxy.peers.messenger.Messenger`,
+  :class:`~ptproxy.peers.peer.Peer`
 - ``messenger_events``      what it tells the program above it
 - ``payload``, ``contact_invite``  what peers say to each other; what makes them contacts
 - ``messenger_ledger``      its state, and the transactions in which that changes

@@ -63,7 +63,8 @@ from ptproxy.tunnel.stream import Dialer
 __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
 
 MAX_INVITES: Final = 32
-"""Invites of ours that are good at a time: 544 tokens of a box's 4,096."""
+"""Invites of ours that are good at a time, 544 tokens of a box's 4,096; and a quarter of those that are kept
+while mail may still come under them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ class Messenger:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._box.run())
                 tasks.create_task(self.couriers.run())
+                tasks.create_task(self.ledger.watch())
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
@@ -323,7 +325,8 @@ class Messenger:
             raise LocalProtocolError("invite: for more persons, days or letters than there may be")
         ledger = self.ledger
         async with ledger.change() as change:
-            if len(ledger.invites) >= MAX_INVITES:
+            still_open = sum(one.open(change.now) for one in ledger.invites.values())
+            if still_open >= MAX_INVITES or len(ledger.invites) >= 4 * MAX_INVITES:
                 raise LocalProtocolError(f"invite: there are {MAX_INVITES} already; revoke one")
             profile = ledger.profile
             made = ContactInvite.make(

@@ -323,11 +323,11 @@ def test_killed_at_any_write(tmp_path, seed):
             if dice.random() < 0.5:
                 await asyncio.sleep(0.003)
             for each in (alice, bob):
-                if each.task is None or each.task.done():
+                if each.is_gone:
                     await each.recover()
         for each in (alice, bob):
             each.store.fail_at = 0
-            if each.task.done():
+            if each.is_gone:
                 await each.recover()
         for person, other in ((alice, bob), (bob, alice)):
             assert await lines_of(person, other, len(said[other.name])) == said[other.name]
@@ -345,6 +345,23 @@ async def lines_of(person, other, count):
         if len(found) >= count:
             return found
         await asyncio.sleep(0.005)
+
+
+def test_a_disk_that_fails_ends_everything_at_once(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        bob.store.fail_at = bob.store.writes + 1
+        with pytest.raises(OSError, match="disk"):
+            await bob.peer(alice).send("not said")
+        with pytest.raises(OSError, match="disk"):
+            await bob.task
+        with pytest.raises(OSError, match="disk"):
+            await bob.peer(alice).send("not said either")
+        await bob.recover()
+        await bob.peer(alice).send("said")
+        assert await alice.heard(1) == ["said"]
+
+    at(tmp_path, story)
 
 
 def test_a_second_copy_ends_the_first(tmp_path):
