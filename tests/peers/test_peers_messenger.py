@@ -13,7 +13,8 @@ from peers_live import PipeDialer, run
 
 from ptproxy.e2e import IdentityChangedError, OwnIdentity, Standing, Suite
 from ptproxy.e2e.prekeys import Prekeys
-from ptproxy.errors import LocalProtocolError, StartError, StateError
+from ptproxy.e2e.succession import declare
+from ptproxy.errors import E2EError, LocalProtocolError, StartError, StateError
 from ptproxy.peers.contact_invite import DEPOSITS, InviteError
 from ptproxy.peers.dialers import Errand
 from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxSender
@@ -339,7 +340,9 @@ def test_killed_at_any_write(tmp_path, seed):
 async def lines_of(person, other, count):
     """The lines of ``other`` in the history, once there are so many."""
     while True:
-        await person.until(lambda: True)
+        for each in (person, other):
+            if each.is_gone:  # of a write that had failed before
+                await each.recover()
         lines = await person.peer_named(other.name).history(limit=10_000)
         found = [line.text for line in reversed(lines) if line.direction is Direction.THEIRS]
         if len(found) >= count:
@@ -418,6 +421,53 @@ def test_another_bundle_stops_sending_until_the_person_decides(tmp_path):
         await peer.send("to whoever it is")
         assert await alice.heard(1) == ["to whoever it is"]
         assert [line.state for line in await peer.history()][1:] == [LineState.FAILED]
+
+    at(tmp_path, story)
+
+
+def test_a_successor_that_wrote_already_becomes_the_contact(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        for text in ("one", "two"):
+            await alice.peer(bob).send(text)
+        await bob.heard(2)
+        await alice.messenger.settled()
+        contact = bob.peer(alice)
+        new = await here.person("alice the second").start()
+        peer = await new.messenger.add(await bob.invite())
+        await peer.send("three")
+        await bob.heard(3)
+        ledger, record = alice.messenger.ledger, alice.messenger.ledger.contacts[alice.peer(bob).id]
+        statement = declare(
+            ledger.correspondence.owner, new.messenger.ledger.correspondence.owner, here.clock.now
+        )
+        async with ledger.change() as change:
+            conversation = ledger.correspondence.conversations[record.id]
+            message = conversation.send_succession(statement, change.now, ledger.rng)
+            token = record.held.take(Right.DEPOSIT, change.now)
+            change.contact(record)
+        await deposit(here, token, token.seal(message, ledger.rng))
+        await bob.until(lambda: bob.told(StandingChanged))
+        successor = new.messenger.fingerprint
+        assert bob.told(StandingChanged) == [StandingChanged(contact.id, Standing.CHANGED, successor, True)]
+        before = bob.peer(new)
+        with pytest.raises(E2EError):
+            await contact.accept(alice.messenger.fingerprint)
+        await contact.accept(successor)
+        assert bob.told(ContactRemoved) == [ContactRemoved(before.id, into=contact.id)]
+        assert [each.id for each in bob.messenger.contacts()] == [contact.id]
+        assert (contact.fingerprint, contact.standing) == (successor, Standing.UNVERIFIED)
+        assert contact.unread == 3
+        assert [line.text for line in await contact.history()] == ["three", "two", "one"]
+        await contact.send("to the second")
+        assert await new.heard(1) == ["to the second"]
+        await peer.send("four")
+        assert (await bob.heard(4))[3] == "four"
+        assert not any(before.id.hex() in name for name in bob.store.kept)
+        assert not any(rows for name, rows in bob.store.lists.items() if before.id.hex() in name)
+        await bob.kill()
+        await bob.start()
+        assert [line.text for line in await bob.peer(new).history()][:2] == ["four", "to the second"]
 
     at(tmp_path, story)
 
