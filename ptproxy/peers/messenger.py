@@ -54,6 +54,7 @@ from ptproxy.peers.messenger_ledger import Change, Ledger, Store
 from ptproxy.peers.messenger_outbox import OutboxFullError
 from ptproxy.peers.messenger_passes import HeldPasses, PassState
 from ptproxy.peers.messenger_profile import MAX_LABEL, PROFILE, OwnInvite, Profile
+from ptproxy.peers.messenger_succession import announce, become
 from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
 from ptproxy.peers.peer_meetings import Home
@@ -216,6 +217,27 @@ class Messenger:
                     record.owes_hello = True
                     change.contact(record)
                     change.wake(record.id)
+
+    async def announce_successor(self) -> Fingerprint:
+        """Make a new identity that is to follow this one, and tell contacts of it; its fingerprint.
+
+        They see it as vouched for by this one, which whoever has stolen our key could do as well. Wait
+        (:meth:`settled`) until they have been told, then :meth:`become_successor`.
+        """
+        async with self.ledger.change() as change:
+            successor = announce(self.ledger, change)
+        return successor.public.fingerprint
+
+    async def become_successor(self) -> None:
+        """Be the identity that was announced: all sessions begin anew, our invites are revoked.
+
+        What contacts wrote to the old one and we have not collected is lost.
+        :class:`~ptproxy.errors.LocalProtocolError` where none was announced.
+        """
+        async with self.ledger.change() as change:
+            become(self.ledger, change)
+        for contact in self.ledger.contacts:
+            self.streams.end_contact(contact)  # they are keyed from sessions that have ended
 
     async def tell_read(self) -> None:
         """From now on contacts are told what was read."""

@@ -472,6 +472,48 @@ def test_a_successor_that_wrote_already_becomes_the_contact(tmp_path):
     at(tmp_path, story)
 
 
+def test_an_identity_is_followed_by_another(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        await alice.peer(bob).send("from the first")
+        await bob.heard(1)
+        with pytest.raises(LocalProtocolError):
+            await alice.messenger.become_successor()
+        old, contact = alice.messenger.fingerprint, bob.peer(alice)
+        assert await contact.compare(old.digits())
+        new = await alice.messenger.announce_successor()
+        await alice.peer(bob).send("the last one")
+        await alice.messenger.settled()
+        await bob.until(lambda: bob.told(StandingChanged)[-1:] == [
+            StandingChanged(contact.id, Standing.CHANGED, new, True)
+        ])  # fmt: skip
+        assert await bob.heard(2) == ["from the first", "the last one"]
+        await alice.kill()
+        await alice.start()
+        assert await alice.messenger.announce_successor() == new
+        await alice.messenger.become_successor()
+        assert alice.messenger.fingerprint == new != old
+        await alice.peer(bob).send("from the second")
+        await alice.messenger.settled()
+        assert (await bob.heard(3))[2] == "from the second"  # as somebody new, with our own pass
+        with pytest.raises(IdentityChangedError):
+            await contact.send("who are you?")
+        await contact.accept(new)
+        assert [each.id for each in bob.messenger.contacts()] == [contact.id]
+        await contact.send("welcome")
+        assert await alice.heard(1) == ["welcome"]
+        assert [line.text for line in await contact.history()] == [
+            "welcome", "from the second", "the last one", "from the first",
+        ]  # fmt: skip
+        await alice.kill()
+        await alice.start()
+        assert alice.messenger.fingerprint == new
+        await alice.peer(bob).send("once more")
+        assert (await bob.heard(4))[3] == "once more"
+
+    at(tmp_path, story)
+
+
 def test_the_known_identity_can_be_kept(tmp_path):
     async def story(here):
         alice = await here.person("alice").start()
@@ -615,7 +657,7 @@ def test_what_cannot_be_invited_or_added(tmp_path):
         for wrong in ({"persons": 0}, {"persons": 257}, {"days": 0}, {"days": 366}, {"label": "x" * 257}):
             with pytest.raises(LocalProtocolError):
                 await alice.messenger.invite(**wrong)
-        while len(alice.messenger.ledger.invites) < MAX_INVITES:
+        while len(alice.messenger.invites()) < MAX_INVITES:
             await alice.messenger.invite()
         with pytest.raises(LocalProtocolError):
             await alice.messenger.invite()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from messenger_live import link_of
 from peers_live import DAY, START, rng_of
 
-from ptproxy.e2e import Fingerprint
+from ptproxy.e2e import Fingerprint, OwnIdentity
 from ptproxy.errors import StateError
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.dialers import Errand
@@ -45,7 +45,7 @@ def a_record():
     assert record.held.take(Right.FETCH, START)
     record.given.add(Given(a_pass(count=11), PassState.TOLD, 0b101))
     record.given.add(Given(a_pass(Right.FETCH, 1, 8)))
-    record.owes_hello = record.pass_due = True
+    record.owes_hello = record.pass_due = record.owes_succession = True
     record.last_number, record.read, record.unread = 1 << 40, 7, 3
     record.owed_delivered, record.owed_read = [5, 6], [1 << 61]
     return record
@@ -54,6 +54,7 @@ def a_record():
 def a_profile():
     profile = Profile.make("me ☺", link_of(), RNG)
     profile.revoke([RNG(32), RNG(32)])
+    profile.successor = OwnIdentity.generate(RNG).serialize()
     return profile
 
 
