@@ -23,6 +23,20 @@ and at the bridge:
 The rendezvous makes one stream of two: ``rendezvous`` (wire format and
 :func:`~ptproxy.peers.rendezvous.meet`) and ``rendezvous_service``.
 
+Above them is a person's side (``MESSENGER.md``, ``STORE.md``):
+
+- ``messenger``, ``peer``   the API: :class:`~ptproxy.peers.messenger.Messenger`,
+  :class:`~ptproxy.peers.peer.Peer`
+- ``messenger_events``      what it tells the program above it
+- ``payload``, ``contact_invite``  what peers say to each other; what makes them contacts
+- ``messenger_ledger``      its state, and the transactions in which that changes
+- ``messenger_receiving``, ``messenger_sending``, ``messenger_identity``  what each of them does
+- ``messenger_box``, ``messenger_courier``  our own mailbox; those of contacts
+- ``messenger_profile``, ``messenger_contact``, ``messenger_passes``, ``messenger_outbox``,
+  ``messenger_line``        what is stored
+- ``dialers``               under which key what is dialled
+- ``store``                 the state on disk; ``peer_streams``, ``file_transfer``: streams, and files on them
+
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns
 when it is on disk there; the owner's ``collect`` hands it to a callback, and

@@ -54,6 +54,7 @@ from ptproxy.peers.messenger_ledger import Change, Ledger, Store
 from ptproxy.peers.messenger_outbox import OutboxFullError
 from ptproxy.peers.messenger_passes import HeldPasses, PassState
 from ptproxy.peers.messenger_profile import MAX_LABEL, PROFILE, OwnInvite, Profile
+from ptproxy.peers.messenger_succession import announce, become
 from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
 from ptproxy.peers.peer_meetings import Home
@@ -63,7 +64,8 @@ from ptproxy.tunnel.stream import Dialer
 __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
 
 MAX_INVITES: Final = 32
-"""Invites of ours that are good at a time: 544 tokens of a box's 4,096."""
+"""Invites of ours that are good at a time, 544 tokens of a box's 4,096; and a quarter of those that are kept
+while mail may still come under them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class Messenger:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._box.run())
                 tasks.create_task(self.couriers.run())
+                tasks.create_task(self.ledger.watch())
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
@@ -214,6 +217,27 @@ class Messenger:
                     record.owes_hello = True
                     change.contact(record)
                     change.wake(record.id)
+
+    async def announce_successor(self) -> Fingerprint:
+        """Make a new identity that is to follow this one, and tell contacts of it; its fingerprint.
+
+        They see it as vouched for by this one, which whoever has stolen our key could do as well. Wait
+        (:meth:`settled`) until they have been told, then :meth:`become_successor`.
+        """
+        async with self.ledger.change() as change:
+            successor = announce(self.ledger, change)
+        return successor.public.fingerprint
+
+    async def become_successor(self) -> None:
+        """Be the identity that was announced: all sessions begin anew, our invites are revoked.
+
+        What contacts wrote to the old one and we have not collected is lost.
+        :class:`~ptproxy.errors.LocalProtocolError` where none was announced.
+        """
+        async with self.ledger.change() as change:
+            become(self.ledger, change)
+        for contact in self.ledger.contacts:
+            self.streams.end_contact(contact)  # they are keyed from sessions that have ended
 
     async def tell_read(self) -> None:
         """From now on contacts are told what was read."""
@@ -323,7 +347,8 @@ class Messenger:
             raise LocalProtocolError("invite: for more persons, days or letters than there may be")
         ledger = self.ledger
         async with ledger.change() as change:
-            if len(ledger.invites) >= MAX_INVITES:
+            still_open = sum(one.open(change.now) for one in ledger.invites.values())
+            if still_open >= MAX_INVITES or len(ledger.invites) >= 4 * MAX_INVITES:
                 raise LocalProtocolError(f"invite: there are {MAX_INVITES} already; revoke one")
             profile = ledger.profile
             made = ContactInvite.make(

@@ -165,7 +165,7 @@ class Box:
         self._ledger.profile.published = b""
         change.profile()
         for record in self._ledger.contacts.values():
-            for given in record.given.passes:
+            for given in record.given.good():
                 given.granted = False
         for invite in self._ledger.invites.values():
             for given in invite.passes:
@@ -259,7 +259,7 @@ def settled(ledger: Ledger) -> bool:
 
 
 def _ungranted(record: ContactRecord) -> list[Given]:
-    return [given for given in record.given.passes if not given.granted]
+    return [given for given in record.given.good() if not given.granted]
 
 
 def _grants_of(given: Given) -> list[TokenGrant]:
@@ -289,16 +289,17 @@ def _make_passes(ledger: Ledger, change: Change) -> None:
     for record in able:
         if _short(record, change.now, wanted * 3 // 2):
             record.pass_due = False
-            _make(ledger, change, record, Right.DEPOSIT, wanted)
+            make_pass(ledger, change, record, Right.DEPOSIT, wanted)
         if record.given.lacks(Right.FETCH, change.now, 1):
-            _make(ledger, change, record, Right.FETCH, 1)
+            make_pass(ledger, change, record, Right.FETCH, 1)
 
 
 def _short(record: ContactRecord, now: float, wanted: int) -> bool:
     return record.pass_due or record.given.lacks(Right.DEPOSIT, now, wanted)
 
 
-def _make(ledger: Ledger, change: Change, record: ContactRecord, right: Right, count: int) -> None:
+def make_pass(ledger: Ledger, change: Change, record: ContactRecord, right: Right, count: int) -> None:
+    """A pass of ``count`` tokens for a contact; our mailbox does not know it yet."""
     uses = FETCH_USES if right is Right.FETCH else 1
     given = Given(
         DeliveryPass.make(ledger.rng, change.now, seconds=GOOD_FOR, count=count, uses=uses, right=right)

@@ -7,7 +7,8 @@ Stored, as the piece ``messenger/contact <id in hex>``::
     │ link length u16 │ link │ prekeys key 0 or 32 (where there is a link)
     │ held passes │ given passes │ owed delivered │ owed read        (messenger_passes.py, _Numbers)
 
-Flags: 1 owes a hello, 2 stranger, 4 wishes for passes, 8 a pass is to be made for it.
+Flags: 1 owes a hello, 2 stranger, 4 wishes for passes, 8 a pass is to be made for it,
+16 is to hear of our successor.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ class _Flag(IntFlag):
     STRANGER = 2
     WISHES = 4
     PASS_DUE = 8
+    OWES_SUCCESSION = 16
 
 
-_ALL: Final = 15
+_ALL: Final = 31
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class ContactRecord:
     """We have only what its invite gave us: the next message asks for passes."""
     pass_due: bool = False
     """It is to be given a pass, however many it has: it said that it runs out."""
+    owes_succession: bool = False
+    """It is to be told, in the old identity's name, who follows it."""
     last_number: int = 0
     """Of the history's lines."""
     read: int = 0
@@ -101,6 +105,7 @@ class ContactRecord:
             | _Flag.STRANGER * self.stranger
             | _Flag.WISHES * self.wishes
             | _Flag.PASS_DUE * self.pass_due
+            | _Flag.OWES_SUCCESSION * self.owes_succession
         )
         return b"".join(
             (
@@ -130,6 +135,7 @@ class ContactRecord:
         record = cls(contact)
         record.owes_hello, record.stranger = bool(flags & _Flag.OWES_HELLO), bool(flags & _Flag.STRANGER)
         record.wishes, record.pass_due = bool(flags & _Flag.WISHES), bool(flags & _Flag.PASS_DUE)
+        record.owes_succession = bool(flags & _Flag.OWES_SUCCESSION)
         record.last_number, record.read, record.unread = fields.number(8), fields.number(8), fields.number(4)
         try:
             record.own_name = fields.take(fields.number(2)).decode()

@@ -70,33 +70,33 @@ class Couriers:
         self.slots = asyncio.Semaphore(AT_ONCE)
         self.troubles: dict[ContactId, Trouble] = {}
         self._couriers: dict[ContactId, _Courier] = {}
-        self._tasks: asyncio.TaskGroup | None = None
+        self._due: dict[ContactId, None] = {}
+        self._wanted = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                for contact in self.ledger.contacts:
-                    self.wake(contact)
-                await asyncio.get_running_loop().create_future()
-        finally:
-            self._tasks = None
+        self._couriers, self._due = {}, dict.fromkeys(self.ledger.contacts)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for contact in self._due:
+                    courier = self._couriers[contact] = _Courier(self, contact)
+                    tasks.create_task(courier.run())
+                self._due = {}
+                self._wanted.clear()
+                await self._wanted.wait()
 
     def wake(self, contact: ContactId) -> None:
         """There may be something to do for this contact."""
-        if self._tasks is None or contact not in self.ledger.contacts:
-            return
         courier = self._couriers.get(contact)
         if courier is not None:
             courier.woken.set()
-            return
-        courier = self._couriers[contact] = _Courier(self, contact)
-        self._tasks.create_task(courier.run())
+        else:
+            self._due[contact] = None
+            self._wanted.set()
 
     def gone(self, contact: ContactId) -> None:
         """A courier has left."""
-        del self._couriers[contact]
+        self._couriers.pop(contact, None)
 
     def forget(self, contact: ContactId) -> None:
         """The contact was removed: its courier notices."""
@@ -105,18 +105,12 @@ class Couriers:
         if courier is not None:
             courier.woken.set()
 
-    @property
-    def busy(self) -> bool:
-        """Whether somebody is at a job."""
-        return any(courier.at_work for courier in self._couriers.values())
-
 
 class _Courier:
     """The one of one contact."""
 
     def __init__(self, couriers: Couriers, contact: ContactId) -> None:
         self.woken = asyncio.Event()
-        self.at_work = True
         self._couriers = couriers
         self._ledger = couriers.ledger
         self._contact = contact
@@ -130,9 +124,7 @@ class _Courier:
         try:
             while self._contact in self._ledger.contacts:
                 self.woken.clear()
-                self.at_work = True
                 pause = await self._step()
-                self.at_work = pause == 0
                 if pause is None:
                     if not await self._woken_within(LINGER):
                         return

@@ -9,6 +9,7 @@ from ptproxy.peers.messenger_contact import ContactRecord, history_list
 from ptproxy.peers.messenger_events import ContactRemoved, Direction, Line, LineFailed, LineState
 from ptproxy.peers.messenger_ledger import Change, Ledger
 from ptproxy.peers.messenger_outbox import sealed_piece
+from ptproxy.peers.messenger_passes import MAX_HELD
 from ptproxy.peers.store import Entry
 
 AT_A_TIME: Final = 500
@@ -59,12 +60,11 @@ def _merge(ledger: Ledger, change: Change, record: ContactRecord, other: Contact
     """``other`` is the same peer: its mailbox, passes and lines are ``record``'s."""
     _give_up(ledger, change, other)
     if other.mailbox is not None:
-        record.said_name, record.mailbox, record.prekeys_key = (
-            other.said_name,
-            other.mailbox,
-            other.prekeys_key,
-        )
-        record.held = other.held
+        same = other.mailbox == record.mailbox
+        record.held.passes = other.held.passes + (record.held.passes if same else [])
+        del record.held.passes[MAX_HELD:]
+        record.said_name, record.mailbox = other.said_name, other.mailbox
+        record.prekeys_key = other.prekeys_key
     record.given.passes += other.given.passes
     for given in other.given.passes:
         ledger.know_tokens(given, record)
@@ -112,7 +112,7 @@ def _take_leave(ledger: Ledger, change: Change, record: ContactRecord) -> None:
     outbox = ledger.outboxes[record.id]
     for waiting in outbox.waiting:
         change.left(record.id, waiting)
-    for given in record.given.passes:
+    for given in record.given.good():
         if given.granted:
             ledger.profile.revoke(given.unused_ids())
     change.profile()

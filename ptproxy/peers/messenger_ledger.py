@@ -154,7 +154,9 @@ class Ledger:
         self.on_wake: Callable[[ContactId], None] = lambda _: None
         self.on_box_wanted: Callable[[], None] = lambda: None
         self._lock = asyncio.Lock()
-        self._broken: BaseException | None = None
+        self.broken: BaseException | None = None
+        """Why nothing more is done with it."""
+        self._over = asyncio.Event()
         self._changed = asyncio.Event()
 
     # ---- from and to the store
@@ -200,14 +202,14 @@ class Ledger:
     async def change(self) -> AsyncIterator[Change]:
         """Alone, change; saved and told when this ends. Errors before the first change change nothing."""
         async with self._lock:
-            if self._broken is not None:
-                raise self._broken
+            if self.broken is not None:
+                raise self.broken
             change = Change(self, self.clock())
             try:
                 yield change
             except BaseException as error:
                 if change.entries or self.unsaved or self.correspondence.take_unsaved():
-                    self._broken = error
+                    self._break(error)
                 raise
             await self._save(change)
 
@@ -223,11 +225,21 @@ class Ledger:
                 except asyncio.CancelledError:  # it is written all the same; then we know what is on disk
                     cancelled = True
             if (error := writing.exception()) is not None:
-                self._broken = error
+                self._break(error)
                 raise error
         self._tell(change)
         if cancelled:
             raise asyncio.CancelledError
+
+    def _break(self, error: BaseException) -> None:
+        self.broken = error
+        self._over.set()
+
+    async def watch(self) -> None:
+        """Wait until the ledger is broken, and raise what broke it."""
+        await self._over.wait()
+        if self.broken is not None:
+            raise self.broken
 
     def _tell(self, change: Change) -> None:
         for event in change.events:

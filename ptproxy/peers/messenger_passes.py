@@ -39,6 +39,8 @@ MAX_HELD: Final = 16
 """Passes of one contact that we keep: it cannot fill our store."""
 MAX_GIVEN: Final = 4
 """Deposit passes of one contact that are out at a time: 128 tokens of a box's 4,096."""
+MAX_RETIRED: Final = 8
+"""Passes of one contact that are not good any more and may still have mail waiting."""
 FETCH_USES: Final = 8
 """Bundles that a contact can fetch with one pass: for sessions that were lost."""
 RESERVE: Final = 2
@@ -150,6 +152,8 @@ class PassState(IntEnum):
     """The mailbox knows it; the contact does not."""
     TOLD = 2
     """It is in a message that has been sealed."""
+    RETIRED = 3
+    """The mailbox is told to forget it; what it has under it already is still read."""
 
 
 @dataclass(slots=True)
@@ -192,17 +196,27 @@ class GivenPasses:
         self.passes = passes if passes is not None else []
 
     def of(self, right: Right) -> list[Given]:
-        """Those of one right, oldest first."""
-        return [each for each in self.passes if each.given.right is right]
+        """Those of one right that are good, oldest first."""
+        return [each for each in self.good() if each.given.right is right]
+
+    def good(self) -> list[Given]:
+        """Those that are not retired, oldest first."""
+        return [each for each in self.passes if each.state is not PassState.RETIRED]
 
     def add(self, given: Given) -> list[bytes]:
-        """One more; the ids of the unused tokens of one that it displaced, to be revoked."""
+        """One more; the ids of the unused tokens of one that retires for it, to be revoked.
+
+        The passes that have been retired longest are forgotten beyond ``MAX_RETIRED``.
+        """
         self.passes.append(given)
         alike = self.of(given.given.right)
         most = MAX_GIVEN if given.given.right is Right.DEPOSIT else 1
         if len(alike) <= most:
             return []
-        self.passes.remove(alike[0])
+        alike[0].state = PassState.RETIRED
+        retired = [each for each in self.passes if each.state is PassState.RETIRED]
+        for each in retired[:-MAX_RETIRED]:
+            self.passes.remove(each)
         return alike[0].unused_ids()
 
     def untold(self, state: PassState) -> list[Given]:

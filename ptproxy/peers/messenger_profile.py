@@ -4,6 +4,7 @@ Stored, as the piece ``messenger/profile``::
 
     version u8 = 1 │ flags u8 (1: tell what was read) │ box seed 32 │ prekeys key 32 │ dialling secret 32
     │ published 0 or 32 with its length u8 │ name length u16 │ name │ link length u16 │ link
+    │ successor 0 or 65 with its length u8                            the identity that is to follow, secret
     │ count u16 │ (token id 32) *                                     to be revoked
 
 and as ``messenger/invite <id in hex>``::
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ptproxy.config.link import Link
-from ptproxy.e2e import Rng
+from ptproxy.e2e import OwnIdentity, Rng
 from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
 from ptproxy.peers.contact_invite import MAX_PERSONS, ContactInvite, InviteError
@@ -58,6 +59,8 @@ class Profile:
     """SHA-256 of the bundle that the mailbox has with all its one-time prekeys; b"": not known."""
     receipts: bool = True
     """Contacts are told what was read."""
+    successor: bytes = field(default=b"", repr=False)
+    """An :class:`~ptproxy.e2e.OwnIdentity`, serialized, that contacts are being told of; b"": none."""
     revoked: list[bytes] = field(default_factory=list)
     """Ids of tokens that the mailbox is to forget."""
 
@@ -92,6 +95,7 @@ class Profile:
                 bytes((len(self.published),)) + self.published,
                 len(name).to_bytes(2, "big") + name,
                 len(link).to_bytes(2, "big") + link,
+                bytes((len(self.successor),)) + self.successor,
                 len(self.revoked).to_bytes(2, "big") + b"".join(self.revoked),
             )
         )
@@ -111,11 +115,14 @@ class Profile:
             mailbox = Link.parse(fields.take(fields.number(2)).decode("ascii"))
         except ValueError:
             raise damaged from None
+        successor = fields.take(fields.number(1))
         revoked = [fields.take(32) for _ in range(fields.number(2))]
         fields.end()
+        if successor:
+            OwnIdentity.parse(successor)
         if len(published) not in (0, 32) or len(name.encode()) > MAX_NAME:
             raise damaged
-        return cls(name, mailbox, seed, prekeys_key, dialling, published, bool(flags), revoked)
+        return cls(name, mailbox, seed, prekeys_key, dialling, published, bool(flags), successor, revoked)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ptproxy.config.link import Link
-from ptproxy.e2e import ExpiredError, IdentityChangedError, PrekeyBundle, Standing, verify
+from ptproxy.e2e import ExpiredError, IdentityChangedError, OwnIdentity, PrekeyBundle, Standing, verify
+from ptproxy.e2e.succession import declare
 from ptproxy.errors import E2EError
 from ptproxy.peers.mailbox_answers import Bundle
 from ptproxy.peers.mailbox_delivery import DAY, DeliveryToken, EnvelopeError, open_prekeys
@@ -101,6 +102,7 @@ def has_to_say(record: ContactRecord, outbox: Outbox) -> bool:
     """Whether anything waits to be sealed. To a stranger nothing is said."""
     return not record.stranger and bool(
         record.owes_hello
+        or record.owes_succession
         or record.given.untold(PassState.GRANTED)
         or record.owed_delivered
         or record.owed_read
@@ -129,6 +131,8 @@ def _seal(ledger: Ledger, change: Change, record: ContactRecord, outbox: Outbox)
     token = record.held.take(Right.DEPOSIT, change.now)
     if token is None or record.mailbox is None:
         return Blocked(Trouble.NO_PASS)
+    if record.owes_succession:
+        return _seal_succession(ledger, change, record, outbox, token, record.mailbox)
     parts: list[Part] = []
     if record.owes_hello:
         profile = ledger.profile
@@ -155,6 +159,21 @@ def _seal(ledger: Ledger, change: Change, record: ContactRecord, outbox: Outbox)
     change.contact(record)
     change.sealed(outbox)
     return Deposit(record.mailbox, outbox.sealed)
+
+
+def _seal_succession(
+    ledger: Ledger, change: Change, record: ContactRecord, outbox: Outbox, token: DeliveryToken, link: Link
+) -> Job:
+    """The statement goes alone: it is a message of a kind of its own. What else waits follows it."""
+    successor = OwnIdentity.parse(ledger.profile.successor)
+    statement = declare(ledger.correspondence.owner, successor, change.now)
+    conversation = ledger.correspondence.conversations[record.id]
+    message = conversation.send_succession(statement, change.now, ledger.rng)
+    record.owes_succession = False
+    outbox.sealed = Sealed(token.token, token.key, (), token.seal(message, ledger.rng))
+    change.contact(record)
+    change.sealed(outbox)
+    return Deposit(link, outbox.sealed)
 
 
 def _receipts(record: ContactRecord) -> list[Part]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import threading
 
 from peers_live import MAILBOX, Mailbox, PipeDialer, rng_of
 
@@ -26,9 +27,11 @@ def link_of(key=MAILBOX, name="mailbox.example") -> Link:
 
 
 class MemoryStore:
-    """A store that keeps what was written, and can die at the next write."""
+    """A store that keeps what was written, whole or not at all, and can fail at a write, or from now on."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.dead = False
         self.kept = {}
         self.lists = {}
         self.last = {}
@@ -39,9 +42,13 @@ class MemoryStore:
         return dict(self.kept)
 
     def write(self, pieces, entries=()) -> None:
-        self.writes += 1
-        if self.writes == self.fail_at:
-            raise OSError("the disk is gone")
+        with self.lock:
+            self.writes += 1
+            if self.dead or self.writes == self.fail_at:
+                raise OSError("the disk is gone")
+            self.apply(pieces, entries)
+
+    def apply(self, pieces, entries):
         for name, value in pieces.items():
             if value is None:
                 self.kept.pop(name, None)
@@ -64,11 +71,12 @@ class MemoryStore:
         return self.last.get(list, 0) + 1
 
     def copy(self):
-        """As a disk would have it after a kill now."""
+        """A disk image of this moment."""
         other = MemoryStore()
-        other.kept = dict(self.kept)
-        other.lists = {name: dict(rows) for name, rows in self.lists.items()}
-        other.last = dict(self.last)
+        with self.lock:
+            other.kept = dict(self.kept)
+            other.lists = {name: dict(rows) for name, rows in self.lists.items()}
+            other.last = dict(self.last)
         return other
 
 
@@ -135,10 +143,10 @@ class Person:
             self.task = None
 
     async def kill(self):
-        """What is in memory is gone; the disk is as it is at this moment."""
-        store = self.store.copy()
+        """Nothing is written from this moment on, so nothing leaves or is shown; then memory is gone."""
+        self.store.dead = True
         await self.stop()
-        self.store = store
+        self.store.dead = False
 
     async def invite(self, **options) -> ContactInvite:
         made = await self.messenger.invite(**options)
@@ -166,6 +174,11 @@ class Person:
     def peer_named(self, name):
         """The contact that calls itself so."""
         return next(peer for peer in self.messenger.contacts() if peer.said_name == name)
+
+    @property
+    def is_gone(self):
+        """Whether the program was killed, or its disk has failed."""
+        return self.task is None or self.task.done() or self.messenger.ledger.broken is not None
 
     async def recover(self):
         """The disk has failed: the program is started again from what it holds."""

@@ -13,12 +13,14 @@ from peers_live import PipeDialer, run
 
 from ptproxy.e2e import IdentityChangedError, OwnIdentity, Standing, Suite
 from ptproxy.e2e.prekeys import Prekeys
-from ptproxy.errors import LocalProtocolError, StartError, StateError
+from ptproxy.e2e.succession import declare
+from ptproxy.errors import E2EError, LocalProtocolError, StartError, StateError
 from ptproxy.peers.contact_invite import DEPOSITS, InviteError
 from ptproxy.peers.dialers import Errand
 from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxSender
 from ptproxy.peers.mailbox_requests import Right
 from ptproxy.peers.messenger import MAX_INVITES, Messenger, OutboxFullError
+from ptproxy.peers.messenger_box import make_pass
 from ptproxy.peers.messenger_events import (
     ContactAdded,
     ContactChanged,
@@ -98,6 +100,34 @@ def test_many_lines_come_once_and_in_order_and_passes_are_refilled(tmp_path):
         history = await alice.peer(bob).history(limit=len(said))
         assert [line.text for line in reversed(history)] == said
         assert len(alice.messenger.ledger.contacts[alice.peer(bob).id].given.of(Right.DEPOSIT)) <= MAX_GIVEN
+
+    at(tmp_path, story)
+
+
+def test_mail_that_waits_under_a_retired_pass_is_read(tmp_path):
+    """A contact's passes are replaced, again and again, while its mail waits in the box."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        alice.wires.sever()
+        service = here.services.pop(alice.link.key)  # alice does not come to it, bob's stream goes on
+        record = bob.messenger.ledger.contacts[bob.peer(alice).id]
+        alice.wires.down = True
+        here.services[alice.link.key] = service
+        for number in range(20):
+            await bob.peer(alice).send(f"line {number}")
+            await bob.messenger.settled()
+        assert record.held.passes
+        async with alice.messenger.ledger.change() as change:
+            given = alice.messenger.ledger.contacts[alice.peer(bob).id].given
+            for _ in range(2 * MAX_GIVEN):
+                make_pass(alice.messenger.ledger, change, alice.messenger.ledger.contacts[alice.peer(bob).id],
+                      Right.DEPOSIT, TOKENS)  # fmt: skip
+            assert len(given.of(Right.DEPOSIT)) == MAX_GIVEN
+        await alice.stop()
+        alice.wires.down = False
+        await alice.start()
+        assert await alice.heard(20) == [f"line {number}" for number in range(20)]
 
     at(tmp_path, story)
 
@@ -294,11 +324,11 @@ def test_killed_at_any_write(tmp_path, seed):
             if dice.random() < 0.5:
                 await asyncio.sleep(0.003)
             for each in (alice, bob):
-                if each.task is None or each.task.done():
+                if each.is_gone:
                     await each.recover()
         for each in (alice, bob):
             each.store.fail_at = 0
-            if each.task.done():
+            if each.is_gone:
                 await each.recover()
         for person, other in ((alice, bob), (bob, alice)):
             assert await lines_of(person, other, len(said[other.name])) == said[other.name]
@@ -310,12 +340,31 @@ def test_killed_at_any_write(tmp_path, seed):
 async def lines_of(person, other, count):
     """The lines of ``other`` in the history, once there are so many."""
     while True:
-        await person.until(lambda: True)
+        for each in (person, other):
+            if each.is_gone:  # of a write that had failed before
+                await each.recover()
         lines = await person.peer_named(other.name).history(limit=10_000)
         found = [line.text for line in reversed(lines) if line.direction is Direction.THEIRS]
         if len(found) >= count:
             return found
         await asyncio.sleep(0.005)
+
+
+def test_a_disk_that_fails_ends_everything_at_once(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        bob.store.fail_at = bob.store.writes + 1
+        with pytest.raises(OSError, match="disk"):
+            await bob.peer(alice).send("not said")
+        with pytest.raises(OSError, match="disk"):
+            await bob.task
+        with pytest.raises(OSError, match="disk"):
+            await bob.peer(alice).send("not said either")
+        await bob.recover()
+        await bob.peer(alice).send("said")
+        assert await alice.heard(1) == ["said"]
+
+    at(tmp_path, story)
 
 
 def test_a_second_copy_ends_the_first(tmp_path):
@@ -372,6 +421,95 @@ def test_another_bundle_stops_sending_until_the_person_decides(tmp_path):
         await peer.send("to whoever it is")
         assert await alice.heard(1) == ["to whoever it is"]
         assert [line.state for line in await peer.history()][1:] == [LineState.FAILED]
+
+    at(tmp_path, story)
+
+
+def test_a_successor_that_wrote_already_becomes_the_contact(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        for text in ("one", "two"):
+            await alice.peer(bob).send(text)
+        await bob.heard(2)
+        await alice.messenger.settled()
+        contact = bob.peer(alice)
+        new = await here.person("alice the second").start()
+        peer = await new.messenger.add(await bob.invite())
+        await peer.send("three")
+        await bob.heard(3)
+        ledger, record = alice.messenger.ledger, alice.messenger.ledger.contacts[alice.peer(bob).id]
+        statement = declare(
+            ledger.correspondence.owner, new.messenger.ledger.correspondence.owner, here.clock.now
+        )
+        async with ledger.change() as change:
+            conversation = ledger.correspondence.conversations[record.id]
+            message = conversation.send_succession(statement, change.now, ledger.rng)
+            token = record.held.take(Right.DEPOSIT, change.now)
+            change.contact(record)
+        await deposit(here, token, token.seal(message, ledger.rng))
+        await bob.until(lambda: bob.told(StandingChanged))
+        successor = new.messenger.fingerprint
+        assert bob.told(StandingChanged) == [StandingChanged(contact.id, Standing.CHANGED, successor, True)]
+        before = bob.peer(new)
+        with pytest.raises(E2EError):
+            await contact.accept(alice.messenger.fingerprint)
+        await contact.accept(successor)
+        assert bob.told(ContactRemoved) == [ContactRemoved(before.id, into=contact.id)]
+        assert [each.id for each in bob.messenger.contacts()] == [contact.id]
+        assert (contact.fingerprint, contact.standing) == (successor, Standing.UNVERIFIED)
+        assert contact.unread == 3
+        assert [line.text for line in await contact.history()] == ["three", "two", "one"]
+        await contact.send("to the second")
+        assert await new.heard(1) == ["to the second"]
+        await peer.send("four")
+        assert (await bob.heard(4))[3] == "four"
+        assert not any(before.id.hex() in name for name in bob.store.kept)
+        assert not any(rows for name, rows in bob.store.lists.items() if before.id.hex() in name)
+        await bob.kill()
+        await bob.start()
+        assert [line.text for line in await bob.peer(new).history()][:2] == ["four", "to the second"]
+
+    at(tmp_path, story)
+
+
+def test_an_identity_is_followed_by_another(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        await alice.peer(bob).send("from the first")
+        await bob.heard(1)
+        with pytest.raises(LocalProtocolError):
+            await alice.messenger.become_successor()
+        old, contact = alice.messenger.fingerprint, bob.peer(alice)
+        assert await contact.compare(old.digits())
+        new = await alice.messenger.announce_successor()
+        await alice.peer(bob).send("the last one")
+        await alice.messenger.settled()
+        await bob.until(lambda: bob.told(StandingChanged)[-1:] == [
+            StandingChanged(contact.id, Standing.CHANGED, new, True)
+        ])  # fmt: skip
+        assert await bob.heard(2) == ["from the first", "the last one"]
+        await alice.kill()
+        await alice.start()
+        assert await alice.messenger.announce_successor() == new
+        await alice.messenger.become_successor()
+        assert alice.messenger.fingerprint == new != old
+        await alice.peer(bob).send("from the second")
+        await alice.messenger.settled()
+        assert (await bob.heard(3))[2] == "from the second"  # as somebody new, with our own pass
+        with pytest.raises(IdentityChangedError):
+            await contact.send("who are you?")
+        await contact.accept(new)
+        assert [each.id for each in bob.messenger.contacts()] == [contact.id]
+        await contact.send("welcome")
+        assert await alice.heard(1) == ["welcome"]
+        assert [line.text for line in await contact.history()] == [
+            "welcome", "from the second", "the last one", "from the first",
+        ]  # fmt: skip
+        await alice.kill()
+        await alice.start()
+        assert alice.messenger.fingerprint == new
+        await alice.peer(bob).send("once more")
+        assert (await bob.heard(4))[3] == "once more"
 
     at(tmp_path, story)
 
@@ -519,7 +657,7 @@ def test_what_cannot_be_invited_or_added(tmp_path):
         for wrong in ({"persons": 0}, {"persons": 257}, {"days": 0}, {"days": 366}, {"label": "x" * 257}):
             with pytest.raises(LocalProtocolError):
                 await alice.messenger.invite(**wrong)
-        while len(alice.messenger.ledger.invites) < MAX_INVITES:
+        while len(alice.messenger.invites()) < MAX_INVITES:
             await alice.messenger.invite()
         with pytest.raises(LocalProtocolError):
             await alice.messenger.invite()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from messenger_live import link_of
 from peers_live import DAY, START, rng_of
 
-from ptproxy.e2e import Fingerprint
+from ptproxy.e2e import Fingerprint, OwnIdentity
 from ptproxy.errors import StateError
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.dialers import Errand
@@ -18,7 +18,15 @@ from ptproxy.peers.messenger_contact import MAX_OWED, ContactRecord
 from ptproxy.peers.messenger_events import Direction, Line, LineState
 from ptproxy.peers.messenger_line import parse_line, serialize_line
 from ptproxy.peers.messenger_outbox import Sealed, Waiting
-from ptproxy.peers.messenger_passes import MAX_GIVEN, MAX_HELD, Given, GivenPasses, HeldPasses, PassState
+from ptproxy.peers.messenger_passes import (
+    MAX_GIVEN,
+    MAX_HELD,
+    MAX_RETIRED,
+    Given,
+    GivenPasses,
+    HeldPasses,
+    PassState,
+)
 from ptproxy.peers.messenger_profile import OwnInvite, Profile
 
 ID = bytes(range(16))
@@ -37,7 +45,7 @@ def a_record():
     assert record.held.take(Right.FETCH, START)
     record.given.add(Given(a_pass(count=11), PassState.TOLD, 0b101))
     record.given.add(Given(a_pass(Right.FETCH, 1, 8)))
-    record.owes_hello = record.pass_due = True
+    record.owes_hello = record.pass_due = record.owes_succession = True
     record.last_number, record.read, record.unread = 1 << 40, 7, 3
     record.owed_delivered, record.owed_read = [5, 6], [1 << 61]
     return record
@@ -46,6 +54,7 @@ def a_record():
 def a_profile():
     profile = Profile.make("me ☺", link_of(), RNG)
     profile.revoke([RNG(32), RNG(32)])
+    profile.successor = OwnIdentity.generate(RNG).serialize()
     return profile
 
 
@@ -205,15 +214,21 @@ def test_a_contact_cannot_fill_the_store():
     assert record.owed_read[-1] == 3 * MAX_OWED - 1
 
 
-def test_the_oldest_given_pass_is_displaced_with_what_is_unused_of_it():
+def test_the_oldest_given_pass_retires_and_still_opens_what_waits():
     given = GivenPasses()
     first = Given(a_pass(count=4), PassState.TOLD, 0b0011)
     assert given.add(first) == []
     for _ in range(MAX_GIVEN - 1):
         assert given.add(Given(a_pass())) == []
     assert given.add(Given(a_pass())) == [token.id for token in first.tokens[2:]]
+    assert first in given.passes
+    assert first not in given.good()
     assert given.add(Given(a_pass(Right.FETCH, 1, 8))) == []
     assert len(given.add(Given(a_pass(Right.FETCH, 1, 8)))) == 1
+    for _ in range(3 * MAX_RETIRED):
+        given.add(Given(a_pass()))
+    assert len(given.passes) == MAX_RETIRED + MAX_GIVEN + 1
+    assert len(given.of(Right.DEPOSIT)) == MAX_GIVEN
 
 
 def test_a_pass_that_can_have_mail_is_kept():
