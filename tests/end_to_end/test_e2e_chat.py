@@ -1,11 +1,13 @@
-"""Two people's chat as they use it: the program, two bridges in different codecs, one person away, one bridge killed."""
+"""Two people chat, as they would: two bridges in different codecs, one person away, one bridge killed."""
 
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from live import Bridge, Program, made, ptproxy
 
@@ -13,8 +15,8 @@ from ptproxy.config.link import Link
 
 
 def offering(folder, codec):
-    """A bridge with a mailbox, and the link to it for one codec."""
-    bridge = Bridge(folder, mailbox__offer=True)
+    """A bridge with both services, and the link to it for one codec."""
+    bridge = Bridge(folder, mailbox__offer=True, rendezvous__offer=True)
     link = Link.parse(bridge.link)
     bridge.mailbox = link.serialize().replace(",".join(link.codecs), codec)
     return bridge
@@ -91,6 +93,16 @@ def test_two_people_one_away_a_bridge_killed(tmp_path):
         assert numbers[0] == numbers[1]
         anna.ask(do="verify", who="ben", text=numbers[1])
         anna.hear(lambda told: told["event"] == "standing" and told["standing"] == "verified")
+
+        # A file, over a stream between the two.
+        data = random.Random(1).randbytes(300_000)
+        (tmp_path / "photo.jpg").write_bytes(data)
+        anna.ask(do="send", who="ben", path=str(tmp_path / "photo.jpg"))
+        offer = ben.hear(lambda told: told["event"] == "file" and told["state"] == "offered")
+        ben.ask(do="take", offer=offer["file"])
+        saved = ben.hear(lambda told: told["event"] == "file" and told["state"] == "done")
+        assert Path(saved["path"]).read_bytes() == data
+        anna.hear(lambda told: told["event"] == "file" and told["state"] == "done")
 
         # Ben is away, killed as he stands; the bridge with his mailbox is killed while Anna writes.
         ben.stop(signal.SIGKILL)
