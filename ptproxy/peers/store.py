@@ -38,6 +38,7 @@ from ptproxy.peers.store_doubt import (
 from ptproxy.peers.store_head import Head
 from ptproxy.peers.store_key import KEY, StoreKey
 from ptproxy.peers.store_lineage import RUN, Mark
+from ptproxy.peers.store_renewal import sealed_anew
 from ptproxy.peers.store_rows import RowKeys, fresh
 from ptproxy.peers.store_schema import NAME, SCHEMA, check_schema
 from ptproxy.peers.store_tables import MAX_NUMBER, MAX_PAGE, Entry, Tables, damage_told, part
@@ -103,6 +104,8 @@ class PeerStore:
     def open(cls, folder: StateFolder, key: StoreKey, accepted: Collection[Doubt] = ()) -> Self:
         """The store of ``folder``, every piece of it verified. Nothing is written before the first change.
 
+        A passphrase takes most of a second: where a loop runs, in a thread.
+
         :class:`StartError`: there is none, or the key does not open it. :class:`StateError`: it is damaged.
         :class:`StoreRolledBackError`, :class:`StoreClonedError`: it is not what was here last. Whoever
         decides to go on all the same opens it with that doubt ``accepted``, and is asked again until
@@ -145,6 +148,29 @@ class PeerStore:
         with self._using():
             with self._changing():
                 self._db.execute("UPDATE store SET value = ? WHERE part = 'key'", (wrapped,))
+            self.tidy()
+
+    def renew(self, key: StoreKey) -> None:
+        """Everything is sealed anew under another master key, which ``key`` opens.
+
+        For a key that somebody else may have had together with a copy: what is stored from now on, that
+        copy does not open. Takes as long as writing everything. Notes that were left elsewhere are not this
+        store's any more.
+        """
+        master = fresh(KEY)
+        keys, wrapped = RowKeys(master), key.wrap(master)
+        with self._using():
+            with self._changing():
+                mark = self._mark
+                if self._run is None:
+                    self._begin_run()
+                self._db.execute("BEGIN IMMEDIATE")
+                tables = sealed_anew(self._db, self._tables, keys)
+                self._db.execute("UPDATE store SET value = ? WHERE part = 'key'", (wrapped,))
+                self._keys, self._tables = keys, tables
+                self._witness = self._witness.hand_over(mark, keys, self._mark)
+                self._db.execute("COMMIT")
+                self._witness.begin(self._mark)
             self.tidy()
 
     # ---- pieces ---------------------------------------------------------------------------------

@@ -102,6 +102,16 @@ def test_a_witness_that_was_never_told_of_the_run(tmp_path, monkeypatch):
     assert everything(tmp_path)[0]["a"] == b"3"
 
 
+def test_a_store_that_was_made_and_never_written(tmp_path):
+    """Two runs that begin with one revision would be a damaged lineage."""
+    with made(tmp_path):
+        pass
+    assert everything(tmp_path) == ({}, {})
+    write(tmp_path, b"1")
+    write(tmp_path, b"2")
+    assert everything(tmp_path)[0] == {"a": b"2"}
+
+
 def test_going_on_all_the_same_is_asked_until_something_is_written(tmp_path):
     filled(tmp_path)
     copy(tmp_path, tmp_path / "backup")

@@ -242,3 +242,29 @@ def test_a_file_that_was_cut(tmp_path, cut):
         file.truncate(path.stat().st_size - cut)
     with pytest.raises((StateError, StartError)):
         everything(tmp_path)
+
+
+def test_any_database_beside_any_log(tmp_path):
+    """SQLite takes whatever log lies beside a database: states that never were together, or an old one."""
+    moments = []
+    with made(tmp_path / "state") as store:
+        for number in range(1, 8):
+            store.write({"a": bytes([number]) * number * 700}, [Entry("history", number, bytes([number]))])
+            if number in (2, 5):
+                store.tidy()
+            copy(tmp_path / "state", tmp_path / str(number))
+            moments.append(tmp_path / str(number))
+        newest = store.pieces(), {"history": store.entries("history")}
+    refused = 0
+    for database in moments:
+        for log in moments:
+            copy(moments[-1], tmp_path / "mixed")
+            copy(database, tmp_path / "mixed", ("peer.sqlite3",))
+            copy(log, tmp_path / "mixed", ("peer.sqlite3-wal",))
+            try:
+                found = everything(tmp_path / "mixed", {Doubt.CLONED})
+            except (StateError, StartError):
+                refused += 1
+            else:
+                assert found == newest
+    assert 0 < refused < len(moments) ** 2
