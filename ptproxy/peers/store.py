@@ -59,7 +59,17 @@ _WITNESS: Final = f"{NAME}.witness"
 class PeerStore:
     """One identity's pieces and lists. A context manager that closes it."""
 
-    __slots__ = ("_db", "_keys", "_lock", "_run", "_since_tidy", "_tables", "_unusable", "_witness")
+    __slots__ = (
+        "_db",
+        "_doubts",
+        "_keys",
+        "_lock",
+        "_run",
+        "_since_tidy",
+        "_tables",
+        "_unusable",
+        "_witness",
+    )
 
     def __init__(self, database: sqlite3.Connection, keys: RowKeys, witness: Witness, tables: Tables) -> None:
         """Use :meth:`create` or :meth:`open`."""
@@ -69,6 +79,7 @@ class PeerStore:
         self._tables = tables
         self._run: bytes | None = None
         """This start's, once it has written."""
+        self._doubts: frozenset[Doubt] = frozenset()
         self._since_tidy = 0
         self._unusable = False
         self._lock = threading.RLock()
@@ -109,7 +120,7 @@ class PeerStore:
         :class:`StartError`: there is none, or the key does not open it. :class:`StateError`: it is damaged.
         :class:`StoreRolledBackError`, :class:`StoreClonedError`: it is not what was here last. Whoever
         decides to go on all the same opens it with that doubt ``accepted``, and is asked again until
-        something was written. What was sent since then is forgotten: go on with new prekeys and sessions.
+        something was written: that should be what ``Correspondence.start_anew`` changed (:attr:`doubts`).
         """
         if not (folder.path / _DATABASE).exists():
             raise StartError(f"there is no identity in {folder.path}")
@@ -120,9 +131,15 @@ class PeerStore:
             keys = RowKeys(key.unwrap(part(database, "key")))
             tables = Tables.open(database, keys)
             witness = _witness(folder, keys)
-            check_witness(witness, tables.head, accepted)
+            store = cls(database, keys, witness, tables)
+            store._doubts = check_witness(witness, tables.head, accepted)
             undo.pop_all()
-            return cls(database, keys, witness, tables)
+            return store
+
+    @property
+    def doubts(self) -> frozenset[Doubt]:
+        """What it was opened in spite of; nothing any more once something has been written."""
+        return self._doubts
 
     def close(self) -> None:
         """Close the files. May be called twice."""
@@ -200,6 +217,7 @@ class PeerStore:
                 self._tables.put(pieces, entries)
                 self._db.execute("COMMIT")
                 tell(self._mark)
+                self._doubts = frozenset()
             self._since_tidy += 1
             if self._since_tidy >= TIDY:
                 self.tidy()

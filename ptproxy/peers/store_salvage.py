@@ -18,7 +18,7 @@ from ptproxy.peers.store_key import StoreKey
 from ptproxy.peers.store_lineage import RUN, Lineage
 from ptproxy.peers.store_rows import HEAD, RowKeys, entry_place, fresh
 from ptproxy.peers.store_schema import NAME, SCHEMA, check_schema
-from ptproxy.peers.store_tables import MAX_SEALED, Tables, damage_told, open_entry, open_named, part
+from ptproxy.peers.store_tables import Tables, damage_told, open_entry, open_named, part
 from ptproxy.state import StateFolder
 
 BEYOND: Final = 1 << 20
@@ -42,7 +42,6 @@ def salvage(folder: StateFolder, key: StoreKey) -> Lost:
     """
     with contextlib.closing(folder.database(NAME, SCHEMA)) as database, damage_told():
         check_schema(database)
-        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_SEALED)
         if database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
             raise StateError("store: its tables are damaged: put a backup in its place")
         keys = RowKeys(key.unwrap(part(database, "key")))

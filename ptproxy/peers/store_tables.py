@@ -23,7 +23,6 @@ from ptproxy.peers.store_rows import (
     RowKeys,
     entry_place,
     fresh,
-    padme,
     piece_place,
 )
 
@@ -37,8 +36,6 @@ MAX_NUMBER: Final = (1 << 62) - 1
 """Of an entry; SQLite's numbers have a sign."""
 MAX_PAGE: Final = 10_000
 """Entries that one call returns."""
-MAX_SEALED: Final = padme(MAX_VALUE + MAX_NAME + 64) + 64
-"""Bytes of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,6 @@ class Tables:
     __slots__ = ("_db", "_elements", "_keys", "head", "lists")
 
     def __init__(self, database: sqlite3.Connection, keys: RowKeys, head: Head) -> None:
-        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_SEALED)
         self._db = database
         self._keys = keys
         self.head = head
@@ -129,10 +125,7 @@ class Tables:
         query = "SELECT name, sealed FROM pieces LIMIT ?"
         with damage_told():
             for blinded, sealed in self._db.execute(query, (self.head.pieces + 1,)):
-                revision, named = open_named(self._keys, blinded, sealed)
-                if revision > self.head.revision:
-                    raise StateError("store: the head is older than a row")
-                yield blinded, sealed, named
+                yield blinded, sealed, open_named(self._keys, blinded, sealed)[1]
 
     def _compared(self, blinded: bytes, known: ListState) -> Index:
         """The entries of a list, which are those that its digest vouches for."""
@@ -257,13 +250,8 @@ class Tables:
 
 def open_named(keys: RowKeys, blinded: object, sealed: object) -> tuple[int, Named]:
     """A row of the pieces' table: its revision and what is in it."""
-    name = _bytes(blinded)
-    revision, content = keys.open(piece_place(name), _bytes(sealed))
-    named = Named.parse(content)
-    blind = keys.list if isinstance(named.value, ListState) else keys.piece
-    if blind(named.name) != name:
-        raise StateError("store: a row is damaged")
-    return revision, named
+    revision, content = keys.open(piece_place(_bytes(blinded)), _bytes(sealed))
+    return revision, Named.parse(content)
 
 
 def open_entry(keys: RowKeys, blinded: bytes, number: object, sealed: object) -> tuple[int, bytes]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_folder import CHEAP
 
 from ptproxy.e2e.fields import Fields
-from ptproxy.errors import StartError, StateError
+from ptproxy.errors import LocalProtocolError, StartError, StateError
 from ptproxy.peers import store_key
 from ptproxy.peers.store_head import Head, ListState, Named
 from ptproxy.peers.store_index import Index
@@ -82,6 +82,11 @@ def test_the_cost_it_asks_for_is_one_it_permits():
     assert CHEAP.permitted()
 
 
+def test_nobody_wraps_what_nobody_would_open():
+    with pytest.raises(LocalProtocolError):
+        StoreKey.passphrase(b"x", PassphraseCost(memory=store_key.MAX_MEMORY + 1))
+
+
 @pytest.mark.parametrize("passphrase", [b"", bytes(1025)])
 def test_no_passphrase(passphrase):
     with pytest.raises(StartError, match="a passphrase has"):
@@ -117,7 +122,7 @@ def test_what_is_no_key_file(tmp_path, content):
     path.chmod(0o600)
     with pytest.raises(StartError):
         StoreKey.file(path)
-    with pytest.raises(StartError, match="there is no file"):
+    with pytest.raises(StartError, match="there is no key file"):
         StoreKey.file(tmp_path / "none")
 
 
