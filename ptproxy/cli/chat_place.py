@@ -78,7 +78,11 @@ class Place:
         with StateFolder(self.folder) as folder, self._open(folder, key) as store:
             dialers = TunnelDialers()
             try:
-                yield await Messenger.open(store, dialers)
+                doubts = store.doubts  # none any more once something is written
+                messenger = await Messenger.open(store, dialers)
+                if doubts:
+                    await _start_anew(messenger)
+                yield messenger
             finally:
                 await dialers.close()
 
@@ -106,6 +110,12 @@ class Place:
         else:
             log.set_up(LogConfig(level="error"), stream=cast("TextIO", _Nowhere()))
         return runtime.run(main())
+
+
+async def _start_anew(messenger: Messenger) -> None:
+    """An old state would seal what peers take for read before: new prekeys, and sessions begun anew."""
+    async with messenger.ledger.change() as change:
+        messenger.ledger.correspondence.start_anew(change.now, messenger.ledger.rng)
 
 
 class _Nowhere(io.TextIOBase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import shutil
 import stat
 import traceback
 from pathlib import Path
@@ -159,3 +160,31 @@ def test_the_lists_of_contacts_and_numbers(options, tmp_path: Path, monkeypatch)
     assert "is verified" in good(*other, "verify", "Anna", stdin=f"{digits}\n")
     assert "* Anna: verified" in good(*other, "contacts")
     assert "no contact of that name" in bad(*other, "verify", "Eve")
+
+
+def test_a_folder_that_was_put_back_is_asked_about_and_begins_anew(
+    options, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(chat_run, "SETTLE", 0.01)
+    begun = []
+    real = chat_place._start_anew
+
+    async def start_anew(messenger) -> None:
+        before = messenger.ledger.correspondence.bundle()
+        await real(messenger)
+        begun.append(messenger.ledger.correspondence.bundle() != before)
+
+    monkeypatch.setattr(chat_place, "_start_anew", start_anew)
+    folder, backup = tmp_path / "anna", tmp_path / "backup"
+    shutil.copytree(folder, backup)
+    run(*options, "invite")
+    assert begun == []
+    shutil.rmtree(folder)
+    shutil.copytree(backup, folder)
+    said = bad(*options, "contacts")
+    assert "ptproxy chat --accept " in said
+    accepted = ("--accept", "put-back", "--accept", "copied")
+    assert good(*options, *accepted, "contacts") == "* no contacts yet\n"
+    assert begun == [True]
+    assert good(*options, "contacts") == "* no contacts yet\n"
+    assert begun == [True]
