@@ -12,6 +12,7 @@ from ptproxy.cli.chat_place import Place
 from ptproxy.cli.init_client import read_link
 from ptproxy.config.link import Link
 from ptproxy.errors import StartError
+from ptproxy.peers.payload import MAX_NAME
 
 
 @click.command()
@@ -31,6 +32,8 @@ def init(place: Place, *, mailbox: str, name: str) -> None:
     from ptproxy.state import StateFolder
 
     link = read_link(mailbox)
+    if not name.strip() or len(name.encode("utf-8", "replace")) > MAX_NAME or not name.isprintable():
+        raise click.UsageError(f"--name has 1 to {MAX_NAME} bytes of printable characters")
     if (place.folder / "peer.sqlite3").exists():
         raise StartError(f"there is an identity in {place.folder} already; -d takes another folder")
 

@@ -48,7 +48,7 @@ def bad(*arguments: str | Path, stdin: str = "", status: int = 1) -> str:
 def options(tmp_path: Path) -> tuple[str | Path, ...]:
     """Those of an identity that a key file opens."""
     options = ("-d", tmp_path / "anna", "--key-file", tmp_path / "anna.key")
-    said = good(*options, "init", "-", "--name", "Anna\x1b[2J", stdin=LINK)
+    said = good(*options, "init", "-", "--name", "Anna", stdin=LINK)
     assert "Next, an invite" in said
     return options
 
@@ -58,6 +58,8 @@ def test_init_makes_an_identity_once(tmp_path: Path, options) -> None:
     assert stat.S_IMODE((tmp_path / "anna.key").stat().st_mode) == 0o600
     assert "exists" in (said := bad(*options, "init", "-", "--name", "Anna", stdin=LINK)) or "already" in said
     assert good(*options, "contacts") == "* no contacts yet\n"
+    for name in ("", "\x1b[2J", "x" * 300):
+        assert "--name" in bad("-d", tmp_path / "ben", "init", "-", "--name", name, stdin=LINK, status=2)
 
 
 def test_nothing_written_is_readable(tmp_path: Path, options) -> None:

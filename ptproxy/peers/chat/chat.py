@@ -5,6 +5,7 @@ Line mode and the screen are two ways to write commands and to show records; wha
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -119,6 +120,8 @@ class Chat:
             return await do(command)
         except (CommandError, PtproxyError) as error:
             return [Refused(str(error))]
+        except KeyError:  # a Peer's word for it
+            return [Refused("that contact was removed meanwhile")]
 
     async def _say(self, command: asked.Say) -> list[Record]:
         peer = self.roster.find(command.who)
@@ -231,7 +234,8 @@ class Chat:
             if peer is None or peer.standing is Standing.CHANGED:
                 self.present.discard(contact)
             else:
-                await peer.tell_presence(Presence.HERE, HERE_SECONDS)
+                with contextlib.suppress(PtproxyError, KeyError):  # full, or gone: the next time
+                    await peer.tell_presence(Presence.HERE, HERE_SECONDS)
 
     # ---- events
 

@@ -315,6 +315,8 @@ def _make(kind: type[C], values: dict[str, Any]) -> C:
             values[name] = _count(value)
         elif not isinstance(value, str) or (not value.strip() and known[name].default is MISSING):
             raise CommandError(f"{name} is a text and not empty")
+        elif not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise CommandError(f"{name} holds half a character, which UTF-8 has not")
     return kind(**values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -54,7 +55,8 @@ class Files:
 
     def send(self, contact: ContactId, path: Path) -> None:
         """Offer a file; what becomes of it is told. :class:`CommandError` where there is no such file."""
-        path = path.expanduser()
+        with contextlib.suppress(RuntimeError):  # ~ of somebody who has no home
+            path = path.expanduser()
         if not path.is_file():
             raise CommandError("there is no such file")
         ours = [each for each in self._files.values() if each.offer is None and each.told.state not in _OVER]

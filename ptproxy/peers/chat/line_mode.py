@@ -11,6 +11,7 @@ When the input ends, what is still to leave gets ``wait`` seconds for it, unless
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from enum import Enum
@@ -129,7 +130,7 @@ class _LineMode:
             shown, self._shown = self._shown, {}
             await self._output.flushed()
             for contact, number in shown.items():
-                if any(peer.id == contact for peer in self._messenger.contacts()):
+                with contextlib.suppress(KeyError):  # the contact was removed meanwhile
                     await self._messenger.contact(contact).mark_read(number)
 
     async def keep_present(self) -> None:

@@ -216,3 +216,17 @@ def test_a_file_to_who_is_not_there(tmp_path: Path) -> None:
         "! file 1 (a.txt, 5 bytes) was broken off: the contact is not there",
     ]
     assert rig.rows("/take 1") == rig.rows("/refuse 7") == ["! no file of that number is offered"]
+
+
+def test_a_contact_that_is_removed_meanwhile_ends_nothing() -> None:
+    rig = Rig("anna")
+    anna = rig.messenger.contacts()[0]
+    rig.do("/presence anna on")
+
+    async def gone(*_: object) -> None:
+        raise KeyError(anna.id)
+
+    anna.send = anna.tell_presence = gone
+    assert rig.rows("anna: hello") == ["! that contact was removed meanwhile"]
+    asyncio.run(rig.chat.tell_presence_again())
+    assert rig.rows("/send anna ~nobody-of-that-name/x") == ["! there is no such file"]

@@ -95,6 +95,7 @@ def test_objects() -> None:
         (b'{"do": "say", "who": "a", "text": 3}', "text is a text"),
         (b'{"do": "say", "who": " ", "text": "b"}', "who is a text"),
         (b'{"do": "history", "who": "a", "count": true}', "count is a number"),
+        (b'{"do": "say", "who": "a", "text": "\\ud800"}', "half a character"),
         (b'{"do": "fly"}', "do is one of"),
         (b'{"do": ["say"]}', "do is one of"),
         (b'{"do": "quit", "id": 5}', "id is a string"),

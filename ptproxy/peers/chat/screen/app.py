@@ -8,6 +8,7 @@ of the conversation) is drawn again a moment after the first change, once for al
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -312,7 +313,8 @@ class ChatApp(App[None]):
         """What is on the screen counts as read, if the person looks at this window."""
         peer, newest = self._peer(), self.query_one(Conversation).newest
         if self.app_focus and peer is not None and newest is not None and peer.unread:
-            await peer.mark_read(newest.number)
+            with contextlib.suppress(KeyError):  # the contact was removed meanwhile
+                await peer.mark_read(newest.number)
             self._changed()
 
     async def watch_app_focus(self, focused: bool) -> None:

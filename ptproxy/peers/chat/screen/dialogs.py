@@ -46,7 +46,7 @@ class VerifyDialog(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         """Digits, words and the QR code side by side."""
-        with Vertical(classes="dialog"):
+        with VerticalScroll(classes="dialog"):
             yield Static("Safety number", classes="title", markup=False)
             yield Static(
                 Content("\n").join(
@@ -65,8 +65,8 @@ class VerifyDialog(ModalScreen[str | None]):
                     yield Static(Content("\n".join(word_rows(self._number))), classes="number")
                     yield OneRow(placeholder="type or paste the other's here", id="typed")
                     with Horizontal(classes="buttons"):
-                        yield Button("They are the same", id="same", variant="success")
-                        yield Button("Close", id="close")
+                        yield Button("They are the same", id="same", variant="success", compact=True)
+                        yield Button("Close", id="close", compact=True)
                 if _fits(self.app.size, qr_rows(self._number.qr_text()), TEXT_COLUMNS):
                     yield Static(qr_code(self._number.qr_text()), id="qr")
 
@@ -113,8 +113,8 @@ class InviteDialog(ModalScreen[None]):
             else:
                 yield Static("(the window is too small for its QR code)", markup=False)
             with Horizontal(classes="buttons"):
-                yield Button("Copy", id="copy", variant="primary")
-                yield Button("Close", id="close")
+                yield Button("Copy", id="copy", variant="primary", compact=True)
+                yield Button("Close", id="close", compact=True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Copy, or close."""
@@ -141,14 +141,14 @@ class AddDialog(ModalScreen[ToAdd | None]):
 
     def compose(self) -> ComposeResult:
         """Two inputs."""
-        with Vertical(classes="dialog"):
+        with VerticalScroll(classes="dialog"):
             yield Static("Add a contact", classes="title", markup=False)
             yield Static("Paste the invite that you were given, or what its QR code says.", markup=False)
             yield OneRow(placeholder="invite", id="invite")
             yield OneRow(placeholder="what you call this person (or as they call themselves)", id="name")
             with Horizontal(classes="buttons"):
-                yield Button("Add", id="add", variant="primary")
-                yield Button("Cancel", id="close")
+                yield Button("Add", id="add", variant="primary", compact=True)
+                yield Button("Cancel", id="close", compact=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter goes on."""
@@ -203,7 +203,7 @@ class HelpDialog(ModalScreen[None]):
             yield Static("Help", classes="title", markup=False)
             yield Static(Content("\n").join(rows))
             with Horizontal(classes="buttons"):
-                yield Button("Close", id="close")
+                yield Button("Close", id="close", compact=True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Close."""
