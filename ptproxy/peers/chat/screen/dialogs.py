@@ -46,7 +46,7 @@ class VerifyDialog(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         """Digits, words and the QR code side by side."""
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog", can_focus=False):
             yield Static("Safety number", classes="title", markup=False)
             yield Static(
                 Content("\n").join(
@@ -99,7 +99,7 @@ class InviteDialog(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The line, and its QR code where that fits."""
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog", can_focus=False):
             yield Static("An invite for one person", classes="title", markup=False)
             yield Static(
                 f"Whoever has it first can write to you, until {self._day}. "
@@ -141,7 +141,7 @@ class AddDialog(ModalScreen[ToAdd | None]):
 
     def compose(self) -> ComposeResult:
         """Two inputs."""
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog", can_focus=False):
             yield Static("Add a contact", classes="title", markup=False)
             yield Static("Paste the invite that you were given, or what its QR code says.", markup=False)
             yield OneRow(placeholder="invite", id="invite")
