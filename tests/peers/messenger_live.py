@@ -124,7 +124,7 @@ class Person:
         self.task = None
 
     async def start(self):
-        if self.store.kept:
+        if self.store.pieces():
             opening = Messenger.open(self.store, self.wires, clock=self.world.clock, rng=self.rng, pace=PACE)
         else:
             opening = Messenger.create(
