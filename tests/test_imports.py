@@ -35,10 +35,10 @@ PURE = {
     for name in (
         "mailbox_answers", "mailbox_conversation", "mailbox_delivery", "mailbox_frames", "mailbox_rates",
         "mailbox_requests", "mailbox_schema", "seats",
-        "store_head", "store_index", "store_lineage", "store_rows",
     )
 }  # fmt: skip
 """Modules without I/O in packages that have some elsewhere."""
+PURE |= {f"ptproxy.peers.store_{name}" for name in ("head", "index", "lineage", "rows")}
 
 ENDS = {"inspect": {"cli"}}
 """Packages that only some may import, whatever their layer."""

@@ -23,15 +23,6 @@ and at the bridge:
 The rendezvous makes one stream of two: ``rendezvous`` (wire format and
 :func:`~ptproxy.peers.rendezvous.meet`) and ``rendezvous_service``.
 
-The state of one identity, encrypted (``STORE.md``):
-
-- ``store``       the API: :class:`~ptproxy.peers.store.PeerStore`, pieces and lists, one transaction a change
-- ``store_key``   what opens it: a passphrase or a key file
-- ``store_rows``, ``store_head``, ``store_tables``, ``store_index``, ``store_schema``  what is written, how it
-  is sealed, and what vouches for it
-- ``store_lineage``, ``store_witness``, ``store_doubt``  how an old state or a second copy is noticed
-- ``store_renewal``, ``store_salvage``  everything under another master key; what still opens of a damaged one
-
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns
 when it is on disk there; the owner's ``collect`` hands it to a callback, and
