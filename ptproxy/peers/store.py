@@ -12,6 +12,11 @@
 :class:`~ptproxy.errors.StartError`, the store is of no use any more, like the objects that were to be saved:
 close it, open it again and parse them anew.
 
+The other modules: ``store_key`` opens it; ``store_rows``, ``store_head``, ``store_tables``, ``store_index``
+and ``store_schema`` are what is written, how it is sealed, and what vouches for it; ``store_lineage``,
+``store_witness`` and ``store_doubt`` notice an old state or a second copy; ``store_renewal`` seals everything
+under another master key, ``store_salvage`` keeps what still opens of a damaged one.
+
 A name is up to 200 bytes of UTF-8; a namespace is a prefix ("messenger/…"). Any thread may call, and
 waits for the one that is in here.
 """
@@ -38,6 +43,7 @@ from ptproxy.peers.store_doubt import (
 from ptproxy.peers.store_head import Head
 from ptproxy.peers.store_key import KEY, StoreKey
 from ptproxy.peers.store_lineage import RUN, Mark
+from ptproxy.peers.store_renewal import sealed_anew
 from ptproxy.peers.store_rows import RowKeys, fresh
 from ptproxy.peers.store_schema import NAME, SCHEMA, check_schema
 from ptproxy.peers.store_tables import MAX_NUMBER, MAX_PAGE, Entry, Tables, damage_told, part
@@ -58,7 +64,17 @@ _WITNESS: Final = f"{NAME}.witness"
 class PeerStore:
     """One identity's pieces and lists. A context manager that closes it."""
 
-    __slots__ = ("_db", "_keys", "_lock", "_run", "_since_tidy", "_tables", "_unusable", "_witness")
+    __slots__ = (
+        "_db",
+        "_doubts",
+        "_keys",
+        "_lock",
+        "_run",
+        "_since_tidy",
+        "_tables",
+        "_unusable",
+        "_witness",
+    )
 
     def __init__(self, database: sqlite3.Connection, keys: RowKeys, witness: Witness, tables: Tables) -> None:
         """Use :meth:`create` or :meth:`open`."""
@@ -68,6 +84,7 @@ class PeerStore:
         self._tables = tables
         self._run: bytes | None = None
         """This start's, once it has written."""
+        self._doubts: frozenset[Doubt] = frozenset()
         self._since_tidy = 0
         self._unusable = False
         self._lock = threading.RLock()
@@ -103,10 +120,12 @@ class PeerStore:
     def open(cls, folder: StateFolder, key: StoreKey, accepted: Collection[Doubt] = ()) -> Self:
         """The store of ``folder``, every piece of it verified. Nothing is written before the first change.
 
+        A passphrase takes most of a second: where a loop runs, in a thread.
+
         :class:`StartError`: there is none, or the key does not open it. :class:`StateError`: it is damaged.
         :class:`StoreRolledBackError`, :class:`StoreClonedError`: it is not what was here last. Whoever
         decides to go on all the same opens it with that doubt ``accepted``, and is asked again until
-        something was written. What was sent since then is forgotten: go on with new prekeys and sessions.
+        something was written: that should be what ``Correspondence.start_anew`` changed (:attr:`doubts`).
         """
         if not (folder.path / _DATABASE).exists():
             raise StartError(f"there is no identity in {folder.path}")
@@ -117,9 +136,15 @@ class PeerStore:
             keys = RowKeys(key.unwrap(part(database, "key")))
             tables = Tables.open(database, keys)
             witness = _witness(folder, keys)
-            check_witness(witness, tables.head, accepted)
+            store = cls(database, keys, witness, tables)
+            store._doubts = check_witness(witness, tables.head, accepted)
             undo.pop_all()
-            return cls(database, keys, witness, tables)
+            return store
+
+    @property
+    def doubts(self) -> frozenset[Doubt]:
+        """What it was opened in spite of; nothing any more once something has been written."""
+        return self._doubts
 
     def close(self) -> None:
         """Close the files. May be called twice."""
@@ -145,6 +170,29 @@ class PeerStore:
         with self._using():
             with self._changing():
                 self._db.execute("UPDATE store SET value = ? WHERE part = 'key'", (wrapped,))
+            self.tidy()
+
+    def renew(self, key: StoreKey) -> None:
+        """Everything is sealed anew under another master key, which ``key`` opens.
+
+        For a key that somebody else may have had together with a copy: what is stored from now on, that
+        copy does not open. Takes as long as writing everything. Notes that were left elsewhere are not this
+        store's any more.
+        """
+        master = fresh(KEY)
+        keys, wrapped = RowKeys(master), key.wrap(master)
+        with self._using():
+            with self._changing():
+                mark = self._mark
+                if self._run is None:
+                    self._begin_run()
+                self._db.execute("BEGIN IMMEDIATE")
+                tables = sealed_anew(self._db, self._tables, keys)
+                self._db.execute("UPDATE store SET value = ? WHERE part = 'key'", (wrapped,))
+                self._keys, self._tables = keys, tables
+                self._witness = self._witness.hand_over(mark, keys, self._mark)
+                self._db.execute("COMMIT")
+                self._witness.begin(self._mark)
             self.tidy()
 
     # ---- pieces ---------------------------------------------------------------------------------
@@ -174,6 +222,7 @@ class PeerStore:
                 self._tables.put(pieces, entries)
                 self._db.execute("COMMIT")
                 tell(self._mark)
+                self._doubts = frozenset()
             self._since_tidy += 1
             if self._since_tidy >= TIDY:
                 self.tidy()

@@ -53,8 +53,8 @@ class StoreClonedError(StoreDoubtError):
     doubt = Doubt.CLONED
 
 
-def check_witness(witness: Witness, head: Head, accepted: Collection[Doubt]) -> None:
-    """Compare the database with what the witness saw last."""
+def check_witness(witness: Witness, head: Head, accepted: Collection[Doubt]) -> frozenset[Doubt]:
+    """Compare the database with what the witness saw last; the doubts there are, all of them accepted."""
     seen = witness.read()
     doubts: list[StoreDoubtError] = []
     if seen is None:
@@ -77,6 +77,7 @@ def check_witness(witness: Witness, head: Head, accepted: Collection[Doubt]) -> 
     for doubt in doubts:
         if doubt.doubt not in accepted:
             raise doubt
+    return frozenset(doubt.doubt for doubt in doubts)
 
 
 def make_note(keys: RowKeys, mark: Mark) -> bytes:

@@ -19,7 +19,7 @@ from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
 from ptproxy.peers.store_index import Index
 from ptproxy.peers.store_lineage import Lineage
-from ptproxy.peers.store_rows import DIGEST, NO_ROWS
+from ptproxy.peers.store_rows import DIGEST
 
 _VERSION: Final = 1
 _PIECE: Final = 1
@@ -36,12 +36,13 @@ class Head:
     sealed: int = 0
     """Rows that were sealed under this master key."""
     pieces: int = 0
-    digest: bytes = NO_ROWS
+    digest: int = 0
     lineage: Lineage = field(default_factory=Lineage)
 
     def serialize(self) -> bytes:
         """The head's content."""
-        front = _HEAD.pack(_VERSION, self.revision, self.sealed, self.pieces, self.digest)
+        digest = self.digest.to_bytes(DIGEST, "big")
+        front = _HEAD.pack(_VERSION, self.revision, self.sealed, self.pieces, digest)
         return front + self.lineage.serialize()
 
     @classmethod
@@ -51,7 +52,7 @@ class Head:
         version, revision, sealed, pieces, digest = fields.unpack(_HEAD)
         if version != _VERSION:
             raise StateError("store: the head is of another version")
-        parsed = cls(revision, sealed, pieces, digest, Lineage.take(fields))
+        parsed = cls(revision, sealed, pieces, int.from_bytes(digest, "big"), Lineage.take(fields))
         fields.end()
         return parsed
 
@@ -63,13 +64,13 @@ class ListState:
     next: int = 1
     """The number that no entry has had yet."""
     entries: int = 0
-    digest: bytes = NO_ROWS
+    digest: int = 0
     index: Index | None = field(default_factory=Index)
     """The entries, once they were compared with the digest since the start."""
 
     def serialize(self) -> bytes:
         """Its value in the list's row."""
-        return _STATE.pack(self.next, self.entries, self.digest)
+        return _STATE.pack(self.next, self.entries, self.digest.to_bytes(DIGEST, "big"))
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -77,7 +78,7 @@ class ListState:
         if len(data) != _STATE.size:
             raise StateError("store: a list is damaged")
         following, entries, digest = _STATE.unpack(data)
-        return cls(following, entries, digest, index=None)
+        return cls(following, entries, int.from_bytes(digest, "big"), index=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ class Index:
 
     def put(self, number: int, nonce: bytes) -> None:
         """Entry ``number`` is the row with ``nonce`` from now on."""
+        if not self._numbers or number > self._numbers[-1]:
+            self._numbers.append(number)
+            self._nonces += nonce
+            return
         place, there = self._find(number)
         if not there:
             self._numbers.insert(place, number)

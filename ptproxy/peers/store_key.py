@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ptproxy.config.keyfile import read_key
-from ptproxy.errors import StartError, StateError
+from ptproxy.errors import LocalProtocolError, StartError, StateError
 from ptproxy.state import write_file
 
 KEY: Final = 32
@@ -100,6 +100,8 @@ class StoreKey:
         ``cost`` is for wrapping; opening does the work that the store names. :class:`StartError` for an
         empty passphrase, or a longer one than ``MAX_PASSPHRASE``.
         """
+        if not cost.permitted():
+            raise LocalProtocolError("store: a passphrase at a cost that no program would pay")
         if not 1 <= len(passphrase) <= MAX_PASSPHRASE:
             raise StartError(f"a passphrase has 1 to {MAX_PASSPHRASE:,} bytes")
         return cls(_PASSPHRASE, passphrase, cost)
@@ -107,6 +109,8 @@ class StoreKey:
     @classmethod
     def file(cls, path: Path) -> Self:
         """The key of a file that :meth:`make_file` made; :class:`StartError` for anything else."""
+        if not path.exists():
+            raise StartError(f"there is no key file {path}")
         try:
             text = read_key(path)
         except ValueError as error:

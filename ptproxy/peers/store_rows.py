@@ -42,8 +42,7 @@ NONCE: Final = 12
 BLINDED: Final = 16
 """Bytes of a blinded name: two names of one store meet with a chance of 2^-100."""
 DIGEST: Final = 32
-NO_ROWS: Final = bytes(DIGEST)
-"""The digest of no rows."""
+"""Bytes of a digest, a number in memory: 0 for no rows."""
 SMALLEST: Final = 256
 """Bytes that a row is padded to: most lines of a chat are shorter."""
 MAX_ROWS: Final = 1 << 32
@@ -99,9 +98,9 @@ class RowKeys:
         revision, length = _FRONT.unpack_from(padded)
         return revision, padded[_FRONT.size : _FRONT.size + length]
 
-    def element(self, place: bytes, sealed: bytes) -> bytes:
-        """What a row adds to the digest of its set, and takes away when it goes."""
-        return hmac.digest(self._set, place + sealed[:NONCE], "sha256")
+    def element(self, place: bytes, sealed: bytes) -> int:
+        """What a row adds to the digest of its set, and takes away when it goes: both is XOR."""
+        return int.from_bytes(hmac.digest(self._set, place + sealed[:NONCE], "sha256"), "big")
 
     def _blinded(self, table: bytes, name: str) -> bytes:
         return hmac.digest(self._names, table + b"\0" + name.encode(), "sha256")[:BLINDED]
@@ -115,11 +114,6 @@ def piece_place(blinded: bytes) -> bytes:
 def entry_place(blinded_list: bytes, number: int) -> bytes:
     """The place of an entry."""
     return _LABEL + b"entry\0" + blinded_list + _NUMBER.pack(number)
-
-
-def changed(digest: bytes, element: bytes) -> bytes:
-    """The digest with one row more, or one less: the same step."""
-    return (int.from_bytes(digest, "big") ^ int.from_bytes(element, "big")).to_bytes(DIGEST, "big")
 
 
 def padme(length: int) -> int:

@@ -11,6 +11,9 @@ from ptproxy.errors import StateError
 NAME: Final = "peer"
 """Of the database in the state folder, and of the witness beside it."""
 
+MAX_ROW: Final = 5 << 20
+"""Bytes of a row: the largest value, padded. Whatever a file holds, no more is read into memory."""
+
 SCHEMA: Final = """
     CREATE TABLE store (part TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE pieces (name BLOB PRIMARY KEY, sealed BLOB NOT NULL);
@@ -21,10 +24,11 @@ SCHEMA: Final = """
 
 
 def check_schema(database: sqlite3.Connection) -> None:
-    """No table, trigger or view but our own: a planted one would run with every change.
+    """No table, trigger or view but our own, as a planted one would run with every change; no larger rows.
 
     :class:`StateError` otherwise.
     """
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW)
     database.execute("PRAGMA trusted_schema = OFF")
     database.execute("PRAGMA cell_size_check = ON")
     with closing(sqlite3.connect(":memory:")) as ours:

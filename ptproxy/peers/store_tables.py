@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,13 +19,10 @@ from ptproxy.peers.store_index import Index
 from ptproxy.peers.store_rows import (
     HEAD,
     MAX_ROWS,
-    NO_ROWS,
     NONCE,
     RowKeys,
-    changed,
     entry_place,
     fresh,
-    padme,
     piece_place,
 )
 
@@ -39,8 +36,6 @@ MAX_NUMBER: Final = (1 << 62) - 1
 """Of an entry; SQLite's numbers have a sign."""
 MAX_PAGE: Final = 10_000
 """Entries that one call returns."""
-MAX_SEALED: Final = padme(MAX_VALUE + MAX_NAME + 64) + 64
-"""Bytes of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +53,11 @@ class Tables:
     __slots__ = ("_db", "_elements", "_keys", "head", "lists")
 
     def __init__(self, database: sqlite3.Connection, keys: RowKeys, head: Head) -> None:
-        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_SEALED)
         self._db = database
         self._keys = keys
         self.head = head
         self.lists: dict[str, ListState] = {}
-        self._elements: dict[bytes, bytes] = {}
+        self._elements: dict[bytes, int] = {}
         """By blinded name: what each row of the pieces' table adds to the digest."""
 
     @classmethod
@@ -110,44 +104,38 @@ class Tables:
             ).fetchall()
         if [(number, _bytes(sealed)[:NONCE]) for number, sealed in rows] != expected:
             raise StateError("store: the database is damaged")
-        return [(number, self._keys.open(entry_place(blinded, number), sealed)[1]) for number, sealed in rows]
+        return [(number, open_entry(self._keys, blinded, number, sealed)[1]) for number, sealed in rows]
 
     def _load(self) -> None:
-        digest = NO_ROWS
+        digest = 0
         for blinded, sealed, named in self._rows():
-            element = self._keys.element(piece_place(blinded), sealed)
-            digest = changed(digest, element)
-            self._elements[blinded] = element
-            if isinstance(named.value, ListState):
-                self.lists[named.name] = named.value
+            digest ^= self.know(blinded, sealed, named)
         if len(self._elements) != self.head.pieces or digest != self.head.digest:
             raise StateError("store: some rows are older than the others, or missing")
+
+    def know(self, blinded: bytes, sealed: bytes, named: Named) -> int:
+        """A row of the pieces' table was read; what it adds to the digest."""
+        self._elements[blinded] = element = self._keys.element(piece_place(blinded), sealed)
+        if isinstance(named.value, ListState):
+            self.lists[named.name] = named.value
+        return element
 
     def _rows(self) -> Iterator[tuple[bytes, bytes, Named]]:
         """The pieces' table, opened: blinded name, sealed row, content."""
         query = "SELECT name, sealed FROM pieces LIMIT ?"
         with damage_told():
             for blinded, sealed in self._db.execute(query, (self.head.pieces + 1,)):
-                yield blinded, sealed, self._open_named(_bytes(blinded), _bytes(sealed))
-
-    def _open_named(self, blinded: bytes, sealed: bytes) -> Named:
-        revision, content = self._keys.open(piece_place(blinded), sealed)
-        named = Named.parse(content)
-        blind = self._keys.list if isinstance(named.value, ListState) else self._keys.piece
-        if revision > self.head.revision or blind(named.name) != blinded:
-            raise StateError("store: a row is damaged")
-        return named
+                yield blinded, sealed, open_named(self._keys, blinded, sealed)[1]
 
     def _compared(self, blinded: bytes, known: ListState) -> Index:
         """The entries of a list, which are those that its digest vouches for."""
-        digest, index = NO_ROWS, Index()
+        digest, index = 0, Index()
         rows = self._db.execute(
             f"SELECT number, substr(sealed, 1, {NONCE}) FROM entries WHERE list = ? LIMIT ?",  # noqa: S608
             (blinded, known.entries + 1),
         )
         for number, nonce in rows:
-            element = self._keys.element(entry_place(blinded, _number(number)), _bytes(nonce))
-            digest = changed(digest, element)
+            digest ^= self._keys.element(entry_place(blinded, _number(number)), _bytes(nonce))
             index.put(number, nonce)
         if len(index) != known.entries or digest != known.digest:
             raise StateError("store: some entries are older than the others, or missing")
@@ -180,9 +168,17 @@ class Tables:
             self._put_entry(entry)
         for name, value in pieces.items():
             self._put_row(self._keys.piece(name), None if value is None else Named(name, value))
-        for name in {entry.list for entry in entries} & self.lists.keys():
-            self._put_row(self._keys.list(name), Named(name, self.lists[name]))
+        self.put_lists({entry.list for entry in entries} & self.lists.keys())
         self.put_head()
+
+    def put_lists(self, names: Collection[str]) -> None:
+        """Write what is known of these lists."""
+        for name in names:
+            self._put_row(self._keys.list(name), Named(name, self.lists[name]))
+
+    def forget(self, name: str) -> None:
+        """Delete the entries of a list, without a word to the digests: these tables are at their end."""
+        self._db.execute("DELETE FROM entries WHERE list = ?", (self._keys.list(name),))
 
     def put_head(self) -> None:
         """Write the head."""
@@ -198,11 +194,11 @@ class Tables:
         place, head = piece_place(blinded), self.head
         old = self._elements.pop(blinded, None)
         if old is not None:
-            head.digest = changed(head.digest, old)
+            head.digest ^= old
         if named is not None:
             sealed = self._seal(place, named.serialize())
             self._elements[blinded] = element = self._keys.element(place, sealed)
-            head.digest = changed(head.digest, element)
+            head.digest ^= element
             self._db.execute(
                 "INSERT INTO pieces VALUES (?, ?) ON CONFLICT DO UPDATE SET sealed = excluded.sealed",
                 (blinded, sealed),
@@ -222,7 +218,7 @@ class Tables:
         place, key = entry_place(blinded, entry.number), (blinded, entry.number)
         old = self._nonce(known, key)
         if old is not None:
-            known.digest = changed(known.digest, self._keys.element(place, old))
+            known.digest ^= self._keys.element(place, old)
             known.entries -= 1
         if entry.value is None:
             self._db.execute("DELETE FROM entries WHERE list = ? AND number = ?", key)
@@ -230,7 +226,7 @@ class Tables:
                 known.index.drop(entry.number)
             return
         sealed = self._seal(place, entry.value)
-        known.digest = changed(known.digest, self._keys.element(place, sealed))
+        known.digest ^= self._keys.element(place, sealed)
         known.entries += 1
         known.next = max(known.next, entry.number + 1)
         self._db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", (*key, sealed))
@@ -250,6 +246,17 @@ class Tables:
 
     def __len__(self) -> int:
         return len(self._elements)
+
+
+def open_named(keys: RowKeys, blinded: object, sealed: object) -> tuple[int, Named]:
+    """A row of the pieces' table: its revision and what is in it."""
+    revision, content = keys.open(piece_place(_bytes(blinded)), _bytes(sealed))
+    return revision, Named.parse(content)
+
+
+def open_entry(keys: RowKeys, blinded: bytes, number: object, sealed: object) -> tuple[int, bytes]:
+    """An entry: its revision and value."""
+    return keys.open(entry_place(blinded, _number(number)), _bytes(sealed))
 
 
 def part(database: sqlite3.Connection, name: str) -> bytes:

@@ -58,12 +58,13 @@ class Seen:
 class Witness:
     """The file, open."""
 
-    __slots__ = ("_file", "_keys", "_place", "_turn")
+    __slots__ = ("_file", "_keys", "_number", "_place", "_turn")
 
     def __init__(self, file: MarkFile, keys: RowKeys, number: int) -> None:
         """``number``: what the file system calls the database, 0 where that means nothing."""
         self._file = file
         self._keys = keys
+        self._number = number
         identifier = machine_identifier()
         self._place = (
             _blinded(keys, b"machine" + identifier) if identifier else UNKNOWN,
@@ -91,6 +92,13 @@ class Witness:
         """A commit was made."""
         self._file.write(self._turn * SLOT, self._seal(mark))
         self._turn ^= 1
+
+    def hand_over(self, mark: Mark, keys: RowKeys, next_mark: Mark) -> Witness:
+        """The same file for a store that is about to have other keys, good for both: it may stay as it is."""
+        heir = Witness(self._file, keys, self._number)
+        self._file.write(0, self._seal(mark) + heir._seal(next_mark))
+        self._file.sync()
+        return heir
 
     def close(self) -> None:
         """Close the file."""

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_folder import CHEAP, KEY, everything, filled, made, opened, raw
 
-from ptproxy.errors import LocalProtocolError, StartError
+from ptproxy.errors import LocalProtocolError, StartError, StateError
 from ptproxy.peers import store_tables
-from ptproxy.peers.store import TIDY, Entry, PeerStore, StoreKey
-from ptproxy.state import StateFolder
+from ptproxy.peers.store import TIDY, Entry, PeerStore, StoreDoubtError, StoreKey
+from ptproxy.peers.store_rows import HEAD, RowKeys
+from ptproxy.state import MarkFile, StateFolder
 
 
 def test_what_was_written_is_there_after_a_restart(tmp_path):
@@ -120,6 +121,93 @@ def test_a_key_file_in_place_of_a_passphrase(tmp_path):
         assert store.pieces()["identity"] == b"secret one"
     with pytest.raises(StartError, match="a key file, not a passphrase"), opened(tmp_path / "state"):
         pass
+
+
+def test_everything_sealed_anew(tmp_path):
+    """An old copy with its passphrase, and the file as it is now: the one does not open the other."""
+    pieces, entries = filled(tmp_path)
+    with opened(tmp_path) as store:
+        store.write({}, [Entry("empty", 9, b"x"), Entry("empty", 9, None)])
+    with raw(tmp_path) as database:
+        ((wrapped,),) = database.execute("SELECT value FROM store WHERE part = 'key'").fetchall()
+        before = set(database.execute("SELECT name FROM pieces UNION SELECT list FROM entries"))
+    other = StoreKey.passphrase(b"battery staple", CHEAP)
+    with opened(tmp_path) as store:
+        store.renew(other)
+        store.write({"later": b"x"}, [Entry("history", store.next_number("history"), b"line 13")])
+        assert store.next_number("empty") == 10
+        store.check_clone(store.note())
+    with raw(tmp_path) as database:
+        assert not before & set(database.execute("SELECT name FROM pieces UNION SELECT list FROM entries"))
+        new = database.execute("SELECT value FROM store WHERE part = 'head'").fetchone()[0]
+    with pytest.raises(StateError):
+        RowKeys(KEY.unwrap(wrapped)).open(HEAD, new)
+    with pytest.raises(StartError, match="wrong passphrase"), opened(tmp_path):
+        pass
+    with opened(tmp_path, key=other) as store:
+        assert store.pieces() == {**pieces, "later": b"x"}
+        assert store.entries("history") == [(13, b"line 13"), *entries]
+        assert store.entries("empty") == []
+        assert store.next_number("empty") == 10
+
+
+@pytest.mark.parametrize("failing", range(13))
+def test_sealing_anew_is_whole_or_not_at_all(tmp_path, failing, monkeypatch):
+    """Stopped anywhere on the way: the old key opens it or the new one does, and the witness agrees."""
+    pieces, entries = filled(tmp_path)
+    other = StoreKey.passphrase(b"battery staple", CHEAP)
+    steps = iter(range(10_000))
+    write = MarkFile.write
+
+    def step():
+        if next(steps) == failing:
+            raise KeyboardInterrupt
+
+    class Stopping:
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def execute(self, query, *values):
+            if query.startswith(("BEGIN", "UPDATE", "COMMIT", "DELETE")):
+                step()
+            done = self.real.execute(query, *values)
+            if query.startswith("COMMIT"):
+                step()
+            return done
+
+    def half_written(file, place, data):
+        step()
+        write(file, place, data[:128])
+        step()
+        write(file, place + 128, data[128:])
+        step()
+
+    stopped = False
+    with opened(tmp_path) as store:
+        real = store._db
+        store._db = store._tables._db = Stopping(real)
+        monkeypatch.setattr(MarkFile, "write", half_written)
+        try:
+            store.renew(other)
+        except KeyboardInterrupt:
+            stopped = True
+        monkeypatch.undo()
+        store._db = real
+    assert stopped == (failing < 12)
+    for key in (KEY, other):
+        try:
+            with opened(tmp_path, key=key) as store:
+                assert store.pieces() == pieces
+                assert store.entries("history") == entries
+                return
+        except StoreDoubtError:
+            raise
+        except StartError:
+            continue
+    pytest.fail("neither key opens it")
 
 
 def test_the_old_wrapping_is_gone_from_the_files(tmp_path):

@@ -87,6 +87,19 @@ def test_a_witness_that_is_behind_is_none_of_ones_worry(tmp_path):
     assert everything(tmp_path)[0] == {"a": bytes([9])}
 
 
+def test_the_witness_is_synced_once_a_run(tmp_path, monkeypatch):
+    synced = []
+    real = MarkFile.sync
+    monkeypatch.setattr(MarkFile, "sync", lambda file: (synced.append(1), real(file)))
+    filled(tmp_path)
+    assert len(synced) == 1
+    with opened(tmp_path) as store:
+        assert len(synced) == 1
+        for number in range(10):
+            store.write({"a": bytes([number])})
+    assert len(synced) == 2
+
+
 def test_a_witness_that_was_never_told_of_the_run(tmp_path, monkeypatch):
     """A kill between the first commit of a run and the witness's sync, as often as one likes."""
     filled(tmp_path)
@@ -102,17 +115,34 @@ def test_a_witness_that_was_never_told_of_the_run(tmp_path, monkeypatch):
     assert everything(tmp_path)[0]["a"] == b"3"
 
 
+def test_a_store_that_was_made_and_never_written(tmp_path):
+    """Two runs that begin with one revision would be a damaged lineage."""
+    with made(tmp_path):
+        pass
+    assert everything(tmp_path) == ({}, {})
+    write(tmp_path, b"1")
+    write(tmp_path, b"2")
+    assert everything(tmp_path)[0] == {"a": b"2"}
+
+
 def test_going_on_all_the_same_is_asked_until_something_is_written(tmp_path):
     filled(tmp_path)
     copy(tmp_path, tmp_path / "backup")
-    write(tmp_path)
+    for _ in range(5):
+        write(tmp_path)
     copy(tmp_path / "backup", tmp_path, DATABASE)
     for _ in range(2):
         assert "a" not in everything(tmp_path, {Doubt.ROLLED_BACK})[0]
+        with opened(tmp_path, frozenset(Doubt)) as store:
+            assert store.doubts == {Doubt.ROLLED_BACK}
         with pytest.raises(StoreRolledBackError):
             everything(tmp_path)
-    write(tmp_path, b"on", {Doubt.ROLLED_BACK})
-    assert everything(tmp_path)[0]["a"] == b"on"
+    with opened(tmp_path, {Doubt.ROLLED_BACK}) as store:
+        store.write({"a": b"on"})
+        assert not store.doubts
+    with opened(tmp_path, frozenset(Doubt)) as store:
+        assert not store.doubts
+        assert store.pieces()["a"] == b"on"
 
 
 def test_rows_of_the_time_before_do_not_fit_the_time_after(tmp_path):

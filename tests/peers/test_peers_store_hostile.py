@@ -6,8 +6,10 @@ import random
 import pytest
 from store_folder import copy, everything, filled, made, opened, raw
 
+from ptproxy import state
 from ptproxy.errors import StartError, StateError
 from ptproxy.peers.store import Doubt, Entry
+from ptproxy.peers.store_tables import damage_told
 
 PIECES = "SELECT name, sealed FROM pieces ORDER BY length(sealed), name"
 
@@ -170,10 +172,19 @@ def test_columns_of_another_kind(tmp_path):
             copy(tmp_path / "good", tmp_path)
 
 
-def test_a_row_too_large_to_read(tmp_path):
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "UPDATE pieces SET sealed = zeroblob(6000000)",
+        "UPDATE store SET value = zeroblob(6000000) WHERE part = 'head'",
+        "UPDATE store SET value = zeroblob(6000000) WHERE part = 'key'",
+        "UPDATE entries SET sealed = zeroblob(6000000) WHERE number = 3",
+    ],
+)
+def test_a_row_too_large_to_read(tmp_path, planted):
     filled(tmp_path)
     with raw(tmp_path) as database:
-        database.execute("UPDATE pieces SET sealed = zeroblob(6000000)")
+        database.execute(planted)
     with pytest.raises(StateError, match="too big"):
         everything(tmp_path)
 
@@ -204,6 +215,60 @@ def test_no_database_at_all(tmp_path, content):
     (tmp_path / "peer.sqlite3").write_bytes(content)
     with pytest.raises((StateError, StartError)):
         everything(tmp_path)
+
+
+@pytest.mark.parametrize("lie", ["nothing", "less", "older", "others"])
+def test_a_tree_that_answers_one_question_rightly_and_the_next_one_not(tmp_path, lie):
+    """Pages can be arranged so that looking through all finds each entry, and looking one up does not."""
+    filled(tmp_path)
+    query = "SELECT number, sealed FROM entries ORDER BY number DESC"
+    with raw(tmp_path) as database:
+        older = database.execute(query).fetchall()
+    with opened(tmp_path) as store:
+        store.write({}, [Entry("history", number, b"changed") for number in range(1, 13)])
+    with opened(tmp_path) as store:
+        store.entries("history", limit=1)
+        real = store._tables._db
+        answers = {
+            "nothing": [], "less": real.execute(query).fetchall()[1:], "older": older,
+            "others": real.execute(query).fetchall()[::-1],
+        }  # fmt: skip
+
+        class Lying:
+            def execute(self, query, *values):
+                if "ORDER BY" not in query:
+                    return real.execute(query, *values)
+                return real.execute("SELECT ?, ? WHERE 0", (1, 2)) if not answers[lie] else Answer()
+
+        class Answer:
+            def fetchall(self):
+                return answers[lie]
+
+        store._tables._db = Lying()
+        with pytest.raises(StateError, match="the database is damaged"):
+            store.entries("history")
+        store._tables._db = real
+        assert len(store.entries("history")) == 12
+
+
+def test_pieces_that_changed_since_the_start(tmp_path):
+    filled(tmp_path)
+    with raw(tmp_path) as database:
+        older = database.execute("SELECT sealed, name FROM pieces WHERE length(sealed) > 1000").fetchone()
+    with opened(tmp_path) as store:
+        store.write({"e2e/session": b"newer"})
+    for statement in (
+        ("DELETE FROM pieces WHERE name = ?", older[1:]),
+        ("UPDATE pieces SET sealed = 'x'", ()),
+        ("UPDATE pieces SET sealed = ? WHERE name = ?", older),
+    ):
+        with opened(tmp_path) as store:
+            store._db.execute("BEGIN")
+            store._db.execute(*statement)
+            with pytest.raises(StateError):
+                store.pieces()
+            store._db.execute("ROLLBACK")
+            assert len(store.pieces()) == 3
 
 
 FLIPS = int(os.environ.get("PTPROXY_STORE_FLIPS", "150"))
@@ -241,4 +306,44 @@ def test_a_file_that_was_cut(tmp_path, cut):
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - cut)
     with pytest.raises((StateError, StartError)):
+        everything(tmp_path)
+
+
+def test_any_database_beside_any_log(tmp_path):
+    """SQLite takes whatever log lies beside a database: states that never were together, or an old one."""
+    moments = []
+    with made(tmp_path / "state") as store:
+        for number in range(1, 8):
+            store.write({"a": bytes([number]) * number * 700}, [Entry("history", number, bytes([number]))])
+            if number in (2, 5):
+                store.tidy()
+            copy(tmp_path / "state", tmp_path / str(number))
+            moments.append(tmp_path / str(number))
+        newest = store.pieces(), {"history": store.entries("history")}
+    refused = 0
+    for database in moments:
+        for log in moments:
+            copy(moments[-1], tmp_path / "mixed")
+            copy(database, tmp_path / "mixed", ("peer.sqlite3",))
+            copy(log, tmp_path / "mixed", ("peer.sqlite3-wal",))
+            try:
+                found = everything(tmp_path / "mixed", {Doubt.CLONED})
+            except (StateError, StartError):
+                refused += 1
+            else:
+                assert found == newest
+    assert 0 < refused < len(moments) ** 2
+
+
+def test_words_of_sqlite_that_are_no_text(tmp_path, monkeypatch):
+    """About a damaged schema it quotes the bytes that it found there, and Python cannot read them."""
+
+    def quoted(*_):
+        b"malformed schema \xe5".decode()
+
+    with pytest.raises(StateError), damage_told():
+        quoted()
+    filled(tmp_path)
+    monkeypatch.setattr(state, "_set_up", quoted)
+    with pytest.raises(StartError, match="is damaged"):
         everything(tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_folder import CHEAP
 
 from ptproxy.e2e.fields import Fields
-from ptproxy.errors import StartError, StateError
+from ptproxy.errors import LocalProtocolError, StartError, StateError
 from ptproxy.peers import store_key
 from ptproxy.peers.store_head import Head, ListState, Named
 from ptproxy.peers.store_index import Index
@@ -19,10 +19,8 @@ from ptproxy.peers.store_key import WRAPPED, PassphraseCost, StoreKey
 from ptproxy.peers.store_lineage import MAX_RUNS, Finding, Lineage, Mark
 from ptproxy.peers.store_rows import (
     HEAD,
-    NO_ROWS,
     SMALLEST,
     RowKeys,
-    changed,
     entry_place,
     padme,
     piece_place,
@@ -84,6 +82,11 @@ def test_the_cost_it_asks_for_is_one_it_permits():
     assert CHEAP.permitted()
 
 
+def test_nobody_wraps_what_nobody_would_open():
+    with pytest.raises(LocalProtocolError):
+        StoreKey.passphrase(b"x", PassphraseCost(memory=store_key.MAX_MEMORY + 1))
+
+
 @pytest.mark.parametrize("passphrase", [b"", bytes(1025)])
 def test_no_passphrase(passphrase):
     with pytest.raises(StartError, match="a passphrase has"):
@@ -119,7 +122,7 @@ def test_what_is_no_key_file(tmp_path, content):
     path.chmod(0o600)
     with pytest.raises(StartError):
         StoreKey.file(path)
-    with pytest.raises(StartError, match="there is no file"):
+    with pytest.raises(StartError, match="there is no key file"):
         StoreKey.file(tmp_path / "none")
 
 
@@ -174,9 +177,9 @@ def test_a_digest_is_of_the_set_however_it_came_about(numbers, data):
         return KEYS.element(entry_place(bytes(16), number), sealed[number])
 
     def digest(order):
-        found = NO_ROWS
+        found = 0
         for number in order:
-            found = changed(found, element(number))
+            found ^= element(number)
         return found
 
     assert digest(data.draw(st.permutations(numbers))) == digest(numbers)
@@ -197,7 +200,7 @@ def test_padding_tells_little_and_costs_little(length):
 
 
 def test_a_head_and_back():
-    head = Head(7, 8, 9, bytes(range(32)), Lineage().begun(b"r" * 16, 3).begun(b"s" * 16, 7))
+    head = Head(7, 8, 9, 1 << 250, Lineage().begun(b"r" * 16, 3).begun(b"s" * 16, 7))
     assert Head.parse(head.serialize()) == head
 
 
@@ -226,9 +229,9 @@ def test_what_is_no_piece(data):
 
 
 def test_a_list_and_back():
-    known = Named.parse(Named("history", ListState(5, 3, bytes(range(32)))).serialize())
+    known = Named.parse(Named("history", ListState(5, 3, 1 << 250)).serialize())
     assert known.name == "history"
-    assert known.value == ListState(5, 3, bytes(range(32)), None)
+    assert known.value == ListState(5, 3, 1 << 250, None)
 
 
 # ---- lineage ------------------------------------------------------------------------------------
