@@ -175,6 +175,8 @@ class _Sending(asyncio.Protocol):
     async def _answer(self, there: Callable[[], bool]) -> None:
         """Wait until something was answered; raises for every answer but the good ones."""
         while True:
+            if isinstance(self._error, FileProtocolError):
+                raise self._error
             if self._answers.result is Answer.REFUSED:
                 raise FileRefusedError("the contact does not want the file")
             if self._answers.result is Answer.DIFFERENT:
@@ -281,7 +283,11 @@ class _Receiving(asyncio.Protocol):
             raise DialError(Reason.CANCELLED)
         self._decided = True
         folder, name = self._transfers.folder, _partial_name(self.contact, offer.digest)
-        partial = await asyncio.to_thread(open_partial, folder, name)
+        try:
+            partial = await asyncio.to_thread(open_partial, folder, name)
+        except BaseException:
+            self._transport.abort()
+            raise
         try:
             digest = await self._fill(partial, offer)
             if not hmac.compare_digest(digest, offer.digest):

@@ -23,7 +23,7 @@ from ptproxy.e2e.rng import Rng
 from ptproxy.e2e.stream.frames import Frame, NotNow, Rekey, Rekeyed, Switch, parse_frames
 from ptproxy.e2e.stream.hello import HELLO, NONCE, Hello
 from ptproxy.e2e.stream.keys import Role, Seed, StepKeys, Turn, TurnSecrets, step, transcript
-from ptproxy.e2e.stream.records import Opener, Sealer, size_for
+from ptproxy.e2e.stream.records import MAX_RECORDS, Opener, Sealer, size_for
 from ptproxy.e2e.stream.refusals import StreamRuleError
 from ptproxy.errors import E2EError
 
@@ -82,6 +82,11 @@ class Meeting:
     def expecting(self) -> bool:
         """Whether the peer owes a hello, or an answer to REKEY."""
         return self._keys is None or self._proposed is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether our key has sealed all it may, and no new one came: the meeting is to be given up."""
+        return self._keys is not None and self._sealer.records >= MAX_RECORDS
 
     def receive(self, data: Buffer) -> None:
         """Bytes came, cut anywhere; :meth:`next` until it has no more.

@@ -233,7 +233,7 @@ class SealedStream:
             out.append(meeting.hello)
         if meeting.established:
             size = 0
-            while size < SEND_BATCH:
+            while size < SEND_BATCH and not meeting.exhausted:
                 record = meeting.key_record(now) or self._record(meeting, now)
                 if record is None:
                     break
@@ -247,6 +247,8 @@ class SealedStream:
         """When time alone changes something."""
         if self.meeting is None:
             return None
+        if self.meeting.exhausted:
+            return 0.0
         stall = None if self._expecting_since is None else self._expecting_since + STALL
         acknowledge = self.incoming.deadline() if self.meeting.established else None
         if stall is None or acknowledge is None:
@@ -254,7 +256,9 @@ class SealedStream:
         return min(stall, acknowledge)
 
     def stalled(self, now: float) -> bool:
-        """Whether the peer owes something for so long that the meeting is to be given up."""
+        """Whether the meeting is to be given up: the peer owes something for too long, or a key is used up."""
+        if self.meeting is not None and self.meeting.exhausted:
+            return True
         return self._expecting_since is not None and now >= self._expecting_since + STALL
 
     @property
