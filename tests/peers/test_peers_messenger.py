@@ -401,6 +401,30 @@ async def lines_of(person, other, count):
         await asyncio.sleep(0.005)
 
 
+def test_a_state_that_was_put_back_begins_anew(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        backup = alice.store.copy()
+        for number in range(4):
+            await alice.peer(bob).send(f"since then {number}")
+            await bob.heard(number + 1)
+        await bob.peer(alice).send("since then, too")
+        await alice.heard(1)
+        await asyncio.gather(alice.messenger.settled(), bob.messenger.settled())
+        await alice.stop()
+        alice.store = backup
+        alice.was_put_back = True
+        await alice.start()
+        await alice.peer(bob).send("after it")
+        assert (await bob.heard(5))[4] == "after it"
+        await bob.peer(alice).send("hello again")
+        assert (await alice.heard(2))[1] == "hello again"
+        assert not alice.told(UnknownReceived)
+        assert not bob.told(UnknownReceived)
+
+    at(tmp_path, story)
+
+
 def test_a_disk_that_fails_ends_everything_at_once(tmp_path):
     async def story(here):
         alice, bob = await here.met()
