@@ -40,6 +40,7 @@ PURE = {
     )
 }  # fmt: skip
 """Modules without I/O in packages that have some elsewhere."""
+PURE |= {f"ptproxy.peers.store_{name}" for name in ("head", "index", "lineage", "rows")}
 
 ENDS = {"inspect": {"cli"}}
 """Packages that only some may import, whatever their layer."""

@@ -81,7 +81,7 @@ class Place:
                 doubts = store.doubts  # none any more once something is written
                 messenger = await Messenger.open(store, dialers)
                 if doubts:
-                    await _start_anew(messenger)
+                    await messenger.start_anew()  # an old state would seal what was read already
                 yield messenger
             finally:
                 await dialers.close()
@@ -110,12 +110,6 @@ class Place:
         else:
             log.set_up(LogConfig(level="error"), stream=cast("TextIO", _Nowhere()))
         return runtime.run(main())
-
-
-async def _start_anew(messenger: Messenger) -> None:
-    """An old state would seal what peers take for read before: new prekeys, and sessions begun anew."""
-    async with messenger.ledger.change() as change:
-        messenger.ledger.correspondence.start_anew(change.now, messenger.ledger.rng)
 
 
 class _Nowhere(io.TextIOBase):

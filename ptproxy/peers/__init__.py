@@ -35,17 +35,8 @@ Above them is a person's side (``MESSENGER.md``, ``STORE.md``):
 - ``messenger_profile``, ``messenger_contact``, ``messenger_passes``, ``messenger_outbox``,
   ``messenger_line``        what is stored
 - ``dialers``               under which key what is dialled
-- ``peer_streams``, ``file_transfer``  streams to contacts, and files on them
+- ``store``                 the state on disk; ``peer_streams``, ``file_transfer``: streams, and files on them
 - ``chat/``                 the reference program above all of it, in lines and on a screen; its own map
-
-The state of one identity, encrypted (``STORE.md``):
-
-- ``store``       the API: :class:`~ptproxy.peers.store.PeerStore`, pieces and lists, one transaction a change
-- ``store_key``   what opens it: a passphrase or a key file
-- ``store_rows``, ``store_head``, ``store_tables``, ``store_index``, ``store_schema``  what is written, how it
-  is sealed, and what vouches for it
-- ``store_lineage``, ``store_witness``, ``store_doubt``  how an old state or a second copy is noticed
-- ``store_renewal``, ``store_salvage``  everything under another master key; what still opens of a damaged one
 
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns

@@ -26,7 +26,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ptproxy.config.link import Link
@@ -52,8 +51,8 @@ from ptproxy.peers.messenger_events import (
 )
 from ptproxy.peers.messenger_ledger import Change, Ledger, Store
 from ptproxy.peers.messenger_outbox import OutboxFullError
-from ptproxy.peers.messenger_passes import HeldPasses, PassState
-from ptproxy.peers.messenger_profile import MAX_LABEL, PROFILE, OwnInvite, Profile
+from ptproxy.peers.messenger_passes import HeldPasses
+from ptproxy.peers.messenger_profile import MAX_LABEL, PROFILE, OpenInvite, OwnInvite, Profile
 from ptproxy.peers.messenger_succession import announce, become
 from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
@@ -66,22 +65,6 @@ __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
 MAX_INVITES: Final = 32
 """Invites of ours that are good at a time, 544 tokens of a box's 4,096; and a quarter of those that are kept
 while mail may still come under them."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenInvite:
-    """An invite of ours that is still good."""
-
-    id: bytes
-    label: str
-    """What the person called it."""
-    left: int
-    """How many may still come by it."""
-    expires: int
-    """The day (since 1970, UTC) from whose beginning on it is worth nothing."""
-    ready: bool
-    """Our mailbox knows it."""
-    invite: ContactInvite
 
 
 class Messenger:
@@ -142,6 +125,19 @@ class Messenger:
     ) -> Messenger:
         """What the store holds; :class:`~ptproxy.errors.StateError` where it is damaged or empty."""
         return cls(await asyncio.to_thread(Ledger.load, store, clock, rng), dialers, pace=pace)
+
+    async def start_anew(self) -> None:
+        """The store was put back to an earlier state, and the person goes on: before :meth:`run`.
+
+        New prekeys, new sessions, new passes for every contact. What came or was given since that state
+        is forgotten: mail under passes of that time cannot be opened.
+        """
+        async with self.ledger.change() as change:
+            self.ledger.correspondence.start_anew(change.now, self.ledger.rng)
+            for record in self.ledger.contacts.values():
+                if not record.stranger:
+                    record.owes_hello = record.pass_due = record.wishes = True
+                    change.contact(record)
 
     # ---- at work
 
@@ -364,12 +360,12 @@ class Messenger:
             ledger.put_invite(own)
             change.invite(own)
             change.want_box()
-        return _open_invite(own)
+        return OpenInvite.of(own)
 
     def invites(self) -> Sequence[OpenInvite]:
         """Those that somebody may still come by."""
         now = self.ledger.clock()
-        return [_open_invite(own) for own in self.ledger.invites.values() if own.open(now)]
+        return [OpenInvite.of(own) for own in self.ledger.invites.values() if own.open(now)]
 
     async def revoke(self, invite: bytes) -> None:
         """The invite of this id is good no longer: whoever has it can neither fetch nor write with it.
@@ -378,12 +374,6 @@ class Messenger:
         """
         async with self.ledger.change() as change:
             self.ledger.drop_invite(change, self.ledger.invites[invite])
-
-
-def _open_invite(own: OwnInvite) -> OpenInvite:
-    invite = own.invite
-    ready = own.state is not PassState.MADE
-    return OpenInvite(invite.id, own.label, own.left, invite.expires, ready, invite)
 
 
 def _check_name(name: str) -> None:

@@ -46,8 +46,9 @@ HOPELESS_MOST: Final = 43_200.0
 """... this: a box that was deleted comes back with its owner."""
 BUSY: Final = (30.0, 60.0)
 """Seconds until a full box is tried again, at least what the mailbox says."""
-REFUSALS: Final = 3
-"""Tokens refused one after another until we wait: a mailbox lets us be wrong 30 times."""
+REFUSALS: Final = 10
+"""Tokens refused one after another until we wait: a mailbox lets us be wrong 30 times, and a state that was
+put back does not know which it has used."""
 NEVER: Final = 86_400.0
 """Seconds that a blocked courier would wait; it is woken when something changes."""
 HASTE: Final = 1.0

@@ -197,6 +197,28 @@ class OwnInvite:
         return cls(invite, label, left, PassState(state), waiting)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenInvite:
+    """An invite of ours that is still good."""
+
+    id: bytes
+    label: str
+    """What the person called it."""
+    left: int
+    """How many may still come by it."""
+    expires: int
+    """The day (since 1970, UTC) from whose beginning on it is worth nothing."""
+    ready: bool
+    """Our mailbox knows it."""
+    invite: ContactInvite
+
+    @classmethod
+    def of(cls, own: OwnInvite) -> OpenInvite:
+        """What the program above sees of it."""
+        invite, ready = own.invite, own.state is not PassState.MADE
+        return cls(invite.id, own.label, own.left, invite.expires, ready, invite)
+
+
 def invite_piece(number: bytes) -> str:
     """The name of an invite's piece."""
     return f"messenger/invite {number.hex()}"

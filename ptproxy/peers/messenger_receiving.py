@@ -10,6 +10,7 @@ it is another contact's, and nobody where the invite was for others.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 
 from ptproxy.e2e import Kind, ReceivedMessage
@@ -55,6 +56,9 @@ MOST_CONFIRMED: Final = 1_024
 """Lines that one receipt is looked up for: who claims millions costs no more than that."""
 OWN_CLOCK: Final = 86_400.0
 """Seconds that a peer's presence may have been said in our future: clocks are wrong."""
+
+LOCAL_NAMES: Final = frozenset({"localhost", "local", "internal", "lan", "home", "arpa"})
+"""Last labels of names that belong to no public host (RFC 6761, RFC 6762, and what routers use)."""
 
 log = get_logger(__name__)
 
@@ -159,7 +163,7 @@ def _take_in(
 ) -> None:
     match part:
         case Hello():
-            _hello(change, record, part)
+            _hello(ledger, change, record, part)
         case TextLine():
             _line(change, record, received, part)
         case Receipt():
@@ -181,12 +185,24 @@ def _take_in(
             pass
 
 
-def _hello(change: Change, record: ContactRecord, hello: Hello) -> None:
+def _hello(ledger: Ledger, change: Change, record: ContactRecord, hello: Hello) -> None:
     before = record.said_name, record.mailbox, record.prekeys_key
-    record.said_name, record.mailbox, record.prekeys_key = hello.name, hello.mailbox, hello.prekeys_key
-    if before != (hello.name, hello.mailbox, hello.prekeys_key):
+    record.said_name = hello.name
+    if is_local(hello.mailbox.host) and not is_local(ledger.profile.mailbox.host):
+        log.debug("a contact names a mailbox within our own network: not taken")
+    else:
+        record.mailbox, record.prekeys_key = hello.mailbox, hello.prekeys_key
+    if before != (record.said_name, record.mailbox, record.prekeys_key):
         change.contact(record)
         change.tell(ContactChanged(record.id))
+
+
+def is_local(host: str) -> bool:
+    """Whether this is a machine of some private network, as far as its name shows: no place to send us to."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host.rpartition(".")[2] in LOCAL_NAMES
 
 
 def _line(change: Change, record: ContactRecord, received: ReceivedMessage, said: TextLine) -> None:

@@ -12,6 +12,11 @@
 :class:`~ptproxy.errors.StartError`, the store is of no use any more, like the objects that were to be saved:
 close it, open it again and parse them anew.
 
+The other modules: ``store_key`` opens it; ``store_rows``, ``store_head``, ``store_tables``, ``store_index``
+and ``store_schema`` are what is written, how it is sealed, and what vouches for it; ``store_lineage``,
+``store_witness`` and ``store_doubt`` notice an old state or a second copy; ``store_renewal`` seals everything
+under another master key, ``store_salvage`` keeps what still opens of a damaged one.
+
 A name is up to 200 bytes of UTF-8; a namespace is a prefix ("messenger/…"). Any thread may call, and
 waits for the one that is in here.
 """

@@ -16,6 +16,7 @@ from ptproxy.cli import chat_place, chat_run
 from ptproxy.cli.main import program
 from ptproxy.config.link import Link
 from ptproxy.peers.contact_invite import ContactInvite
+from ptproxy.peers.messenger import Messenger
 
 LINK = Link(
     key=bytes(range(32)), host="127.0.0.1", port=9, path="/", server_name="localhost", codecs=("websocket",)
@@ -169,14 +170,14 @@ def test_a_folder_that_was_put_back_is_asked_about_and_begins_anew(
 ) -> None:
     monkeypatch.setattr(chat_run, "SETTLE", 0.01)
     begun = []
-    real = chat_place._start_anew
+    real = Messenger.start_anew
 
-    async def start_anew(messenger) -> None:
+    async def start_anew(messenger: Messenger) -> None:
         before = messenger.ledger.correspondence.bundle()
         await real(messenger)
         begun.append(messenger.ledger.correspondence.bundle() != before)
 
-    monkeypatch.setattr(chat_place, "_start_anew", start_anew)
+    monkeypatch.setattr(Messenger, "start_anew", start_anew)
     folder, backup = tmp_path / "anna", tmp_path / "backup"
     shutil.copytree(folder, backup)
     run(*options, "invite")

@@ -1,11 +1,14 @@
 """A state that was put back goes on: its old sessions are read and no longer written in."""
 
+from random import Random
+
 import pytest
 from conversation_pair import DAY, NOW, Person, met
 
 from ptproxy.e2e.contact import Contact
 from ptproxy.e2e.ratchet import AlreadyReadError
 from ptproxy.e2e.refusals import UnknownPrekeyError
+from ptproxy.e2e.suite import Suite
 from ptproxy.errors import LocalProtocolError
 
 
@@ -154,3 +157,35 @@ def test_stored():
     contact = Contact(bob.fingerprint, stale=True)
     assert contact.serialize()[1] == 16
     assert Contact.parse(contact.serialize()) == contact
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_put_back_again_and_again(seed):
+    """Either side, to any earlier state: what is written after it has written once is all read."""
+    chance = Random(f"start anew {seed}")
+    people = list(met(suite=Suite.X3DH))
+    backups = [[dict(person.store)] for person in people]
+    now = NOW
+
+    def line(one, other):
+        nonlocal now
+        now += 1 + chance.randrange(600)
+        if one.to(other).needs_beginning(now):
+            other.mailbox = other.mine.refill(99, now, other.rng)
+            one.begin(other, now)
+        text = chance.randbytes(20)
+        assert other.read(one.send(other, text, now), now) == text
+
+    for _ in range(40):
+        place = chance.randrange(2)
+        one, other = people[place], people[1 - place]
+        if chance.random() < 0.2:
+            one.store = dict(chance.choice(backups[place]))
+            one.restart()
+            start_anew(one, now)
+        line(one, other)
+        if chance.random() < 0.3:
+            backups[place].append(dict(one.store))
+    line(*people)
+    line(*people[::-1])
+    same_session(*people)

@@ -121,10 +121,11 @@ class Person:
         self.store = MemoryStore()
         self.wires = Wires(world)
         self.events = []
+        self.was_put_back = False
         self.task = None
 
     async def start(self):
-        if self.store.kept:
+        if self.store.pieces():
             opening = Messenger.open(self.store, self.wires, clock=self.world.clock, rng=self.rng, pace=PACE)
         else:
             opening = Messenger.create(
@@ -132,6 +133,9 @@ class Person:
             )
         self.messenger = await opening
         self.messenger.on_event = self.events.append
+        if self.was_put_back:
+            self.was_put_back = False
+            await self.messenger.start_anew()
         self.task = asyncio.ensure_future(self.messenger.run())
         return self
 

@@ -41,8 +41,9 @@ from ptproxy.peers.messenger_events import (
     UnknownReceived,
 )
 from ptproxy.peers.messenger_outbox import MAX_WAITING
-from ptproxy.peers.messenger_passes import MAX_GIVEN, TOKENS
-from ptproxy.peers.payload import MAX_TEXT, Presence, Unknown, serialize_part
+from ptproxy.peers.messenger_passes import MAX_GIVEN, RESERVE, TOKENS
+from ptproxy.peers.messenger_receiving import is_local
+from ptproxy.peers.payload import MAX_TEXT, Hello, Presence, Unknown, serialize_part
 
 KILLS = int(os.environ.get("PTPROXY_MESSENGER_KILLS", "4"))
 """Stories of people who are killed; each of them other seeds."""
@@ -288,6 +289,56 @@ def test_a_box_that_was_deleted_is_made_again(tmp_path):
     at(tmp_path, story)
 
 
+def test_a_contact_that_runs_out_asks_for_more(tmp_path):
+    """As after weeks in which its mail expired: we count its tokens as unused."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        record = bob.messenger.ledger.contacts[bob.peer(alice).id]
+        deposits = next(held for held in record.held.passes if held.given.right is Right.DEPOSIT)
+        deposits.next = TOKENS - 5
+        await bob.peer(alice).send("nearly out")
+        await bob.until(lambda: record.held.left(Right.DEPOSIT, here.clock.now) > TOKENS)
+
+    at(tmp_path, story)
+
+
+def test_the_last_tokens_are_for_passes(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        record = bob.messenger.ledger.contacts[bob.peer(alice).id]
+        deposits = next(held for held in record.held.passes if held.given.right is Right.DEPOSIT)
+        deposits.next = TOKENS - RESERVE
+        bob.messenger.ledger.outboxes[record.id].asked = here.clock.now  # not long ago
+        await bob.peer(alice).send("out")
+        await bob.until(lambda: bob.peer(alice).trouble is Trouble.NO_PASS)
+        assert deposits.next == TOKENS - RESERVE
+        here.clock.pass_days(1)
+        await bob.peer(alice).send("asking")
+        assert await alice.heard(2) == ["out", "asking"]
+        await bob.until(lambda: record.held.left(Right.DEPOSIT, here.clock.now) >= TOKENS)
+
+    at(tmp_path, story)
+
+
+def test_a_token_that_is_refused_is_replaced(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        given = alice.messenger.ledger.contacts[alice.peer(bob).id].given.of(Right.DEPOSIT)[0]
+        used = bob.messenger.ledger.contacts[bob.peer(alice).id].held.passes
+        place = next(held.next for held in used if held.given.right is Right.DEPOSIT)
+        async with alice.messenger.ledger.change() as change:
+            alice.messenger.ledger.profile.revoke([given.tokens[place].id])
+            change.profile()
+            change.want_box()
+        await alice.messenger.settled()
+        await bob.peer(alice).send("by the next one")
+        assert await alice.heard(1) == ["by the next one"]
+        assert not bob.told(DeliveryTroubled)
+
+    at(tmp_path, story)
+
+
 def test_a_full_box_is_waited_for(tmp_path):
     async def story(here):
         alice, bob = await here.met()
@@ -348,6 +399,30 @@ async def lines_of(person, other, count):
         if len(found) >= count:
             return found
         await asyncio.sleep(0.005)
+
+
+def test_a_state_that_was_put_back_begins_anew(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        backup = alice.store.copy()
+        for number in range(4):
+            await alice.peer(bob).send(f"since then {number}")
+            await bob.heard(number + 1)
+        await bob.peer(alice).send("since then, too")
+        await alice.heard(1)
+        await asyncio.gather(alice.messenger.settled(), bob.messenger.settled())
+        await alice.stop()
+        alice.store = backup
+        alice.was_put_back = True
+        await alice.start()
+        await alice.peer(bob).send("after it")
+        assert (await bob.heard(5))[4] == "after it"
+        await bob.peer(alice).send("hello again")
+        assert (await alice.heard(2))[1] == "hello again"
+        assert not alice.told(UnknownReceived)
+        assert not bob.told(UnknownReceived)
+
+    at(tmp_path, story)
 
 
 def test_a_disk_that_fails_ends_everything_at_once(tmp_path):
@@ -421,6 +496,30 @@ def test_another_bundle_stops_sending_until_the_person_decides(tmp_path):
         await peer.send("to whoever it is")
         assert await alice.heard(1) == ["to whoever it is"]
         assert [line.state for line in await peer.history()][1:] == [LineState.FAILED]
+
+    at(tmp_path, story)
+
+
+def test_what_was_written_before_a_change_does_not_leave(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        peer, ledger = bob.peer(alice), bob.messenger.ledger
+        bob.wires.down = True
+        bob.wires.sever()
+        await peer.send("sealed")
+        await bob.until(lambda: peer.trouble is Trouble.MAILBOX_UNREACHABLE)
+        assert ledger.outboxes[peer.id].sealed
+        await peer.send("waiting")
+        async with ledger.change() as change:
+            ledger.correspondence.conversations[peer.id].see(bob.messenger.fingerprint)
+            change.wake(peer.id)
+        bob.wires.down = False
+        await bob.until(lambda: peer.trouble is Trouble.IDENTITY_CHANGED)
+        await alice.peer(bob).send("what comes is read")
+        assert await bob.heard(1) == ["what comes is read"]
+        assert alice.lines() == bob.told(LineDelivered) == alice.told(LineDelivered) == []
+        await peer.keep()
+        assert await alice.heard(2) == ["sealed", "waiting"]
 
     at(tmp_path, story)
 
@@ -801,6 +900,40 @@ def test_receipts_can_be_kept_to_oneself(tmp_path):
         await alice.peer(bob).mark_read(1 << 40)
         await bob.until(lambda: bob.told(LineRead))
         assert number not in [event.number for event in bob.told(LineRead)]
+
+    at(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.1.1", True), ("169.254.1.1", True), ("::1", True),
+        ("fd00::1", True), ("localhost", True), ("printer.local", True), ("a.internal", True),
+        ("example.org", False), ("93.184.216.34", False), ("2606:2800:220:1::1", False), ("local.org", False),
+    ],
+)  # fmt: skip
+def test_which_hosts_are_within_a_private_network(host, local):
+    assert is_local(host) is local
+
+
+def test_a_contact_cannot_send_us_into_our_own_network(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        ledger, contact = bob.messenger.ledger, bob.peer(alice).id
+        known = alice.messenger.ledger.contacts[alice.peer(bob).id]
+        hello = Hello("Robert", bytes(32), replace(link_of(), host="192.168.1.1"))
+        async with ledger.change() as change:
+            change.waiting(contact, ledger.outboxes[contact].add(0, serialize_part(hello)))
+            change.wake(contact)
+        await alice.until(lambda: alice.told(ContactChanged)[-1:] and known.said_name == "Robert")
+        assert known.mailbox == bob.messenger.mailbox
+        await alice.peer(bob).send("still there?")
+        assert await bob.heard(1) == ["still there?"]
+        alice.messenger.ledger.profile.mailbox = replace(alice.messenger.mailbox, host="192.168.1.2")
+        async with ledger.change() as change:  # who lives there may be sent there
+            change.waiting(contact, ledger.outboxes[contact].add(0, serialize_part(hello)))
+            change.wake(contact)
+        await alice.until(lambda: known.mailbox == hello.mailbox)
 
     at(tmp_path, story)
 
