@@ -371,6 +371,10 @@ def test_commands_are_lines_that_begin_with_a_stroke() -> None:
         assert len(anna.lines) == 1
         await rig.write("/help")
         await rig.until(lambda: "Ctrl+J" in rig.drawn())
+        dialog = rig.app.screen.query_one(".dialog")
+        await rig.until(lambda: dialog.has_focus and dialog.max_scroll_y > 0)
+        await rig.pilot.press("pagedown", "ctrl+n")
+        await rig.until(lambda: dialog.scroll_y > 0)
         await rig.pilot.press("escape")
         await rig.write("/quit")
         await rig.until(lambda: not rig.app.is_running or rig.app._exit)

@@ -238,6 +238,12 @@ class ChatApp(App[None]):
         """The next or the previous conversation."""
         await self._room.show(self.query_one(ContactList).beside(self.open, step))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In a dialog its own keys scroll, and nothing behind it changes."""
+        if action in ("turn", "older", "newer") and len(self.screen_stack) > 1:
+            return False
+        return super().check_action(action, parameters)
+
     def action_older(self) -> None:
         """Scroll back; at the top, for older lines."""
         conversation = self.query_one(Conversation)
@@ -297,7 +303,11 @@ class ChatApp(App[None]):
         async def compare(typed: str | None) -> None:
             if typed is None:
                 return
-            if await peer.compare(typed):
+            try:
+                same = await peer.compare(typed)
+            except KeyError:  # the contact was removed meanwhile
+                return
+            if same:
                 self.notify("verified", markup=False)
             else:
                 self.notify(

@@ -36,6 +36,7 @@ from ptproxy.peers.messenger_events import (
 )
 from ptproxy.peers.peer import Peer
 
+GONE: Final = "that contact was removed meanwhile"
 NOBODY_YET: Final = "Nobody is here yet.\n\nF2 makes an invite to give away, F3 adds somebody by theirs."
 
 _STATES: Final = {
@@ -176,6 +177,9 @@ class Room(Vertical):
         except PtproxyError as error:
             self.notify_records([Refused(str(error))])
             return
+        except KeyError:  # a Peer's word for it
+            self.notify_records([Refused(GONE)])
+            return
         self.query_one(Compose).clear()
         for line in await peer.history(number + 1, 1):
             await self.query_one(Conversation).append(line, "", self._clock())
@@ -215,6 +219,8 @@ class Room(Vertical):
                 await peer.remove()
         except PtproxyError as error:
             self.notify_records([Refused(str(error))])
+        except KeyError:  # a Peer's word for it
+            self.notify_records([Refused(GONE)])
         self.post_message(self.Changed())
 
     async def on_file_view_decided(self, message: FileView.Decided) -> None:
