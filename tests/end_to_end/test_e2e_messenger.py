@@ -97,14 +97,11 @@ def test_lines_come_once_and_in_order_with_one_away_and_a_bridge_killed(tmp_path
                 await alice.friend.send(f"alice {number}")
             await asyncio.to_thread(second.start)
             await hers.settled()
-        # Alice is away, and Bob comes back; her mailbox's bridge dies.
+        # Alice is away, and Bob comes back.
         async with bob.there() as his:
             await until(lambda: len(bob.lines) == 10)
-            for number in range(1, 5):
+            for number in range(1, 6):
                 await bob.friend.send(f"bob {number}")
-            await asyncio.to_thread(killed, first)
-            await bob.friend.send("bob 5")
-            await asyncio.to_thread(first.start)
             await his.settled()
             async with alice.there():
                 await until(lambda: len(alice.lines) == 6)
