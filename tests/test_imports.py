@@ -33,8 +33,8 @@ IO_MODULES = {
 PURE = {
     f"ptproxy.peers.{name}"
     for name in (
-        "mailbox_answers", "mailbox_conversation", "mailbox_delivery", "mailbox_frames", "mailbox_rates",
-        "mailbox_requests", "mailbox_schema", "seats",
+        "file_messages", "file_name", "mailbox_answers", "mailbox_conversation", "mailbox_delivery",
+        "mailbox_frames", "mailbox_rates", "mailbox_requests", "mailbox_schema", "seats",
     )
 }  # fmt: skip
 """Modules without I/O in packages that have some elsewhere."""
