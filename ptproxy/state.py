@@ -7,6 +7,7 @@
   (``lock``) as long as it is open.
 - A database (:meth:`StateFolder.database`) is SQLite with a write-ahead log that
   is synced at each commit: what was committed survives a kill and a power cut.
+- A :class:`MarkFile` is a few bytes beside a database, overwritten in place.
 - A :class:`Document` is JSON with a name and a version. Its changes are made
   under a short lock of its own, so that a command (``ptproxy invite``) and a
   running bridge can both change it; :meth:`Document.changed` tells the one that
@@ -24,6 +25,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +39,8 @@ FOLDER_MODE: Final = 0o700
 MAX_DOCUMENT: Final = 256 << 20
 """Bytes a document may have; more is not ours (100,000 identities take 20 MB)."""
 
+MAX_ALIKE: Final = 1_000
+"""Files of one name, told apart by a number."""
 LOCK_WAIT: Final = 1.0
 """Seconds that another program may hold a database while we open it: a backup that just ends."""
 DATABASE_PAGE: Final = 8192
@@ -127,6 +131,68 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def _generation(path: Path) -> int:
+    """How often the file's inode was given away before, or a random number; 0 where nobody knows."""
+    if sys.platform != "linux":
+        return 0
+    number = bytes(struct.calcsize("l"))
+    get_version = 0x8000_7601 | len(number) << 16  # FS_IOC_GETVERSION: _IOR('v', 1, long)
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(fcntl.ioctl(file, get_version, number)[:4], sys.byteorder)
+    except OSError:
+        return 0
+
+
+def open_partial(folder: Path, name: str) -> IO[bytes]:
+    """The unfinished file ``name`` of ``folder``, made where missing, locked while it is open.
+
+    Its position is at the end. Raises :class:`~ptproxy.errors.StartError`.
+    """
+    path = folder / f".{name}.part"
+    try:
+        make_folder(folder)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), FILE_MODE)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {why(error)}") from None
+    try:
+        _lock(file, wait=False)
+        file.seek(0, os.SEEK_END)
+    except OSError:
+        file.close()
+        raise StartError(f"cannot write {path}: it is being written already") from None
+    return file
+
+
+def finish_partial(file: IO[bytes], folder: Path, name: str, final: str) -> Path:
+    """Close an unfinished file and give it the name ``final``, or, where that is taken, one like it."""
+    stem, dot, suffix = final.rpartition(".") if "." in final[1:] else (final, "", "")
+    path = folder / final
+    try:
+        os.fsync(file.fileno())
+        file.close()
+        for number in range(2, MAX_ALIKE):
+            with contextlib.suppress(FileExistsError):
+                _rename_new(folder / f".{name}.part", path)
+                break
+            path = folder / f"{stem} ({number}){dot}{suffix}"
+        else:
+            raise StartError(f"{path} exists already, and all names like it")
+        (folder / f".{name}.part").unlink(missing_ok=True)  # a link to it stays where renaming is linking
+        _sync_folder(folder)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {why(error)}") from None
+    return path
+
+
+def drop_partial(file: IO[bytes], folder: Path, name: str) -> None:
+    """Close an unfinished file and delete it, as far as that is possible."""
+    file.close()
+    with contextlib.suppress(OSError):
+        (folder / f".{name}.part").unlink(missing_ok=True)
+
+
 # ---- locks ----------------------------------------------------------------------------------
 
 
@@ -200,10 +266,37 @@ class StateFolder:
         except sqlite3.Error as error:
             database.close()
             raise StartError(f"cannot use {path}: {_why_not(error)}") from None
+        except UnicodeDecodeError:  # SQLite's words about a damaged file quote it
+            database.close()
+            raise StartError(f"cannot use {path}: it is damaged") from None
         except _NewerDatabase:
             database.close()
             raise StartError(f"{path} was written by a newer ptproxy: update this one") from None
         return database
+
+    def mark_file(self, name: str) -> MarkFile:
+        """The few bytes ``name`` of this folder."""
+        return MarkFile(self.path / name)
+
+    def file_number(self, name: str) -> int:
+        """What the file system calls the file ``name``: a copy, or one that was put back, has another number.
+
+        Up to 128 bits: the inode, and where it is known how often that was given away before. 0 where numbers
+        do not last: a file system without hard links needs none, and makes them up.
+        Raises :class:`~ptproxy.errors.StartError`.
+        """
+        path, link = self.path / name, self.path / ".link"
+        try:
+            number = path.stat().st_ino & (1 << 64) - 1 | _generation(path) << 64
+            link.unlink(missing_ok=True)  # of a program that was killed just here
+            try:
+                os.link(self.path / "lock", link)
+            except OSError:
+                return 0
+            link.unlink()
+        except OSError as error:
+            raise StartError(f"cannot use {path}: {why(error)}") from None
+        return number
 
     def close(self) -> None:
         """Give the folder up. May be called twice."""
@@ -245,6 +338,57 @@ def _why_not(error: Exception) -> str:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
         return "another program has it open; close that one"
     return str(error)
+
+
+class MarkFile:
+    """A few bytes, overwritten in place.
+
+    A write survives a kill as soon as it returns, and a power cut after :meth:`sync` or when the
+    system has got round to it: it costs microseconds. What is half written is for the reader to tell.
+    """
+
+    __slots__ = ("_file", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def read(self, most: int) -> bytes:
+        """What it holds, up to ``most`` bytes; nothing where there is no such file."""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(most)
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise StartError(f"cannot read {self.path}: {why(error)}") from None
+
+    def write(self, place: int, data: bytes) -> None:
+        """Put ``data`` at ``place``; the file is made when missing."""
+        try:
+            if self._file is None:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+                self._file = os.fdopen(descriptor, "r+b", buffering=0)
+            self._file.seek(place)
+            self._file.write(data)
+        except OSError as error:
+            raise StartError(f"cannot write {self.path}: {why(error)}") from None
+
+    def sync(self) -> None:
+        """What was written is on the disk, and the file's name."""
+        if self._file is None:
+            return
+        try:
+            os.fsync(self._file.fileno())
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise StartError(f"cannot write {self.path}: {why(error)}") from None
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class Document:

@@ -33,11 +33,14 @@ IO_MODULES = {
 PURE = {
     f"ptproxy.peers.{name}"
     for name in (
-        "mailbox_answers", "mailbox_conversation", "mailbox_delivery", "mailbox_frames", "mailbox_rates",
-        "mailbox_requests", "mailbox_schema", "seats",
+        "contact_invite", "file_messages", "file_name", "mailbox_answers", "mailbox_conversation",
+        "mailbox_delivery", "mailbox_frames", "mailbox_rates", "mailbox_requests", "mailbox_schema",
+        "messenger_contact", "messenger_events", "messenger_line", "messenger_outbox", "messenger_passes",
+        "payload", "seats",
     )
 }  # fmt: skip
 """Modules without I/O in packages that have some elsewhere."""
+PURE |= {f"ptproxy.peers.store_{name}" for name in ("head", "index", "lineage", "rows")}
 
 ENDS = {"inspect": {"cli"}}
 """Packages that only some may import, whatever their layer."""

@@ -1,4 +1,4 @@
-"""The command line: ``ptproxy init | bridge | client | check | inspect | invite | completion``.
+"""The command line: ``ptproxy init | bridge | client | check | inspect | invite | chat | completion``.
 
 - :mod:`~ptproxy.cli.main`: the program, its sub-commands found lazily, and how failures are told.
 - :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``, with :mod:`~ptproxy.cli.services` (what a bridge offers
@@ -11,6 +11,9 @@
   those of web servers with names in angle brackets to fill in.
 - :mod:`~ptproxy.cli.invite`: ``invite new | list | revoke``.
 - :mod:`~ptproxy.cli.inspect`: ``inspect probes | hello | capture | record``, each in an ``inspect_*`` module.
+- :mod:`~ptproxy.cli.chat`: ``chat init | passphrase`` (:mod:`~ptproxy.cli.chat_init`), the screen and
+  ``chat lines | invite | add | contacts | verify`` (:mod:`~ptproxy.cli.chat_run`), on what
+  :mod:`~ptproxy.cli.chat_place` opens; what they show is :mod:`ptproxy.peers.chat`'s.
 - :mod:`~ptproxy.cli.completion`: shell completion.
 - :mod:`~ptproxy.cli.words`: parameter types and what commands print in common.
 

@@ -42,7 +42,7 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
     LINK is a ptproxy:// link, - to paste or pipe it in, or @FILE to read it from a file. A link
     is an invite: on the command line other users of the machine could see it.
     """
-    link = _read_link(link_text)
+    link = read_link(link_text)
     missing = [codec for codec in codecs if codec not in link.codecs]
     if missing:
         raise click.UsageError(
@@ -68,8 +68,8 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
     click.echo(words.command("curl", "--proxy", f"socks5h://{shown}", "https://example.org/"))
 
 
-def _read_link(text: str) -> Link:
-    """The link that an argument gives or points to; usage error when it is none."""
+def read_link(text: str) -> Link:
+    """The link that an argument gives or points to: itself, - or @FILE; usage error when it is none."""
     if text == "-":
         if sys.stdin.isatty():
             click.echo("Paste the link and press Enter:", err=True)

@@ -62,8 +62,12 @@ def command(*words: str | Path) -> str:
 def print_link(text: str, *, qr: bool) -> None:
     """A link on a line of its own, and as a QR code where the output can show one."""
     click.echo(f"\n{text}\n")
-    if not qr:
-        return
+    if qr:
+        print_qr(text)
+
+
+def print_qr(text: str) -> None:
+    """A QR code, where the output can show one."""
     try:
         "█▀▄".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:

@@ -16,7 +16,7 @@ Rules:
    only somebody on the way has shown.
 
 Stored: ``version u8 = 1 │ flags u8 │ known 32 │ candidate 0 or 32``. Flags: 1 compared,
-2 added by the person, 4 a candidate follows, 8 the old key vouches for it.
+2 added by the person, 4 a candidate follows, 8 the old key vouches for it, 16 stale.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ class _Flag(IntFlag):
     ADDED = 2
     CANDIDATE = 4
     VOUCHED = 8
+    STALE = 16
 
 
-_ALL: Final = _Flag.COMPARED | _Flag.ADDED | _Flag.CANDIDATE | _Flag.VOUCHED
+_ALL: Final = _Flag.COMPARED | _Flag.ADDED | _Flag.CANDIDATE | _Flag.VOUCHED | _Flag.STALE
 
 
 @dataclass(slots=True)
@@ -68,6 +69,8 @@ class Contact:
     """The identity seen in place of ``known``."""
     vouched: bool = False
     """The key of ``known`` has signed that ``candidate`` follows it."""
+    stale: bool = False
+    """The sessions are those of a state that was put back: they are read, and nothing is sent in them."""
 
     @property
     def standing(self) -> Standing:
@@ -110,6 +113,7 @@ class Contact:
             | _Flag.ADDED * self.added
             | _Flag.CANDIDATE * (self.candidate is not None)
             | _Flag.VOUCHED * self.vouched
+            | _Flag.STALE * self.stale
         )
         candidate = b"" if self.candidate is None else self.candidate.data
         return bytes((_VERSION, flags)) + self.known.data + candidate
@@ -133,4 +137,5 @@ class Contact:
             bool(flags & _Flag.ADDED),
             candidate,
             bool(flags & _Flag.VOUCHED),
+            bool(flags & _Flag.STALE),
         )

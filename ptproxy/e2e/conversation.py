@@ -49,8 +49,8 @@ class Conversation:
 
     @property
     def session(self) -> Session | None:
-        """The one that is sent in."""
-        return max(self.sessions.values(), key=lambda session: session.rank, default=None)
+        """The one that is sent in; None where there is none yet, or none since :meth:`start_anew`."""
+        return None if self.contact.stale else self._highest()
 
     def needs_beginning(self, now: float) -> bool:
         """Whether a bundle is to be fetched and :meth:`begin` called before the next :meth:`send`."""
@@ -110,6 +110,12 @@ class Conversation:
         self.contact.keep()
         self._contact_changed()
 
+    def start_anew(self) -> None:
+        """The sessions are of an old state: nothing more is sent in them, until one more has been begun."""
+        if self.sessions and not self.contact.stale:
+            self.contact.stale = True
+            self._contact_changed()
+
     def take_in(self, session: Session, content: Content, now: float) -> Kind:
         """A message of ``session`` was read: what it means for the conversation, and what it is."""
         self._unsaved.changed(session_name(session.key), session)
@@ -125,7 +131,10 @@ class Conversation:
         """One more session; at the bound the one that has been silent longest goes, never the winner."""
         self.sessions[session.key] = session
         self._unsaved.changed(session_name(session.key), session)
-        winner = self.session
+        winner = self._highest()
+        if self.contact.stale and winner is session:
+            self.contact.stale = False
+            self._contact_changed()
         spare = [known for known in self.sessions.values() if known is not session and known is not winner]
         if len(self.sessions) > MAX_SESSIONS:
             self.drop(min(spare, key=lambda known: known.heard))
@@ -147,6 +156,7 @@ class Conversation:
     def accepted(self, fingerprint: Fingerprint) -> None:
         """The person accepts the new identity: the sessions with the old one end."""
         self.contact.accept(fingerprint)
+        self.contact.stale = False
         for session in list(self.sessions.values()):
             self.drop(session)
         self._contact_changed()
@@ -167,6 +177,9 @@ class Conversation:
         self._unsaved.changed(session_name(session.key), session)
         self.person_wants_it()
         return message
+
+    def _highest(self) -> Session | None:
+        return max(self.sessions.values(), key=lambda session: session.rank, default=None)
 
     def _may_send(self) -> None:
         if self.standing is Standing.CHANGED:

@@ -138,6 +138,7 @@ class Correspondence:
             self.remove(other)
             for session in coming:
                 conversation.adopt(session)
+            conversation.contact.stale = other.contact.stale
         self._by_fingerprint[fingerprint] = conversation
 
     def receive(
@@ -161,6 +162,18 @@ class Correspondence:
             conversation.expire(now)
         self._prekeys_changed()
         return self.prekeys.maintain(self.owner, now, rng)
+
+    def start_anew(self, now: float, rng: Rng) -> None:
+        """This state was put back, or has another copy: what it made before is no longer used for sending.
+
+        Save, then publish the bundle, with :meth:`replace` in place of all one-time prekeys. Every
+        conversation needs a beginning before the next message; its old sessions are still read. First
+        messages under way that were made for the old prekeys are lost.
+        """
+        self.prekeys = Prekeys.create(self.owner, self.prekeys.suite, now, rng)
+        self._prekeys_changed()
+        for conversation in self.conversations.values():
+            conversation.start_anew()
 
     def bundle(self) -> bytes:
         """The bundle to publish."""

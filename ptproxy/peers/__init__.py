@@ -23,6 +23,28 @@ and at the bridge:
 The rendezvous makes one stream of two: ``rendezvous`` (wire format and
 :func:`~ptproxy.peers.rendezvous.meet`) and ``rendezvous_service``.
 
+Above them is a person's side (``MESSENGER.md``, ``STORE.md``):
+
+- ``messenger``, ``peer``   the API: :class:`~ptproxy.peers.messenger.Messenger`,
+  :class:`~ptproxy.peers.peer.Peer`
+- ``messenger_events``      what it tells the program above it
+- ``payload``, ``contact_invite``  what peers say to each other; what makes them contacts
+- ``messenger_ledger``      its state, and the transactions in which that changes
+- ``messenger_receiving``, ``messenger_sending``, ``messenger_identity``  what each of them does
+- ``messenger_box``, ``messenger_courier``  our own mailbox; those of contacts
+- ``messenger_profile``, ``messenger_contact``, ``messenger_passes``, ``messenger_outbox``,
+  ``messenger_line``        what is stored
+- ``dialers``               under which key what is dialled
+- ``store``                 the state on disk
+- ``chat/``                 the reference program above all of it, in lines and on a screen; its own map
+
+Streams end to end, on meetings at a rendezvous; what is sealed is ``e2e.stream``'s:
+
+- ``peer_streams``          the API: :class:`~ptproxy.peers.peer_streams.PeerStreams`
+- ``peer_stream``           one stream, as a transport
+- ``peer_meetings``         where and when the two meet, and meet again
+- ``file_transfer``         files on streams; ``file_messages``: what is said, ``file_name``, ``file_pieces``
+
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns
 when it is on disk there; the owner's ``collect`` hands it to a callback, and
@@ -31,5 +53,6 @@ takes it from the mailbox when that returns.
 Clients know only :class:`~ptproxy.tunnel.stream.Dialer`, services only
 :class:`~ptproxy.tunnel.stream.Incoming`; ``cli`` hands them to the bridge. What
 is sealed, and for whom, is ``e2e``'s. ``mailbox_frames``, ``_requests``,
-``_answers``, ``_delivery``, ``_conversation`` and ``_rates`` do no I/O.
+``_answers``, ``_delivery``, ``_conversation``, ``_rates``, ``file_messages`` and
+``file_name`` do no I/O.
 """

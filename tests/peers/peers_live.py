@@ -225,15 +225,16 @@ class Clock:
 class Mailbox:
     """A mailbox service in a folder, with a clock of its own."""
 
-    def __init__(self, folder, **config) -> None:
+    def __init__(self, folder, key=MAILBOX, **config) -> None:
         self.folder = folder
+        self.key = key
         self.clock = Clock()
         self.config = MailboxConfig(offer=True, **config)
         self.running: list[tuple[MailboxService, StateFolder]] = []
 
     async def start(self, **settings) -> MailboxService:
         state = StateFolder(self.folder / "state")
-        service = MailboxService(MAILBOX, self.config, clock=self.clock, **settings)
+        service = MailboxService(self.key, self.config, clock=self.clock, **settings)
         await service.start(state)
         self.running.append((service, state))
         return service

@@ -88,6 +88,11 @@ class Ratchet:
         return self._state.root.turn
 
     @property
+    def heard_turn(self) -> int:
+        """The newest turn that the other side has taken and this one has heard; -1 before any."""
+        return self.turn if self._state.peer is not None else self.turn - 1
+
+    @property
     def epoch(self) -> int:
         """KEM steps in the root."""
         return self._state.kem.epoch

@@ -1,0 +1,334 @@
+"""The screen as a whole: which conversation is open, and what events and keys do to it.
+
+Events of the messenger come as messages of textual's own queue (:class:`ChatApp.Happened`), so that they
+and the person's keys are done one after another. What changes often (the list of contacts, the head
+of the conversation) is drawn again a moment after the first change, once for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Footer, OptionList, Static
+
+from ptproxy.errors import PtproxyError
+from ptproxy.peers.chat.chat import HERE_SECONDS, Chat
+from ptproxy.peers.chat.screen.compose import Compose
+from ptproxy.peers.chat.screen.contact_list import ContactList, ContactRow
+from ptproxy.peers.chat.screen.conversation import Conversation
+from ptproxy.peers.chat.screen.dialogs import AddDialog, HelpDialog, InviteDialog, ToAdd, VerifyDialog
+from ptproxy.peers.chat.screen.room import Room
+from ptproxy.peers.chat.shown import shown_name
+from ptproxy.peers.chat.told import TROUBLES, FileState, FileTold, Record, Refused
+from ptproxy.peers.contact_invite import ContactInvite
+from ptproxy.peers.messenger import Messenger
+from ptproxy.peers.messenger_events import (
+    ContactId,
+    Event,
+    InviteReady,
+    InviteUsed,
+    PresenceChanged,
+    Trouble,
+    UnknownReceived,
+)
+from ptproxy.peers.payload import Presence
+from ptproxy.peers.peer import Peer
+
+REDRAW: Final = 0.05
+"""Seconds after a change until the list and the head are drawn again, with all that changed meanwhile."""
+FADE: Final = 20.0
+"""Seconds after which presence that has lapsed is looked for."""
+
+
+class ChatApp(App[None]):
+    """The chat, for a person in front of a terminal."""
+
+    CSS_PATH = "chat.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "Help"),
+        Binding("f2", "invite", "Invite"),
+        Binding("f3", "add", "Add"),
+        Binding("f4", "verify", "Safety number"),
+        Binding("escape", "elsewhere", "Contacts/writing"),
+        Binding("ctrl+n", "turn(1)", "Next", priority=True),
+        Binding("ctrl+p", "turn(-1)", "Previous", priority=True, show=False),
+        Binding("pageup", "older", "Older", priority=True, show=False),
+        Binding("pagedown", "newer", "Newer", priority=True, show=False),
+        Binding("ctrl+q", "quit", "Leave", priority=True),
+    ]
+
+    @dataclass
+    class Happened(Message):
+        """The messenger tells something."""
+
+        event: Event
+
+    @dataclass
+    class FileMoved(Message):
+        """A file was offered, or has come further."""
+
+        told: FileTold
+
+    def __init__(self, messenger: Messenger, files: Path, clock: Callable[[], float] = time.time) -> None:
+        """Files that are taken are saved in ``files``."""
+        super().__init__()
+        self.chat = Chat(messenger, files, self._tell_file)
+        self.failure: BaseException | None = None
+        """Why the messenger ended, to be raised when the screen is gone."""
+        self._messenger = messenger
+        self._clock = clock
+        self._room = Room(self.chat, clock)
+        self._here_until: dict[ContactId, float] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stale = False
+
+    @property
+    def open(self) -> ContactId | None:
+        """Whose conversation is shown."""
+        return self._room.open
+
+    def compose(self) -> ComposeResult:
+        """Contacts on the left, the open conversation on the right."""
+        yield Static(id="top", markup=False)
+        with Horizontal(id="rooms"):
+            yield ContactList()
+            yield self._room
+        yield Footer()
+
+    # ---- beginning and end
+
+    async def on_mount(self) -> None:
+        """Listen, run the messenger, open the first conversation."""
+        self._messenger.on_event = self._tell
+        self._tasks = [
+            asyncio.ensure_future(self._run_messenger()),
+            asyncio.ensure_future(self._keep_present()),
+        ]
+        self.set_interval(FADE, self._changed)
+        first = next(iter(self.chat.roster), None)
+        self._draw()
+        await self._room.show(first.id if first is not None else None)
+        self.query_one(Compose).focus()
+
+    async def on_unmount(self) -> None:
+        """End what runs beside the screen."""
+        self._messenger.on_event = _nobody
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.chat.files.close()
+
+    def _tell_file(self, record: Record) -> None:
+        if isinstance(record, FileTold):
+            self.post_message(self.FileMoved(record))
+
+    def _tell(self, event: Event) -> None:
+        self.post_message(self.Happened(event))
+
+    async def _run_messenger(self) -> None:
+        try:
+            await self._messenger.run()
+        except Exception as error:
+            self.failure = error
+            self.exit()
+
+    async def _keep_present(self) -> None:
+        while True:
+            await asyncio.sleep(HERE_SECONDS / 2)
+            await self.chat.tell_presence_again()
+
+    def _fatal_error(self) -> None:
+        """Textual would print a traceback with the values of all variables, keys and texts among them."""
+        self._close_messages_no_wait()
+
+    # ---- events of the messenger
+
+    async def on_chat_app_happened(self, message: Happened) -> None:
+        """What it means for the screen."""
+        event = message.event
+        if not self.query(ContactList):  # the screen is being taken down
+            return
+        records = self.chat.told(event)
+        if self.open is not None and getattr(event, "contact", None) == self.open:
+            await self._room.happened(event)
+        if isinstance(event, PresenceChanged):
+            here = event.presence is Presence.HERE
+            self._here_until[event.contact] = event.until if here else 0.0
+        elif isinstance(event, InviteReady | InviteUsed | UnknownReceived):
+            self._room.notify_records(records)
+        if self._room.peer is None:
+            first = next(iter(self.chat.roster), None)
+            if self.open is not None or first is not None:
+                await self._room.show(first.id if first is not None else None)
+        self._changed()
+
+    async def on_chat_app_file_moved(self, message: FileMoved) -> None:
+        """Its row in the conversation, or a notice for who looks at another one."""
+        told = message.told
+        if not self.query(ContactList):  # the screen is being taken down
+            return
+        if not await self._room.file_moved(told) and told.state is FileState.OFFERED:
+            self.notify(f"a file is offered by {told.who}", markup=False)
+
+    def on_room_changed(self, _: Room.Changed) -> None:
+        """Draw it all again."""
+        self._changed()
+
+    async def watch_app_focus(self, focused: bool) -> None:
+        """The person looks here again, or away."""
+        if focused and self.open is not None:
+            await self._room.mark_read()
+
+    # ---- drawing
+
+    def _changed(self) -> None:
+        """The list and the head are to be drawn again, soon."""
+        if not self._stale:
+            self._stale = True
+            self.set_timer(REDRAW, self._draw)
+
+    def _draw(self) -> None:
+        self._stale = False
+        if not self.query(ContactList):  # the screen is being taken down
+            return
+        now = self._clock()
+        self.query_one(ContactList).show(self._row(peer, now) for peer in self.chat.roster)
+        mailbox = TROUBLES[self._messenger.trouble]
+        self.query_one("#top", Static).update(
+            Content.assemble(
+                ("ptproxy chat ", "bold"),
+                (f" your mailbox: {mailbox} " if mailbox else "", "bold $warning reverse"),
+                f"  you are {shown_name(self._messenger.name)}",
+            )
+        )
+        there = self.open is not None and self._here_until.get(self.open, 0.0) > now
+        self._room.draw(there=there)
+
+    def _row(self, peer: Peer, now: float) -> ContactRow:
+        return ContactRow(
+            peer.id,
+            self.chat.roster.label(peer.id),
+            peer.standing,
+            self._here_until.get(peer.id, 0.0) > now,
+            peer.unread,
+            peer.trouble is not Trouble.NONE,
+            peer.stranger,
+            peer.id == self.open,
+        )
+
+    # ---- keys
+
+    async def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
+        """A contact was chosen."""
+        await self._room.show(self.query_one(ContactList).chosen(message.option))
+        self.query_one(Compose).focus()
+
+    async def action_turn(self, step: int) -> None:
+        """The next or the previous conversation."""
+        await self._room.show(self.query_one(ContactList).beside(self.open, step))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In a dialog its own keys scroll, and nothing behind it changes."""
+        if action in ("turn", "older", "newer") and len(self.screen_stack) > 1:
+            return False
+        return super().check_action(action, parameters)
+
+    def action_older(self) -> None:
+        """Scroll back; at the top, for older lines."""
+        conversation = self.query_one(Conversation)
+        if conversation.scroll_y == 0:
+            conversation.ask_for_older()
+        conversation.scroll_page_up(animate=False)
+
+    def action_newer(self) -> None:
+        """Scroll on."""
+        self.query_one(Conversation).scroll_page_down(animate=False)
+
+    def action_elsewhere(self) -> None:
+        """Between the contacts and writing."""
+        contacts = self.query_one(ContactList)
+        if contacts.has_focus:
+            self.query_one(Compose).focus()
+        else:
+            contacts.focus()
+
+    def action_help(self) -> None:
+        """Keys and commands."""
+        self.push_screen(HelpDialog())
+
+    async def action_invite(self) -> None:
+        """An invite to give away."""
+        try:
+            made = await self._messenger.invite()
+        except PtproxyError as error:
+            self._room.notify_records([Refused(str(error))])
+            return
+        day = time.strftime("%Y-%m-%d", time.gmtime(made.expires * 86_400))
+        self.push_screen(InviteDialog(made.invite.serialize(), made.invite.qr_text(), day))
+
+    def action_add(self) -> None:
+        """Somebody's invite."""
+        self.push_screen(AddDialog(), self._add)
+
+    async def _add(self, to_add: ToAdd | None) -> None:
+        if to_add is None:
+            return
+        try:
+            peer = await self._messenger.add(ContactInvite.parse(to_add.invite))
+            if to_add.name:
+                await peer.rename(shown_name(to_add.name))
+        except PtproxyError as error:
+            self._room.notify_records([Refused(str(error))])
+            return
+        self.chat.roster.refresh()
+        await self._room.show(peer.id)
+
+    def action_verify(self) -> None:
+        """Compare safety numbers with the open contact."""
+        peer = self._room.peer
+        if peer is None:
+            return
+
+        async def compare(typed: str | None) -> None:
+            if typed is None:
+                return
+            try:
+                same = await peer.compare(typed)
+            except KeyError:  # the contact was removed meanwhile
+                return
+            if same:
+                self.notify("verified", markup=False)
+            else:
+                self.notify(
+                    "NOT the same. Compare once more; if it stays different, somebody stands between you.",
+                    severity="error",
+                    markup=False,
+                )
+            self._changed()
+
+        label = self.chat.roster.label(peer.id)
+        self.push_screen(VerifyDialog(peer.safety_number, label, peer.standing), compare)
+
+
+def _nobody(_: Event) -> None:
+    """Whom events are told when there is no screen any more."""
+
+
+async def run_screen(messenger: Messenger, files: Path) -> None:
+    """The screen until the person leaves; raises what ended the messenger, or the screen, before that."""
+    app = ChatApp(messenger, files)
+    await app.run_async()
+    failure = app.failure or app._exception
+    if failure is not None:
+        raise failure

@@ -1,0 +1,388 @@
+"""Everything a chat program needs below its screen: identity, contacts, lines, the own mailbox.
+
+::
+
+    messenger = await Messenger.create(store, dialers, "Alice", mailbox_link)     # once
+    messenger = await Messenger.open(store, dialers)                              # later
+    messenger.on_event = show
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(messenger.run())
+        open_invite = await messenger.invite()          # open_invite.invite.serialize(): a line of text
+        peer = await messenger.add(ContactInvite.parse(text))
+        number = await peer.send("hello")
+
+What is called returns when it is on disk; what follows on the network happens in :meth:`Messenger.run`,
+as often as it takes, and is told by events (``messenger_events``). A program may be killed at any moment:
+nothing that was confirmed is lost, no line comes or is shown as new twice.
+
+Behind it: ``messenger_ledger`` (the state, and how it changes), ``messenger_box`` (our mailbox),
+``messenger_courier`` (those of contacts), ``messenger_receiving`` and ``messenger_sending`` (what mail does,
+what is sent next), ``payload`` and ``contact_invite`` (the formats).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ptproxy.config.link import Link
+from ptproxy.e2e import Correspondence, Fingerprint, OwnIdentity, Rng, Session, Standing, Suite
+from ptproxy.errors import LocalProtocolError, StartError
+from ptproxy.peers import messenger_box, messenger_sending
+from ptproxy.peers.contact_invite import MAX_DAYS, MAX_PERSONS, ContactInvite, InviteError
+from ptproxy.peers.dialers import Dialers, Errand, Purpose
+from ptproxy.peers.mailbox_delivery import DAY
+from ptproxy.peers.messenger_box import Box
+from ptproxy.peers.messenger_contact import ContactRecord
+from ptproxy.peers.messenger_courier import Couriers
+from ptproxy.peers.messenger_events import (
+    ContactAdded,
+    ContactChanged,
+    ContactId,
+    ContactRemoved,
+    Event,
+    Line,
+    SignalReceived,
+    StandingChanged,
+    Trouble,
+)
+from ptproxy.peers.messenger_ledger import Change, Ledger, Store
+from ptproxy.peers.messenger_outbox import OutboxFullError
+from ptproxy.peers.messenger_passes import HeldPasses
+from ptproxy.peers.messenger_profile import MAX_LABEL, PROFILE, OpenInvite, OwnInvite, Profile
+from ptproxy.peers.messenger_succession import announce, become
+from ptproxy.peers.payload import MAX_NAME
+from ptproxy.peers.peer import Peer
+from ptproxy.peers.peer_meetings import Home
+from ptproxy.peers.peer_streams import PeerStreams
+from ptproxy.tunnel.stream import Dialer
+
+__all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
+
+MAX_INVITES: Final = 32
+"""Invites of ours that are good at a time, 544 tokens of a box's 4,096; and a quarter of those that are kept
+while mail may still come under them."""
+
+
+class Messenger:
+    """One identity at work."""
+
+    def __init__(self, ledger: Ledger, dialers: Dialers, *, pace: float = 1.0) -> None:
+        """Use :meth:`create` or :meth:`open`; ``pace`` multiplies every wait (tests)."""
+        self.ledger = ledger
+        """The state: for :class:`~ptproxy.peers.peer.Peer` and nobody else."""
+        self.couriers = Couriers(ledger, dialers, pace=pace)
+        """For :class:`~ptproxy.peers.peer.Peer` and nobody else."""
+        self.dialers = dialers
+        self.streams = PeerStreams(self._meeting_place, self._signal, self.session)
+        """Streams with contacts: what is offered to them (:meth:`PeerStreams.offer`), and those there are."""
+        self.on_event: Callable[[Event], None] = lambda _: None
+        """Told everything that happens, in the loop, once it is on disk; must not block."""
+        self._box = Box(ledger, dialers, pace=pace)
+        ledger.on_event = self._happened
+        ledger.on_wake = self.couriers.wake
+        ledger.on_box_wanted = self._box.want
+
+    @classmethod
+    async def create(
+        cls,
+        store: Store,
+        dialers: Dialers,
+        name: str,
+        mailbox: Link,
+        *,
+        clock: Callable[[], float] = time.time,
+        rng: Rng = os.urandom,
+        pace: float = 1.0,
+    ) -> Messenger:
+        """A new identity, saved in an empty store. ``name`` is told to contacts.
+
+        :class:`~ptproxy.errors.StartError` where the store has an identity already;
+        :class:`~ptproxy.errors.LocalProtocolError` for a name of more than 256 bytes.
+        """
+        if PROFILE in store.pieces():
+            raise StartError("there is an identity here already: take another state folder for another one")
+        _check_name(name)
+        owner = OwnIdentity.generate(rng)
+        correspondence = Correspondence.create(owner, Suite.PQXDH_768, clock(), rng)
+        ledger = Ledger(store, correspondence, Profile.make(name, mailbox, rng), clock, rng)
+        async with ledger.change() as change:
+            change.profile()
+        return cls(ledger, dialers, pace=pace)
+
+    @classmethod
+    async def open(
+        cls,
+        store: Store,
+        dialers: Dialers,
+        *,
+        clock: Callable[[], float] = time.time,
+        rng: Rng = os.urandom,
+        pace: float = 1.0,
+    ) -> Messenger:
+        """What the store holds; :class:`~ptproxy.errors.StateError` where it is damaged or empty."""
+        return cls(await asyncio.to_thread(Ledger.load, store, clock, rng), dialers, pace=pace)
+
+    async def start_anew(self) -> None:
+        """The store was put back to an earlier state, and the person goes on: before :meth:`run`.
+
+        New prekeys, new sessions, new passes for every contact. What came or was given since that state
+        is forgotten: mail under passes of that time cannot be opened.
+        """
+        async with self.ledger.change() as change:
+            self.ledger.correspondence.start_anew(change.now, self.ledger.rng)
+            for record in self.ledger.contacts.values():
+                if not record.stranger:
+                    record.owes_hello = record.pass_due = record.wishes = True
+                    change.contact(record)
+
+    # ---- at work
+
+    async def run(self) -> None:
+        """Collect, deposit, keep the mailbox in order, until cancelled.
+
+        Raises :class:`~ptproxy.peers.mailbox_client.BoxTakenOver` where another program has
+        opened our box: then there are two copies of this state, and neither may go on unasked.
+        Raises what kept the store from saving; then the messenger is to be opened again.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._box.run())
+                tasks.create_task(self.couriers.run())
+                tasks.create_task(self.ledger.watch())
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            await self.streams.close()
+
+    async def settled(self) -> None:
+        """Wait until nothing waits to leave: no line, no grant, no publication. Needs :meth:`run`.
+
+        Contacts whose identity is in doubt are left out, as what waits for them does not leave.
+        """
+        while not self._is_settled():
+            await self.ledger.next_change()
+
+    def _is_settled(self) -> bool:
+        ledger = self.ledger
+        return messenger_box.settled(ledger) and not any(
+            ledger.outboxes[record.id].sealed
+            or messenger_sending.has_to_say(record, ledger.outboxes[record.id])
+            for record in ledger.contacts.values()
+            if ledger.correspondence.conversations[record.id].standing is not Standing.CHANGED
+        )
+
+    # ---- ourselves
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Our own."""
+        return self.ledger.correspondence.owner.public.fingerprint
+
+    @property
+    def name(self) -> str:
+        """What we call ourselves."""
+        return self.ledger.profile.name
+
+    @property
+    def mailbox(self) -> Link:
+        """Where our box is."""
+        return self.ledger.profile.mailbox
+
+    @property
+    def trouble(self) -> Trouble:
+        """Whether our own mailbox is reached."""
+        return self._box.trouble
+
+    @property
+    def receipts(self) -> bool:
+        """Whether contacts are told what was read (on by default); that it was delivered they always are."""
+        return self.ledger.profile.receipts
+
+    async def rename(self, name: str) -> None:
+        """Call ourselves otherwise; contacts are told."""
+        _check_name(name)
+        async with self.ledger.change() as change:
+            self.ledger.profile.name = name
+            change.profile()
+            for record in self.ledger.contacts.values():
+                if not record.stranger:
+                    record.owes_hello = True
+                    change.contact(record)
+                    change.wake(record.id)
+
+    async def announce_successor(self) -> Fingerprint:
+        """Make a new identity that is to follow this one, and tell contacts of it; its fingerprint.
+
+        They see it as vouched for by this one, which whoever has stolen our key could do as well. Wait
+        (:meth:`settled`) until they have been told, then :meth:`become_successor`.
+        """
+        async with self.ledger.change() as change:
+            successor = announce(self.ledger, change)
+        return successor.public.fingerprint
+
+    async def become_successor(self) -> None:
+        """Be the identity that was announced: all sessions begin anew, our invites are revoked.
+
+        What contacts wrote to the old one and we have not collected is lost.
+        :class:`~ptproxy.errors.LocalProtocolError` where none was announced.
+        """
+        async with self.ledger.change() as change:
+            become(self.ledger, change)
+        for contact in self.ledger.contacts:
+            self.streams.end_contact(contact)  # they are keyed from sessions that have ended
+
+    async def tell_read(self) -> None:
+        """From now on contacts are told what was read."""
+        await self._set_receipts(True)
+
+    async def keep_read_to_myself(self) -> None:
+        """From now on contacts are not told what was read."""
+        await self._set_receipts(False)
+
+    async def _set_receipts(self, told: bool) -> None:
+        async with self.ledger.change() as change:
+            self.ledger.profile.receipts = told
+            change.profile()
+
+    def purpose(self, errand: Errand, link: Link, contact: ContactId = b"") -> Purpose:
+        """A pseudonym for one errand at one bridge, with its key: the same one each time."""
+        return self.ledger.profile.purpose(errand, link, contact)
+
+    # ---- streams
+
+    def _happened(self, event: Event) -> None:
+        """Streams first: what the program above does about an event finds them as they are then."""
+        match event:
+            case SignalReceived():
+                self.streams.signal_received(event.contact, event.body)
+            case StandingChanged(standing=Standing.CHANGED) | ContactRemoved():
+                self.streams.end_contact(event.contact)
+        self.on_event(event)
+
+    def session(self, contact: ContactId) -> Session | None:
+        """The session that is sent in with a contact; None without one, and while nothing may be sent."""
+        conversation = self.ledger.correspondence.conversations.get(contact)
+        record = self.ledger.contacts.get(contact)
+        if conversation is None or record is None or record.stranger:
+            return None
+        return None if conversation.standing is Standing.CHANGED else conversation.session
+
+    async def _signal(self, contact: ContactId, body: bytes) -> None:
+        if contact in self.ledger.contacts:
+            await Peer(self, contact).signal(body)
+
+    def _meeting_place(self, contact: ContactId, home: Home) -> Dialer | None:
+        """The bridge of our mailbox or of the contact's, under a key for meeting this contact there."""
+        record = self.ledger.contacts.get(contact)
+        link = self.mailbox if home is Home.OURS else record.mailbox if record is not None else None
+        if link is None:
+            return None
+        return self.dialers.dialer(link, self.purpose(Errand.MEET, link, contact))
+
+    # ---- contacts
+
+    def contacts(self) -> Sequence[Peer]:
+        """All of them, strangers too."""
+        return [Peer(self, contact) for contact in self.ledger.contacts]
+
+    def contact(self, contact: ContactId) -> Peer:
+        """The contact of this id; KeyError where there is none."""
+        return Peer(self, self.ledger.contacts[contact].id)
+
+    async def history(self, contact: ContactId, before: int | None = None, limit: int = 100) -> list[Line]:
+        """See :meth:`~ptproxy.peers.peer.Peer.history`."""
+        return await self.ledger.history(contact, before, limit)
+
+    async def add(self, invite: ContactInvite) -> Peer:
+        """Add who gave this invite; again: the contact there is, with fresh passes.
+
+        Returns when the contact is on disk; fetching its bundle, beginning and saying hello
+        follow in the background, as often as it takes.
+        :class:`~ptproxy.errors.LocalProtocolError` for an invite of our own,
+        :class:`~ptproxy.peers.contact_invite.InviteError` for one that has expired.
+        """
+        async with self.ledger.change() as change:
+            if change.now >= invite.expires * DAY:
+                raise InviteError("the invite has expired: ask for a new one")
+            conversation = self.ledger.correspondence.add(invite.fingerprint, self.ledger.rng)
+            record = self.ledger.contacts.get(conversation.id)
+            if record is None:
+                record = ContactRecord(conversation.id)
+                self.ledger.put_contact(record)
+                change.tell(ContactAdded(record.id))
+            else:
+                change.tell(ContactChanged(record.id))
+            self._take_invite(change, record, invite)
+        return Peer(self, record.id)
+
+    def _take_invite(self, change: Change, record: ContactRecord, invite: ContactInvite) -> None:
+        record.mailbox, record.prekeys_key = invite.mailbox, invite.prekeys_key
+        record.stranger = False
+        record.owes_hello = record.wishes = record.pass_due = True
+        record.held = HeldPasses()  # of an earlier time: who invites us again knows why
+        record.held.add(invite.fetching(), invite=True)
+        record.held.add(invite.depositing(), invite=True)
+        change.contact(record)
+        change.wake(record.id)
+        change.want_box()
+
+    # ---- invites
+
+    async def invite(self, *, persons: int = 1, days: int = 7, label: str = "") -> OpenInvite:
+        """An invite that ``persons`` may use within ``days``.
+
+        It works once :class:`~ptproxy.peers.messenger_events.InviteReady` is told.
+        :class:`~ptproxy.errors.LocalProtocolError` beyond 256 persons, 365 days, 256 bytes of label, or
+        32 invites that are good at a time.
+        """
+        if not (0 < persons <= MAX_PERSONS and 0 < days <= MAX_DAYS and len(label.encode()) <= MAX_LABEL):
+            raise LocalProtocolError("invite: for more persons, days or letters than there may be")
+        ledger = self.ledger
+        async with ledger.change() as change:
+            still_open = sum(one.open(change.now) for one in ledger.invites.values())
+            if still_open >= MAX_INVITES or len(ledger.invites) >= 4 * MAX_INVITES:
+                raise LocalProtocolError(f"invite: there are {MAX_INVITES} already; revoke one")
+            profile = ledger.profile
+            made = ContactInvite.make(
+                self.fingerprint,
+                profile.mailbox,
+                profile.prekeys_key,
+                change.now,
+                ledger.rng,
+                persons=persons,
+                days=days,
+            )
+            own = OwnInvite(made, label, persons)
+            ledger.put_invite(own)
+            change.invite(own)
+            change.want_box()
+        return OpenInvite.of(own)
+
+    def invites(self) -> Sequence[OpenInvite]:
+        """Those that somebody may still come by."""
+        now = self.ledger.clock()
+        return [OpenInvite.of(own) for own in self.ledger.invites.values() if own.open(now)]
+
+    async def revoke(self, invite: bytes) -> None:
+        """The invite of this id is good no longer: whoever has it can neither fetch nor write with it.
+
+        Who came by it and has no answer yet has to be invited again. KeyError where there is none.
+        """
+        async with self.ledger.change() as change:
+            self.ledger.drop_invite(change, self.ledger.invites[invite])
+
+
+def _check_name(name: str) -> None:
+    if len(name.encode()) > MAX_NAME:
+        raise LocalProtocolError(f"a name has at most {MAX_NAME} bytes in UTF-8")
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong, out of the groups it is told in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

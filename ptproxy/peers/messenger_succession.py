@@ -1,0 +1,70 @@
+"""Our own identity is followed by another: contacts are told by the old one, then the new one begins anew.
+
+Two steps, so that the person sees between them whom the statement has reached:
+
+1. :func:`announce`: the successor is made and kept; every contact with a session is told of it, in its order
+   among what waits.
+2. :func:`become`: prekeys and identity are the new ones, all sessions end, invites are revoked, and each
+   contact gets a hello of the new identity, in a session of its own. The contact's program shows it as
+   vouched for; until the person there accepts it, nothing comes from there.
+
+What contacts sealed for the old identity and we have not collected before the second step is lost, as its
+sessions and prekeys are.
+"""
+
+from __future__ import annotations
+
+from ptproxy.e2e import Correspondence, OwnIdentity, Standing
+from ptproxy.errors import LocalProtocolError
+from ptproxy.peers.messenger_ledger import E2E, Change, Ledger
+
+
+def announce(ledger: Ledger, change: Change) -> OwnIdentity:
+    """Make the successor, or take the one that was announced, and have contacts told."""
+    profile = ledger.profile
+    if not profile.successor:
+        profile.successor = OwnIdentity.generate(ledger.rng).serialize()
+        change.profile()
+    for record in ledger.contacts.values():
+        conversation = ledger.correspondence.conversations[record.id]
+        if not record.stranger and conversation.session and conversation.standing is not Standing.CHANGED:
+            record.owes_succession = True
+            change.contact(record)
+            change.wake(record.id)
+    return OwnIdentity.parse(profile.successor)
+
+
+def become(ledger: Ledger, change: Change) -> None:
+    """From now on we are the successor; :class:`LocalProtocolError` where none was announced."""
+    if not ledger.profile.successor:
+        raise LocalProtocolError("succession: no successor was announced")
+    old = ledger.correspondence
+    owner = OwnIdentity.parse(ledger.profile.successor)
+    pieces = Correspondence.create(owner, old.prekeys.suite, change.now, ledger.rng).serialize()
+    for name, data in old.serialize().items():
+        if name.startswith("session "):
+            ledger.unsaved.gone(E2E + name)
+        elif name not in pieces:
+            pieces[name] = data
+    ledger.correspondence = Correspondence.parse(pieces)
+    ledger.unsaved.changed(E2E + "identity", ledger.correspondence.owner)
+    ledger.unsaved.changed(E2E + "prekeys", ledger.correspondence.prekeys)
+    ledger.profile.successor, ledger.profile.published = b"", b""
+    change.profile()
+    change.want_box()
+    for invite in list(ledger.invites.values()):
+        ledger.drop_invite(change, invite)
+    for record in ledger.contacts.values():
+        _begin_anew(ledger, change, record.id)
+
+
+def _begin_anew(ledger: Ledger, change: Change, contact: bytes) -> None:
+    record, outbox = ledger.contacts[contact], ledger.outboxes[contact]
+    record.owes_succession = False
+    record.owes_hello = not record.stranger
+    record.owed_delivered, record.owed_read = [], []
+    if outbox.sealed is not None:
+        outbox.sealed = None  # of an ended session; its lines stay as they are
+        change.sealed(outbox)
+    change.contact(record)
+    change.wake(contact)

@@ -1,0 +1,193 @@
+"""``ptproxy chat`` as a person starts it: what is written, what is asked, how failures read."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import shutil
+import stat
+import traceback
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ptproxy.cli import chat_place, chat_run
+from ptproxy.cli.main import program
+from ptproxy.config.link import Link
+from ptproxy.peers.contact_invite import ContactInvite
+from ptproxy.peers.messenger import Messenger
+
+LINK = Link(
+    key=bytes(range(32)), host="127.0.0.1", port=9, path="/", server_name="localhost", codecs=("websocket",)
+).serialize()
+"""Nobody answers there."""
+
+
+def run(*arguments: str | Path, stdin: str = "") -> Result:
+    result = CliRunner().invoke(program, ["chat", *map(str, arguments)], input=stdin, prog_name="ptproxy")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        traceback.print_exception(result.exception)
+        pytest.fail("an exception came through")
+    return result
+
+
+def good(*arguments: str | Path, stdin: str = "") -> str:
+    result = run(*arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def bad(*arguments: str | Path, stdin: str = "", status: int = 1) -> str:
+    result = run(*arguments, stdin=stdin)
+    assert result.exit_code == status, result.output
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> tuple[str | Path, ...]:
+    """Those of an identity that a key file opens."""
+    options = ("-d", tmp_path / "anna", "--key-file", tmp_path / "anna.key")
+    said = good(*options, "init", "-", "--name", "Anna", stdin=LINK)
+    assert "Next, an invite" in said
+    return options
+
+
+def test_init_makes_an_identity_once(tmp_path: Path, options) -> None:
+    assert stat.S_IMODE((tmp_path / "anna").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "anna.key").stat().st_mode) == 0o600
+    assert "exists" in (said := bad(*options, "init", "-", "--name", "Anna", stdin=LINK)) or "already" in said
+    assert good(*options, "contacts") == "* no contacts yet\n"
+    for name in ("", "\x1b[2J", "x" * 300):
+        assert "--name" in bad("-d", tmp_path / "ben", "init", "-", "--name", name, stdin=LINK, status=2)
+
+
+def test_nothing_written_is_readable(tmp_path: Path, options) -> None:
+    for path in (tmp_path / "anna").iterdir():
+        data = path.read_bytes()
+        assert b"Anna" not in data
+        assert LINK.encode()[10:40] not in data
+
+
+def test_a_passphrase_from_a_file_from_a_descriptor_or_nobody(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(chat_place.StoreKey.passphrase.__func__, "__defaults__", (chat_place_cost(),))
+    secret = tmp_path / "secret"
+    secret.write_text("correct horse\n")
+    secret.chmod(0o600)
+    folder = tmp_path / "ben"
+    good("-d", folder, "--passphrase-file", secret, "init", "-", "--name", "Ben", stdin=LINK)
+    for typed, opens in (("correct horse", True), ("correct mouse", False)):
+        ours, theirs = os.pipe()
+        os.write(theirs, f"{typed}\nmore".encode())
+        os.close(theirs)
+        monkeypatch.setenv(chat_place.DESCRIPTOR, str(ours))
+        result = run("-d", folder, "contacts")
+        assert result.exit_code == (0 if opens else 1)
+        assert typed not in result.stderr
+    monkeypatch.delenv(chat_place.DESCRIPTOR, raising=False)
+    monkeypatch.setattr(chat_place, "_has_terminal", lambda: False)
+    assert "no terminal to ask" in bad("-d", folder, "contacts")
+    secret.chmod(0o644)
+    assert "others can read" in bad("-d", folder, "--passphrase-file", secret, "contacts")
+    monkeypatch.setenv(chat_place.DESCRIPTOR, "none")
+    assert "no number of a descriptor" in bad("-d", folder, "contacts")
+
+
+def chat_place_cost():
+    """A passphrase's cost that a test can pay."""
+    from ptproxy.peers.store_key import PassphraseCost
+
+    return PassphraseCost(memory=64, iterations=1, lanes=1)
+
+
+def test_the_key_is_changed(tmp_path: Path, options) -> None:
+    good(*options, "passphrase", "--new-key-file", tmp_path / "new.key")
+    assert "wrong key file" in bad(*options, "contacts")
+    assert good("-d", tmp_path / "anna", "--key-file", tmp_path / "new.key", "contacts")
+
+
+def test_where_there_is_no_identity_nobody_is_asked(tmp_path: Path) -> None:
+    for command in ("contacts", "lines", "invite", "passphrase"):
+        assert "ptproxy chat init makes one" in bad("-d", tmp_path, command)
+    assert "ptproxy chat init makes one" in bad("-d", tmp_path)
+
+
+def test_the_screen_needs_a_terminal_and_textual(options, monkeypatch) -> None:
+    assert "the screen needs a terminal" in bad(*options)
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name.startswith("ptproxy.peers.chat.screen"):
+            raise ModuleNotFoundError("No module named 'textual'", name="textual")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert "pip install 'ptproxy[chat]'" in bad(*options)
+
+
+def test_invites_stay_off_the_command_line_and_are_made_offline_too(options, monkeypatch) -> None:
+    monkeypatch.setattr(chat_run, "SETTLE", 0.01)
+    assert "could see it" in bad(*options, "add", "ptproxy-contact:abc", status=2)
+    assert "starts with" in bad(*options, "add", "-", stdin="nonsense")
+    result = run(*options, "invite", "--label", "for Ben")
+    assert result.exit_code == 1
+    assert "mailbox is not reached" in result.stderr
+    line = next(line for line in result.stdout.splitlines() if line.startswith("ptproxy-contact:"))
+    assert ContactInvite.parse(line).persons == 1
+    assert "█" in result.stdout
+    assert "with oneself" in bad(*options, "add", "-", stdin=line)
+
+
+def test_a_second_program_is_told_so(options, tmp_path: Path) -> None:
+    from ptproxy.state import StateFolder
+
+    with StateFolder(tmp_path / "anna"):
+        assert "another ptproxy runs" in bad(*options, "contacts")
+
+
+def test_the_lists_of_contacts_and_numbers(options, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(chat_run, "SETTLE", 0.01)
+    other = ("-d", tmp_path / "ben", "--key-file", tmp_path / "ben.key")
+    good(*other, "init", "-", "--name", "Ben", stdin=LINK)
+    line = next(
+        line for line in run(*options, "invite").stdout.splitlines() if line.startswith("ptproxy-contact:")
+    )
+    path = tmp_path / "invite"
+    path.write_text(line)
+    assert "* Anna: unverified" in run(*other, "add", f"@{path}", "--name", "Anna").stdout
+    said = good(*other, "verify", "Anna", stdin="\n")
+    digits = said.splitlines()[1].strip()
+    assert len(digits.replace(" ", "")) == 60
+    assert "NOT the same" in bad(*other, "verify", "Anna", stdin="12345\n")
+    assert "is verified" in good(*other, "verify", "Anna", stdin=f"{digits}\n")
+    assert "* Anna: verified" in good(*other, "contacts")
+    assert "no contact of that name" in bad(*other, "verify", "Eve")
+
+
+def test_a_folder_that_was_put_back_is_asked_about_and_begins_anew(
+    options, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(chat_run, "SETTLE", 0.01)
+    begun = []
+    real = Messenger.start_anew
+
+    async def start_anew(messenger: Messenger) -> None:
+        before = messenger.ledger.correspondence.bundle()
+        await real(messenger)
+        begun.append(messenger.ledger.correspondence.bundle() != before)
+
+    monkeypatch.setattr(Messenger, "start_anew", start_anew)
+    folder, backup = tmp_path / "anna", tmp_path / "backup"
+    shutil.copytree(folder, backup)
+    run(*options, "invite")
+    assert begun == []
+    shutil.rmtree(folder)
+    shutil.copytree(backup, folder)
+    said = bad(*options, "contacts")
+    assert "ptproxy chat --accept " in said
+    accepted = ("--accept", "put-back", "--accept", "copied")
+    assert good(*options, *accepted, "contacts") == "* no contacts yet\n"
+    assert begun == [True]
+    assert good(*options, "contacts") == "* no contacts yet\n"
+    assert begun == [True]

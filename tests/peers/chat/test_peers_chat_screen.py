@@ -1,0 +1,503 @@
+"""The chat's screen under textual's pilot: what is shown, what keys do, what hostile text does not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from chat_fake import NOON, FakeMessenger, fingerprint_of
+from textual.widgets import Input, OptionList, Static
+
+from ptproxy.e2e import Standing
+from ptproxy.errors import LocalProtocolError, StartError
+from ptproxy.peers.chat.commands import Refuse, Take
+from ptproxy.peers.chat.screen import app as screen_app
+from ptproxy.peers.chat.screen.app import ChatApp, run_screen
+from ptproxy.peers.chat.screen.compose import Compose
+from ptproxy.peers.chat.screen.contact_list import ContactList
+from ptproxy.peers.chat.screen.conversation import MAX_ROWS, PAGE, Conversation, LineView
+from ptproxy.peers.chat.screen.decision import Decision
+from ptproxy.peers.chat.screen.drawn import clock
+from ptproxy.peers.chat.screen.file_view import FileView
+from ptproxy.peers.chat.told import STATES, FileState, FileTold
+from ptproxy.peers.messenger_events import (
+    InviteReady,
+    LineState,
+    MailboxChanged,
+    PresenceChanged,
+    Trouble,
+)
+from ptproxy.peers.payload import Presence
+
+PATIENCE = 30.0
+HOSTILE = "\x1b[2J\x1b]0;owned\x07[@click=app.quit]x[/] \u202egnp.exe \x9b31m[red]r[/red]"
+
+
+class Rig:
+    """An app under test, and what can be seen of it."""
+
+    def __init__(self, messenger: FakeMessenger, pilot) -> None:
+        self.messenger, self.pilot, self.app = messenger, pilot, pilot.app
+
+    async def until(self, condition) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await self.pilot.pause(0.02)
+
+    def text(self, selector: str) -> str:
+        return str(self.app.screen.query_one(selector, Static).content)
+
+    def views(self) -> list[LineView]:
+        return list(self.app.screen.query(LineView))
+
+    def texts(self) -> list[str]:
+        return [str(view.content) for view in self.views()]
+
+    def rows(self) -> list[str]:
+        contacts = self.app.query_one(ContactList)
+        return [str(contacts.get_option_at_index(place).prompt) for place in range(contacts.option_count)]
+
+    def drawn(self) -> str:
+        """All characters of the screen, as a terminal gets them, without the styles' sequences."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+    def notices(self) -> str:
+        views = self.app.query(".notice, .error-notice").results(Static)
+        return "\n".join(str(view.content) for view in views)
+
+    async def write(self, text: str) -> None:
+        compose = self.app.query_one(Compose)
+        compose.text = text
+        compose.focus()
+        await self.pilot.press("enter")
+        await self.pilot.pause()
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def shown(messenger: FakeMessenger, look, size=(100, 30)) -> None:
+    """Run ``look(rig)`` on a screen."""
+
+    async def main() -> None:
+        app = ChatApp(messenger, Path("files"), clock=lambda: NOON + 3600)
+        async with app.run_test(size=size) as pilot:
+            rig = Rig(messenger, pilot)
+            await rig.until(lambda: app.open is not None or not messenger.peers)
+            await look(rig)
+        assert app.failure is None
+
+    asyncio.run(main())
+
+
+def test_a_conversation_and_its_receipts() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+    anna.writes("hello", told=False)
+
+    async def look(rig: Rig) -> None:
+        assert rig.texts() == ["12:00 Anna\nhello"]
+        await rig.until(lambda: anna.unread == 0)
+        await rig.write("hi\nthere")
+        assert rig.texts()[1] == "12:01 you waiting\nhi\nthere"
+        assert rig.app.query_one(Compose).text == ""
+        for state in (LineState.DEPOSITED, LineState.DELIVERED, LineState.READ):
+            anna.has(2, state)
+            head = f"12:01 you {STATES[state]}\n"
+            await rig.until(lambda head=head: rig.texts()[1].startswith(head))
+        anna.writes("and again")
+        await rig.until(lambda: len(rig.texts()) == 3 and anna.unread == 0)
+        ben.writes("psst")
+        await rig.until(lambda: rig.rows()[1] == "    1 Ben")
+        assert ben.unread == 1
+        await rig.pilot.press("ctrl+n")
+        await rig.until(lambda: rig.texts() == ["12:00 Ben\npsst"] and ben.unread == 0)
+        await rig.until(lambda: rig.rows()[1] == "      Ben")
+        await rig.pilot.press("ctrl+p")
+        await rig.until(lambda: len(rig.texts()) == 3)
+
+    shown(messenger, look)
+
+
+def test_hostile_text_is_text() -> None:
+    messenger = FakeMessenger(HOSTILE, "✓ verified \x1b[1m")
+    eve = messenger.contacts()[0]
+    eve.writes(HOSTILE + "\n\n" + "\u0301" * 99, told=False)
+
+    async def look(rig: Rig) -> None:
+        eve.writes(HOSTILE)
+        await rig.until(lambda: len(rig.texts()) == 2)
+        drawn = rig.drawn()
+        assert "[@click=app.quit]x[/]" in drawn
+        assert "[red]r[/red]" in drawn
+        assert not any(sign in drawn for sign in "\x1b\x07\x9b\u202e")
+        assert rig.rows()[1].startswith("      verified")
+        await rig.pilot.click(LineView, offset=(14, 1))
+        await rig.pilot.press("f4")
+        await rig.pilot.pause()
+        assert not any(sign in rig.drawn() for sign in "\x1b\x07\x9b\u202e✓")
+        await rig.pilot.press("escape")
+        eve.changes_identity()
+        await rig.until(lambda: rig.app.query_one(Decision).display)
+        assert not any(sign in rig.drawn() for sign in "\x1b\x07\x9b\u202e")
+        assert rig.app.is_running
+
+    shown(messenger, look)
+
+
+def test_what_is_pasted_is_harmless_too() -> None:
+    messenger = FakeMessenger("Anna")
+
+    async def look(rig: Rig) -> None:
+        from textual import events
+
+        compose = rig.app.query_one(Compose)
+        compose.focus()
+        rig.app.post_message(events.Paste("two\nrows \x1b[31m"))
+        await rig.until(lambda: compose.text == "two\nrows �[31m")
+        await rig.pilot.press("ctrl+j", "x", "enter")
+        await rig.until(lambda: len(messenger.contacts()[0].lines) == 1)
+        assert messenger.contacts()[0].lines[0].text == "two\nrows �[31m\nx"
+        await rig.pilot.press("f3")
+        await rig.until(lambda: rig.app.focused is not None and rig.app.focused.id == "invite")
+        rig.app.post_message(events.Paste("ptproxy-\ncontact: \x1b"))
+        await rig.until(lambda: rig.app.screen.query_one("#invite", Input).value == "ptproxy- contact: �")
+
+    shown(messenger, look)
+
+
+@pytest.mark.parametrize("choice", ["accept", "keep"])
+def test_another_identity(choice: str) -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+    known = anna.fingerprint
+
+    async def look(rig: Rig) -> None:
+        assert not rig.app.query_one(Decision).display
+        seen = anna.changes_identity()
+        await rig.until(lambda: rig.app.query_one(Decision).display)
+        assert seen.words().split()[0] in rig.text("#question")
+        assert "says nothing" in rig.text("#question")
+        assert rig.app.query_one(Compose).disabled
+        assert "CHANGED" in rig.text("#head")
+        assert rig.rows() == ["!     Anna"]
+        await rig.pilot.click(f"#{choice}")
+        await rig.until(lambda: not rig.app.query_one(Decision).display)
+        assert anna.fingerprint == (seen if choice == "accept" else known)
+        await rig.until(lambda: not rig.app.query_one(Compose).disabled)
+
+    shown(messenger, look)
+
+
+def test_accepting_means_the_identity_that_was_shown() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+
+    async def look(rig: Rig) -> None:
+        anna.changes_identity(vouched=True)
+        await rig.until(lambda: rig.app.query_one(Decision).display)
+        anna.candidate = fingerprint_of("Eve")  # nobody was told
+        await rig.pilot.click("#accept")
+        await rig.until(lambda: len(rig.app._notifications) == 1)
+        assert anna.standing is Standing.CHANGED
+
+    shown(messenger, look)
+
+
+def test_a_stranger_is_welcomed_or_removed() -> None:
+    messenger = FakeMessenger("Anna")
+    ben = messenger.meets("Ben", stranger=True)
+
+    async def look(rig: Rig) -> None:
+        assert rig.rows()[1] == "?     Ben"
+        await rig.pilot.press("ctrl+n")
+        await rig.until(lambda: rig.app.query_one(Decision).display)
+        assert "stranger" in rig.text("#question")
+        await rig.pilot.click("#welcome")
+        await rig.until(lambda: not rig.app.query_one(Decision).display)
+        assert not ben.stranger
+        eve = messenger.meets("Eve", stranger=True)
+        await rig.until(lambda: len(rig.rows()) == 3)
+        await rig.pilot.press("ctrl+n")
+        await rig.until(lambda: rig.app.open == eve.id and rig.app.query_one(Decision).display)
+        await rig.pilot.click("#remove")
+        await rig.until(lambda: len(rig.rows()) == 2 and rig.app.open != eve.id)
+
+    shown(messenger, look)
+
+
+def test_safety_numbers_are_compared_by_eye_or_by_the_program() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+
+    async def look(rig: Rig) -> None:
+        await rig.pilot.press("f4")
+        await rig.until(lambda: bool(rig.app.screen.query("#typed")))
+        first = anna.safety_number.digits().split()[0]
+        assert first in rig.drawn()
+        assert anna.safety_number.words().split()[0] in rig.drawn()
+        await rig.pilot.press("enter")  # the button that has the focus closes
+        await rig.until(lambda: not rig.app.screen.query("#typed"))
+        assert anna.standing is Standing.UNVERIFIED
+        wrong, right = fingerprint_of("eve").digits(), anna.safety_number.qr_text()
+        for typed, standing in ((wrong, Standing.UNVERIFIED), (right, Standing.VERIFIED)):
+            await rig.pilot.press("f4")
+            await rig.until(lambda: bool(rig.app.screen.query("#typed")))
+            field = rig.app.screen.query_one("#typed", Input)
+            field.focus()
+            field.value = typed
+            await rig.pilot.press("enter")
+            await rig.until(lambda: not rig.app.screen.query("#typed"))
+            await rig.pilot.pause()
+            assert anna.standing is standing
+        await rig.until(lambda: rig.rows() == ["✓     Anna"] and "verified" in rig.text("#head"))
+        anna.standing = Standing.UNVERIFIED
+        await rig.pilot.press("f4")
+        await rig.until(lambda: bool(rig.app.screen.query("#same")))
+        await rig.pilot.click("#same")
+        await rig.until(lambda: anna.standing is Standing.VERIFIED)
+
+    shown(messenger, look)
+
+
+def test_invites_are_shown_and_added(monkeypatch) -> None:
+    messenger = FakeMessenger()
+    monkeypatch.setattr(screen_app.ContactInvite, "parse", lambda text: text)
+
+    async def look(rig: Rig) -> None:
+        assert rig.app.query_one("#nobody").display
+        assert not rig.app.query_one(Compose).display
+        await rig.pilot.press("f2")
+        await rig.until(lambda: bool(rig.app.screen.query("#invite-text")))
+        assert rig.text("#invite-text").startswith("ptproxy-contact:")
+        await rig.pilot.click("#copy")
+        await rig.until(lambda: rig.app.clipboard.startswith("ptproxy-contact:"))
+        await rig.pilot.press("escape", "f3")
+        await rig.until(lambda: bool(rig.app.screen.query("#name")))
+        rig.app.screen.query_one("#invite", Input).value = "theirs"
+        rig.app.screen.query_one("#name", Input).value = "Ben\x1b"
+        rig.app.screen.query_one("#name", Input).focus()
+        await rig.pilot.press("enter")
+        await rig.until(lambda: rig.rows() == ["      Ben�"])
+        assert rig.app.query_one(Compose).display
+        messenger.tell(InviteReady(bytes(8)))
+        await rig.until(lambda: len(rig.app._notifications) >= 1)
+
+    shown(messenger, look, size=(140, 60))
+
+
+def test_older_lines_come_as_one_scrolls_back() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+    for number in range(3 * PAGE + 7):
+        anna.writes(f"line {number}", told=False)
+
+    async def look(rig: Rig) -> None:
+        conversation = rig.app.query_one(Conversation)
+        assert len(rig.views()) == PAGE
+        await rig.until(lambda: conversation.max_scroll_y > 0)
+        await rig.until(lambda: conversation.scroll_y == conversation.max_scroll_y)
+        for pages in (2, 3):
+            conversation.scroll_home(animate=False)
+            await rig.until(lambda pages=pages: len(rig.views()) == pages * PAGE)
+            await rig.until(lambda: conversation.scroll_y > 0)
+        await rig.pilot.press("home")
+        while len(rig.views()) < len(anna.lines):
+            await rig.pilot.press("pageup")
+        numbers = [view.line.number for view in rig.views()]
+        assert numbers == list(range(1, len(anna.lines) + 1))
+
+    shown(messenger, look)
+
+
+def test_a_line_of_blank_rows_pushes_nothing_away_for_good() -> None:
+    messenger = FakeMessenger("Anna")
+    messenger.contacts()[0].writes("\n" * 50_000 + "end", told=False)
+
+    async def look(rig: Rig) -> None:
+        assert rig.texts()[0].count("\n") == MAX_ROWS + 1
+        assert rig.texts()[0].endswith("cut here")
+
+    shown(messenger, look)
+
+
+def test_trouble_presence_and_names_are_shown() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+
+    async def look(rig: Rig) -> None:
+        messenger.tell(PresenceChanged(anna.id, Presence.HERE, NOON + 7200))
+        await rig.until(lambda: rig.rows()[0] == " ●    Anna" and " here " in rig.text("#head"))
+        messenger.tell(PresenceChanged(anna.id, Presence.HERE, NOON))
+        await rig.until(lambda: rig.rows()[0] == "      Anna" and " here " not in rig.text("#head"))
+        anna.trouble = Trouble.MAILBOX_FULL
+        messenger.trouble = Trouble.MAILBOX_UNREACHABLE
+        messenger.tell(MailboxChanged(messenger.trouble))
+        await rig.until(lambda: rig.rows()[0] == "     …Anna")
+        assert "full" in rig.text("#trouble")
+        assert "not reached" in rig.text("#top")
+        await rig.write("/rename Anna Lind")
+        await rig.until(lambda: rig.rows()[0] == "     …Anna Lind")
+        for _ in range(120):
+            ben.writes("x")
+        await rig.until(lambda: rig.rows()[1] == "  99+ Ben")
+
+    shown(messenger, look)
+
+
+def test_commands_are_lines_that_begin_with_a_stroke() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+
+    async def look(rig: Rig) -> None:
+        await rig.write("/number")
+        await rig.until(lambda: anna.safety_number.digits() in rig.notices())
+        await rig.write("/nothing")
+        await rig.until(lambda: "no such command" in rig.notices())
+        await rig.write("/verify 12345")
+        await rig.until(lambda: "NOT the same" in rig.notices())
+        await rig.write("//me waves")
+        await rig.until(lambda: anna.lines[-1].text == "/me waves")
+        await rig.write("   ")
+        assert len(anna.lines) == 1
+        await rig.write("/help")
+        await rig.until(lambda: "Ctrl+J" in rig.drawn())
+        dialog = rig.app.screen.query_one(".dialog")
+        await rig.until(lambda: dialog.has_focus and dialog.max_scroll_y > 0)
+        await rig.pilot.press("pagedown", "ctrl+n")
+        await rig.until(lambda: dialog.scroll_y > 0)
+        await rig.pilot.press("escape")
+        await rig.write("/quit")
+        await rig.until(lambda: not rig.app.is_running or rig.app._exit)
+
+    shown(messenger, look)
+
+
+def test_what_cannot_be_sent_stays_where_it_was_written() -> None:
+    messenger = FakeMessenger("Anna")
+
+    async def refuse(text: str) -> int:
+        raise LocalProtocolError("a line has at most so many bytes")
+
+    messenger.contacts()[0].send = refuse
+
+    async def look(rig: Rig) -> None:
+        await rig.write("too long")
+        await rig.until(lambda: len(rig.app._notifications) == 1)
+        assert rig.app.query_one(Compose).text == "too long"
+
+    shown(messenger, look)
+
+
+def test_nothing_is_read_while_nobody_looks() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+
+    async def look(rig: Rig) -> None:
+        from textual import events
+
+        rig.app.post_message(events.AppBlur())
+        await rig.until(lambda: not rig.app.app_focus)
+        anna.writes("hello")
+        await rig.until(lambda: len(rig.texts()) == 1)
+        assert anna.unread == 1
+        rig.app.post_message(events.AppFocus())
+        await rig.until(lambda: anna.unread == 0)
+
+    shown(messenger, look)
+
+
+def test_files_are_offered_taken_and_refused() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+    done = []
+
+    def told(number: str, contact, state: FileState, have: int = 0) -> FileTold:
+        return FileTold("x", contact.id.hex(), number, "\x1b[2Jphoto.jpg", 4 << 20, have, state)
+
+    async def look(rig: Rig) -> None:
+        async def do(command) -> list:
+            done.append(command)
+            return []
+
+        rig.app.chat.do = do
+        rig.app._tell_file(told("1", anna, FileState.OFFERED))
+        rig.app._tell_file(told("2", ben, FileState.OFFERED))
+        await rig.until(lambda: len(rig.app.query(FileView)) == 1 and len(rig.app._notifications) == 1)
+        assert "4.0 MiB  �[2Jphoto.jpg" in rig.drawn()
+        await rig.pilot.click(".take")
+        await rig.until(lambda: done == [Take("1")])
+        rig.app._tell_file(told("1", anna, FileState.RECEIVING, 2 << 20))
+        await rig.until(lambda: "━" * 15 + "─" * 15 + " 50 %" in rig.drawn())
+        assert not rig.app.query_one(".file-buttons").display
+        rig.app._tell_file(told("1", anna, FileState.DONE, 4 << 20))
+        await rig.until(lambda: "has arrived" in rig.drawn())
+        await rig.pilot.press("ctrl+n")
+        await rig.until(lambda: "offers a file" in rig.drawn())
+        await rig.pilot.click(".refuse")
+        await rig.until(lambda: done == [Take("1"), Refuse("2")])
+
+    shown(messenger, look)
+
+
+def test_contacts_are_chosen_in_the_list() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    ben = messenger.contacts()[1]
+
+    async def look(rig: Rig) -> None:
+        await rig.pilot.press("escape")
+        await rig.until(lambda: isinstance(rig.app.focused, OptionList))
+        rig.app.query_one(ContactList).highlighted = 1
+        await rig.pilot.press("enter")
+        await rig.until(lambda: rig.app.open == ben.id and isinstance(rig.app.focused, Compose))
+
+    shown(messenger, look)
+
+
+def test_a_messenger_that_fails_closes_the_screen_and_is_told(monkeypatch) -> None:
+    messenger = FakeMessenger("Anna")
+
+    async def fail() -> None:
+        raise StartError("the box was taken over")
+
+    messenger.run = fail
+    headless(monkeypatch)
+    with pytest.raises(StartError, match="taken over"):
+        asyncio.run(run_screen(messenger, Path("files")))
+
+
+def test_a_bug_closes_the_screen_and_prints_no_variables(monkeypatch, capsys) -> None:
+    messenger = FakeMessenger("Anna")
+
+    async def history(before=None, limit=100) -> None:
+        secret = "SECRET"
+        raise RuntimeError("broken " + secret[:0])
+
+    messenger.contacts()[0].history = history
+    headless(monkeypatch)
+    with pytest.raises(RuntimeError, match="broken"):
+        asyncio.run(run_screen(messenger, Path("files")))
+    out, err = capsys.readouterr()
+    assert "SECRET" not in out + err
+
+
+def headless(monkeypatch) -> None:
+    run = ChatApp.run_async
+    monkeypatch.setattr(ChatApp, "run_async", lambda self: run(self, headless=True))
+
+
+@pytest.mark.parametrize(
+    ("when", "text"),
+    [(NOON, "12:00"), (NOON - 86_400, "2026-11-22 12:00"), (1e300, "--:--"), (float("nan"), "--:--")],
+)
+def test_times_that_no_calendar_has(when: float, text: str) -> None:
+    assert clock(when, NOON) == text

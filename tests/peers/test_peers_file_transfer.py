@@ -1,0 +1,375 @@
+"""Files between peers: whole and verified, gone on with, refused, and from contacts that lie."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+
+import pytest
+from peers_live import run, until
+from streams_live import Party, Talker, acquainted, at_home, sever
+
+from ptproxy.errors import DialError, Reason, StartError
+from ptproxy.peers import file_transfer, peer_meetings
+from ptproxy.peers.file_messages import PURPOSE, Answer, FileProtocolError, Offer, accept
+from ptproxy.peers.file_transfer import FileDiffersError, FileRefusedError, FileTransfers
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(peer_meetings, "RETRY_FIRST", 0.005)
+    monkeypatch.setattr(peer_meetings, "RETRY_LAST", 0.02)
+
+
+class Files:
+    """One person's transfers."""
+
+    def __init__(self, party, folder, **options):
+        self.offers = asyncio.Queue()
+        self.progress = []
+        self.folder = folder / party.name
+        self.transfers = FileTransfers(
+            party.streams,
+            self.folder,
+            on_offer=self.offers.put_nowait,
+            on_progress=self.progress.append,
+            **options,
+        )
+
+    def saved(self):
+        return sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+
+
+def exchange(tmp_path, main, **options):
+    """Run ``main(alice, bob, alices, bobs)`` with two who have transfers."""
+
+    async def whole():
+        alice, bob = acquainted()
+        at_home(alice, bob)
+        try:
+            await main(alice, bob, Files(alice, tmp_path), Files(bob, tmp_path, **options))
+        finally:
+            await alice.streams.close()
+            await bob.streams.close()
+
+    run(whole)
+
+
+def made(tmp_path, size, name="picture.png"):
+    path = tmp_path / name
+    path.write_bytes(random.Random(size).randbytes(size))
+    return path
+
+
+def going(coroutine):
+    return asyncio.ensure_future(coroutine)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+def test_a_file_arrives_whole(tmp_path, size):
+    path = made(tmp_path, size)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        offer = await bobs.offers.get()
+        assert (offer.name, offer.size, offer.contact) == ("picture.png", size, Party.CONTACT)
+        assert offer.digest == hashlib.sha256(path.read_bytes()).digest()
+        assert bobs.saved() == []  # nothing before the person has said yes
+        saved = await offer.accept()
+        await sending
+        assert saved == bobs.folder / "picture.png"
+        assert saved.read_bytes() == path.read_bytes()
+        assert saved.stat().st_mode & 0o777 == 0o600
+        assert bobs.saved() == ["picture.png"]
+        for side in (alices, bobs):
+            done = [progress.done for progress in side.progress]
+            assert done == sorted(done)
+            assert (done[0], done[-1], side.progress[-1].size) == (0, size, size)
+        await until(lambda: bobs.transfers.offers == 0)
+
+    exchange(tmp_path, main)
+
+
+def test_connections_that_break_in_the_middle(tmp_path):
+    path = made(tmp_path, 8 << 20)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        accepting = going((await bobs.offers.get()).accept())
+        for at in range(1, 6):
+            await until(lambda at=at: bobs.progress[-1:] and bobs.progress[-1].done > at << 20)
+            sever(alice, bob)
+        await sending
+        assert (await accepting).read_bytes() == path.read_bytes()
+
+    exchange(tmp_path, main)
+
+
+def test_a_transfer_that_was_broken_off_is_gone_on_with(tmp_path):
+    path = made(tmp_path, 4_000_000)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        accepting = going((await bobs.offers.get()).accept())
+        await until(lambda: bobs.progress[-1:] and bobs.progress[-1].done > 1_000_000)
+        sending.cancel()
+        with pytest.raises(DialError):
+            await accepting
+        [partial] = bobs.saved()
+        assert partial.endswith(".part")
+        there = (bobs.folder / partial).stat().st_size
+        assert there > 1_000_000
+
+        bobs.progress.clear()
+        alices.progress.clear()
+        sending = going(alices.transfers.send(Party.CONTACT, path, "again.png"))
+        saved = await (await bobs.offers.get()).accept()
+        await sending
+        assert (bobs.progress[0].done, alices.progress[0].done) == (there, there)
+        assert saved.read_bytes() == path.read_bytes()
+        assert bobs.saved() == ["again.png"]
+
+    exchange(tmp_path, main)
+
+
+def test_a_partial_file_that_was_touched_is_not_passed_off_as_whole(tmp_path):
+    path = made(tmp_path, 2_000_000)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        accepting = going((await bobs.offers.get()).accept())
+        await until(lambda: bobs.progress[-1:] and bobs.progress[-1].done > 500_000)
+        sending.cancel()
+        await asyncio.gather(accepting, return_exceptions=True)
+        [partial] = bobs.folder.iterdir()
+        data = bytearray(partial.read_bytes())
+        data[7] ^= 1
+        partial.write_bytes(data)
+
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        with pytest.raises(FileDiffersError):
+            await (await bobs.offers.get()).accept()
+        with pytest.raises(FileDiffersError):
+            await sending
+        assert bobs.saved() == []
+
+        sending = going(alices.transfers.send(Party.CONTACT, path))  # and now from the beginning
+        assert (await (await bobs.offers.get()).accept()).read_bytes() == path.read_bytes()
+        await sending
+
+    exchange(tmp_path, main)
+
+
+def test_refused_by_the_person(tmp_path):
+    path = made(tmp_path, 1000)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        offer = await bobs.offers.get()
+        offer.refuse()
+        with pytest.raises(FileRefusedError):
+            await sending
+        assert bobs.saved() == []
+        with pytest.raises(DialError):
+            await offer.accept()
+        await until(lambda: offer.withdrawn)
+
+    exchange(tmp_path, main)
+
+
+def test_too_large_is_refused_unasked(tmp_path):
+    path = made(tmp_path, 1001)
+
+    async def main(alice, bob, alices, bobs):
+        with pytest.raises(FileRefusedError):
+            await alices.transfers.send(Party.CONTACT, path)
+        assert bobs.offers.empty()
+
+    exchange(tmp_path, main, most=1000)
+
+
+def test_no_file_is_replaced(tmp_path):
+    path = made(tmp_path, 1000)
+
+    async def main(alice, bob, alices, bobs):
+        for _ in range(3):
+            sending = going(alices.transfers.send(Party.CONTACT, path))
+            await (await bobs.offers.get()).accept()
+            await sending
+        assert bobs.saved() == ["picture (2).png", "picture (3).png", "picture.png"]
+
+    exchange(tmp_path, main)
+
+
+def test_a_name_leads_nowhere_else(tmp_path):
+    path = made(tmp_path, 10)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path, "../../.bashrc\x1b[2J\u202egpj.exe"))
+        saved = await (await bobs.offers.get()).accept()
+        await sending
+        assert saved == bobs.folder / "bashrc[2Jgpj.exe"
+
+    exchange(tmp_path, main)
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    async def main(alice, bob, alices, bobs):
+        with pytest.raises(StartError, match="nothing"):
+            await alices.transfers.send(Party.CONTACT, tmp_path / "nothing")
+        with pytest.raises(StartError):
+            await alices.transfers.send(Party.CONTACT, tmp_path)
+
+    exchange(tmp_path, main)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    path = made(tmp_path, 10)
+
+    async def main(alice, bob, alices, bobs):
+        bobs.folder.write_text("a file in its place")
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        with pytest.raises(StartError):
+            await (await bobs.offers.get()).accept()
+        with pytest.raises(DialError):
+            await sending
+
+    exchange(tmp_path, main)
+
+
+def test_one_file_is_written_by_one_transfer(tmp_path):
+    path = made(tmp_path, 3_000_000)
+
+    async def main(alice, bob, alices, bobs):
+        first = going(alices.transfers.send(Party.CONTACT, path))
+        accepting = going((await bobs.offers.get()).accept())
+        await until(lambda: bobs.progress)
+        second = going(alices.transfers.send(Party.CONTACT, path))
+        offer = await bobs.offers.get()
+        if not accepting.done():
+            with pytest.raises(StartError, match="already"):
+                await offer.accept()
+        with pytest.raises(DialError):
+            await second
+        await first
+        assert (await accepting).read_bytes() == path.read_bytes()
+
+    exchange(tmp_path, main)
+
+
+def test_offers_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_transfer, "MAX_OFFERS", 2)
+    path = made(tmp_path, 10)
+
+    async def main(alice, bob, alices, bobs):
+        waiting = []
+        for _ in range(2):
+            waiting.append(going(alices.transfers.send(Party.CONTACT, path)))
+            await bobs.offers.get()
+        with pytest.raises(DialError) as lost:
+            await alices.transfers.send(Party.CONTACT, path)
+        assert lost.value.reason is Reason.LIMIT
+        for sending in waiting:
+            sending.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await until(lambda: bobs.transfers.offers == 0)
+
+    exchange(tmp_path, main)
+
+
+# ---- contacts that lie ---------------------------------------------------------------------------
+
+
+OFFER = Offer(bytes(16), 1000, hashlib.sha256(bytes(1000)).digest(), "x")
+
+
+async def offering(alice, bob, said):
+    """A stream on which a contact says what it likes."""
+    talker = Talker(end=False)
+    stream = await alice.streams.open_stream(Party.CONTACT, PURPOSE, talker)
+    stream.write(said)
+    return stream, talker
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\2",
+        b"GET / HTTP/1.1\r\n\r\n" * 10,
+        OFFER.serialize() + b"unasked",
+        OFFER.serialize()[:57] + b"\xff\xff",
+        Offer(bytes(16), 1000, bytes(32), "ä").serialize()[:-1] + b"\xff",
+    ],
+    ids=["version", "something else", "unasked", "long name", "no UTF-8"],
+)
+def test_what_is_no_offer_is_reset(tmp_path, said):
+    async def main(alice, bob, alices, bobs):
+        _, talker = await offering(alice, bob, said)
+        assert isinstance(await talker.lost, DialError)
+        assert bobs.saved() == []
+        await until(lambda: bobs.transfers.offers == 0)
+
+    exchange(tmp_path, main)
+
+
+def test_bytes_before_the_answer_are_no_way_around_the_person(tmp_path):
+    async def main(alice, bob, alices, bobs):
+        stream, talker = await offering(alice, bob, OFFER.serialize())
+        await bobs.offers.get()
+        stream.write(bytes(1000))
+        assert isinstance(await talker.lost, DialError)
+        assert bobs.saved() == []
+
+    exchange(tmp_path, main)
+
+
+@pytest.mark.parametrize("size", [999, 1001], ids=["less", "more"])
+def test_another_number_of_bytes_than_offered(tmp_path, size):
+    async def main(alice, bob, alices, bobs):
+        stream, talker = await offering(alice, bob, OFFER.serialize())
+        accepting = going((await bobs.offers.get()).accept())
+        await until(lambda: talker.received == accept(0))
+        stream.write(bytes(size))
+        stream.write_eof()
+        with pytest.raises((DialError, FileProtocolError)):
+            await accepting
+        assert "x" not in bobs.saved()
+
+    exchange(tmp_path, main)
+
+
+def test_other_bytes_than_offered(tmp_path):
+    async def main(alice, bob, alices, bobs):
+        stream, talker = await offering(alice, bob, OFFER.serialize())
+        accepting = going((await bobs.offers.get()).accept())
+        await until(lambda: talker.received == accept(0))
+        stream.write(bytes(999) + b"!")
+        with pytest.raises(FileDiffersError):
+            await accepting
+        await until(lambda: talker.received == accept(0) + bytes((Answer.DIFFERENT,)))
+        assert bobs.saved() == []
+        stream.close()
+
+    exchange(tmp_path, main)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"\5", accept(1001), accept(0) + b"\1", accept(1000) + b"\3more"],
+    ids=["unknown", "beyond", "twice", "more"],
+)
+def test_answers_that_are_none(tmp_path, answer):
+    path = made(tmp_path, 1000)
+
+    async def main(alice, bob, alices, bobs):
+        talker = Talker(end=False)
+        taken = []
+        bob.streams.offer(PURPOSE, lambda incoming: taken.append(incoming.accept(talker)))
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        await until(lambda: talker.received)
+        taken[0].write(answer)
+        with pytest.raises(FileProtocolError):
+            await sending
+
+    exchange(tmp_path, main)
