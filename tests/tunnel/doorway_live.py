@@ -111,7 +111,9 @@ class Peer:
                     pass
                 except ssl.SSLZeroReturnError:
                     self.said = "close_notify"
-                except ssl.SSLEOFError:  # records that came across our own close_notify: OpenSSL reads no more
+                except (
+                    ssl.SSLEOFError
+                ):  # records that came across our own close_notify: OpenSSL reads no more
                     if not self.notified:
                         raise
                     self.tls = None
