@@ -1,4 +1,4 @@
-"""Argon2id by RFC 9106, with Python's integers: one pass, one lane, slow and plain, sharing no code with ours."""
+"""Argon2id by RFC 9106, with Python's integers: one pass, one lane, slow, sharing no code with ours."""
 
 import hashlib
 
