@@ -1,0 +1,70 @@
+"""How much somebody may ask of a node: leaky buckets, and a bounded table of them by guard.
+
+A bucket begins empty of debts: ``burst`` at once, ``rate`` a second after that. When more
+guards come than fit, the one that has been silent longest is forgotten, which can only be in
+its favour; what it stored stays counted where it is stored (``storage``).
+
+A guard is whoever brought a request here: the node that passes on what a bridge or client
+asks, or a neighbour that hands a record on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from ptproxy.dht.identifier import NodeId
+
+MAX_GUARDS: Final = 4_096
+"""Guards remembered, 200 bytes each: every guard of a directory of 10^4 nodes that is busy at once."""
+WRITES_AT_ONCE: Final = 600
+"""Records that one guard may write at once: 100 bridges restarting, two epochs, three replicas."""
+WRITES_PER_SECOND: Final = 1.0
+"""Records that one guard may write in the long run: a neighbour hands 16,384 on within six hours."""
+
+
+class LeakyBucket:
+    """One bucket. ``burst`` units at once, ``rate`` units a second in the long run."""
+
+    __slots__ = ("_at", "_burst", "_debt", "_rate")
+
+    def __init__(self, burst: float, rate: float) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._debt = 0.0
+        self._at = float("-inf")
+
+    def take(self, cost: float, now: float) -> bool:
+        """Spend ``cost`` and say True, or spend nothing. A clock that goes back forgives nothing."""
+        if now > self._at:
+            self._debt = max(0.0, self._debt - (now - self._at) * self._rate)
+            self._at = now
+        if self._debt + cost > self._burst:
+            return False
+        self._debt += cost
+        return True
+
+
+class WriteQuotas:
+    """What each guard may still write at this node."""
+
+    __slots__ = ("_buckets", "_burst", "_rate")
+
+    def __init__(self, burst: float = WRITES_AT_ONCE, rate: float = WRITES_PER_SECOND) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._buckets: OrderedDict[NodeId, LeakyBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, guard: NodeId, now: float) -> bool:
+        """Count one write of ``guard`` (its id), if it may; False: not now."""
+        bucket = self._buckets.get(guard)
+        if bucket is None:
+            if len(self._buckets) >= MAX_GUARDS:
+                self._buckets.popitem(last=False)
+            bucket = self._buckets[guard] = LeakyBucket(self._burst, self._rate)
+        else:
+            self._buckets.move_to_end(guard)
+        return bucket.take(1, now)
