@@ -7,6 +7,7 @@ cannot push out those who are there (Kademlia, section 2.4).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from ptproxy.dht.contact import Contact
 from ptproxy.dht.diversity import Diversity, Network
 from ptproxy.dht.identifier import NodeId
+from ptproxy.errors import DhtError
 
 SPARES: Final = 20
 """Nodes in a replacement cache; the oldest goes for a new one."""
@@ -21,9 +23,15 @@ FAILURES: Final = 2
 """Queries in a row without an answer until a spare takes the place: one loss is nothing."""
 
 
+_TIMES: Final = struct.Struct(">QQ")
+
+
 @dataclass(slots=True)
 class Acquaintance:
-    """A node that has answered us at least once."""
+    """A node that has answered us at least once.
+
+    Kept over a restart as ``since u64 │ seen u64 │ contact`` (whole seconds).
+    """
 
     contact: Contact
     since: float
@@ -32,6 +40,21 @@ class Acquaintance:
     """Last answer, unix seconds."""
     failures: int = 0
     """Queries without an answer since then."""
+
+    @classmethod
+    def parse(cls, data: bytes) -> Acquaintance:
+        """From what :meth:`serialize` made; :class:`DhtError` for anything else."""
+        if len(data) < _TIMES.size:
+            raise DhtError("an acquaintance that is cut short")
+        since, seen = _TIMES.unpack_from(data)
+        contact, end = Contact.parse(data, _TIMES.size)
+        if end != len(data):
+            raise DhtError("an acquaintance with something behind it")
+        return cls(contact, since, seen)
+
+    def serialize(self) -> bytes:
+        """207 or 219 bytes."""
+        return _TIMES.pack(int(self.since), int(self.seen)) + self.contact.serialize()
 
 
 @dataclass(slots=True)

@@ -64,7 +64,7 @@ class Candidate:
 
 
 class Path:
-    """The candidates of one path, closest first. Paths share what a candidate is, not who was named to them."""
+    """The candidates of one path, closest first. Paths share what a candidate is, not who it was named to."""
 
     __slots__ = ("_entries", "_names", "_number", "_seats", "asking")
 

@@ -8,7 +8,7 @@ autonomous systems says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -20,12 +20,12 @@ IN_LOOKUP: Final = 4
 """Nodes of one network that a lookup asks."""
 UNLIMITED: Final = 1 << 30
 
-Network: TypeAlias = bytes | int
+Network: TypeAlias = Hashable
 NetworkOf: TypeAlias = Callable[[Address], Network]
-"""The network an address counts as part of: any hashable name of it."""
+"""The network that an address counts as part of, by any name."""
 
 
-def address_block(address: Address) -> Network:
+def address_block(address: Address) -> bytes:
     """The /16 of an IPv4 address, the /32 of an IPv6 one."""
     host = address.host
     return host[:2] if len(host) == 4 else host[:4]

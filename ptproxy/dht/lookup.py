@@ -44,11 +44,13 @@ PARALLEL: Final = 3
 """Queries out at a time for upkeep (α of Kademlia, section 2.3)."""
 PATHS: Final = 8
 """Disjoint paths for private records (d of S/Kademlia, section 4.4), one query out on each."""
+WIDTH: Final = 8
+"""Nodes that each of those paths asks itself: else one whose first answer is hostile ends at once."""
 MAX_ASKED: Final = 320
 """Nodes that one lookup asks at most: 8 paths of 20 replicas each, twice over."""
 
 Admit: TypeAlias = Callable[[Contact], bool | None]
-"""Whether a contact's signature verifies and its id is what its key and work make; None: not to be known now."""
+"""Whether a contact's signature verifies and its id is what its key and work make; None: unknown for now."""
 Judge: TypeAlias = Callable[[bytes], int | None]
 """The sequence of a record that belongs to the location sought; None for any other bytes."""
 
@@ -74,7 +76,7 @@ class LookupRules:
 
 
 UPKEEP: Final = LookupRules()
-PRIVATE: Final = LookupRules(parallel=PATHS, paths=PATHS, enough=0)
+PRIVATE: Final = LookupRules(parallel=PATHS, paths=PATHS, width=WIDTH, enough=0)
 
 
 @dataclass(frozen=True, slots=True)

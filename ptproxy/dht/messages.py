@@ -1,4 +1,4 @@
-"""What nodes and clients say to each other: four requests and their answers.
+"""What nodes and clients say to each other: five requests and their answers.
 
 ::
 
@@ -9,7 +9,8 @@
     1 PING                                         129 PONG     contact
     2 FIND   target 32                             130 NODES    token │ count u8 │ contacts
     3 SEEK   location 32                           130 NODES, or 131 HOLDING   token │ record 2048
-    4 STORE  location 32 │ token │ record 2048     132 STORED   verdict u8
+    4 STORE  location 32 │ token │ record 2048     132 STORED   verdict u8: 0, or a number of ``Refusal``
+    5 LEAVE  location 32 │ token │ record 2048     132 STORED   (a copy, on the way to the location)
 
     token   = length u8 (0 to 32) │ bytes: what the node wants to see in a STORE
 
@@ -24,12 +25,13 @@ gets nothing for it. A request is padded with zeros for the longest answer it wa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import ClassVar, Final, TypeAlias
 
 from ptproxy.dht.contact import MAX_CONTACT, Contact
 from ptproxy.dht.identifier import ID_BITS, ID_BYTES, NodeId
+from ptproxy.dht.record import RECORD
 from ptproxy.dht.signing import SIGNATURE
+from ptproxy.dht.storage import Refusal
 from ptproxy.dht.table import K
 from ptproxy.errors import DhtError, LocalProtocolError
 
@@ -38,25 +40,9 @@ TAG: Final = 16
 """Random bytes that an answer repeats."""
 TOKEN: Final = 32
 """Bytes of a write token at most."""
-RECORD: Final = 2_048
-"""Bytes of every record."""
 HEAD: Final = 2 + TAG
 LONGEST: Final = HEAD + 1 + TOKEN + 1 + K * MAX_CONTACT + SIGNATURE
 """Bytes of the longest message: NODES with 20 IPv6 contacts, 4,176. What requests are padded to."""
-
-
-class Verdict(IntEnum):
-    """What became of a STORE."""
-
-    STORED = 0
-    REFUSED = 1
-    """The record, its location, its work or its time is not in order; another try changes nothing."""
-    TOKEN = 2
-    """No token of ours, or an old one: ask again."""
-    OLDER = 3
-    """A later one is here."""
-    FULL = 4
-    """No room, or too many writes from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +83,17 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Keep a copy of this record for a while, though others are closer to its location."""
+
+    KIND: ClassVar[int] = 5
+    sender: Contact | None
+    location: NodeId
+    token: bytes
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Pong:
     """What the node says of itself now."""
 
@@ -124,13 +121,13 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of it."""
+    """What became of it: None if it is kept."""
 
     KIND: ClassVar[int] = 132
-    verdict: Verdict
+    refusal: Refusal | None
 
 
-Request: TypeAlias = Ping | Find | Seek | Store
+Request: TypeAlias = Ping | Find | Seek | Store | Leave
 Answer: TypeAlias = Pong | Nodes | Holding | Stored
 
 
@@ -144,7 +141,7 @@ def serialize_request(tag: bytes, request: Request, size: int = 0) -> bytes:
             fields = _place(request.target)
         case Seek():
             fields = _place(request.location)
-        case Store():
+        case Store() | Leave():
             fields = _place(request.location) + _token(request.token) + _record(request.record)
     return (_head(request.KIND, tag) + sender + fields).ljust(size, b"\0")
 
@@ -162,11 +159,11 @@ def parse_request(data: bytes) -> tuple[bytes, Request]:
     elif kind == Seek.KIND:
         location, at = _parse_place(data, at)
         request = Seek(sender, location)
-    elif kind == Store.KIND:
+    elif kind in (Store.KIND, Leave.KIND):
         location, at = _parse_place(data, at)
         token, at = _parse_token(data, at)
         record, at = _take(data, at, RECORD)
-        request = Store(sender, location, token, record)
+        request = (Store if kind == Store.KIND else Leave)(sender, location, token, record)
     else:
         raise DhtError("a request of an unknown kind")
     if data.count(0, at) != len(data) - at:
@@ -187,7 +184,7 @@ def serialize_answer(tag: bytes, answer: Answer) -> bytes:
         case Holding():
             fields = _token(answer.token) + _record(answer.record)
         case Stored():
-            fields = bytes((answer.verdict,))
+            fields = bytes((answer.refusal or 0,))
     return _head(answer.KIND, tag) + fields
 
 
@@ -208,9 +205,7 @@ def parse_answer(data: bytes) -> tuple[bytes, Answer]:
         answer = Holding(token, record)
     elif kind == Stored.KIND:
         verdict, at = _take(data, at, 1)
-        if verdict[0] not in Verdict.__members__.values():
-            raise DhtError("an answer with an unknown verdict")
-        answer = Stored(Verdict(verdict[0]))
+        answer = Stored(_parse_refusal(verdict[0]))
     else:
         raise DhtError("an answer of an unknown kind")
     if at != len(data):
@@ -272,6 +267,15 @@ def _parse_sender(data: bytes, at: int) -> tuple[Contact | None, int]:
 def _parse_place(data: bytes, at: int) -> tuple[NodeId, int]:
     place, at = _take(data, at, ID_BYTES)
     return int.from_bytes(place, "big"), at
+
+
+def _parse_refusal(verdict: int) -> Refusal | None:
+    if not verdict:
+        return None
+    try:
+        return Refusal(verdict)
+    except ValueError:
+        raise DhtError("an answer with an unknown verdict") from None
 
 
 def _parse_token(data: bytes, at: int) -> tuple[bytes, int]:

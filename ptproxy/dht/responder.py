@@ -6,18 +6,21 @@ themselves, and who may write is decided where records are kept (:class:`Records
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from ptproxy.dht.contact import MAX_CONTACT, Address, Contact
 from ptproxy.dht.density import NO_CAP, Seats
+from ptproxy.dht.diversity import address_block
 from ptproxy.dht.identifier import NodeId
 from ptproxy.dht.messages import (
     HEAD,
     Answer,
     Find,
     Holding,
+    Leave,
     Nodes,
     Ping,
     Pong,
@@ -25,26 +28,31 @@ from ptproxy.dht.messages import (
     Seek,
     Store,
     Stored,
-    Verdict,
     parse_request,
 )
 from ptproxy.dht.rpc import sign_answer
 from ptproxy.dht.signing import SIGNATURE, SigningKey
+from ptproxy.dht.storage import Refusal, Write, WriteRefusedError
 from ptproxy.dht.table import K, RoutingTable
 from ptproxy.errors import DhtError
 
+_ACCOUNT: Final = b"ptproxy 1 dht account "
+
 
 class Records(Protocol):
-    """Where a node keeps records."""
+    """Where a node keeps records: :class:`~ptproxy.dht.storage.RecordStorage`, say."""
 
-    def get(self, location: NodeId, now: float) -> bytes | None:
-        """The record at ``location``, 2,048 bytes, if it is here and has not expired."""
+    def read(self, location: NodeId, now: float) -> bytes | None:
+        """The record at ``location``, 2,048 bytes, if it is here and still good."""
 
-    def token(self, location: NodeId, source: Address, now: float) -> bytes:
-        """What a STORE for ``location`` from ``source`` must show, at most 32 bytes."""
+    def token(self, location: NodeId, guard: NodeId, now: float) -> bytes:
+        """What a write of ``guard`` at ``location`` must show, at most 32 bytes."""
 
-    def put(self, request: Store, source: Address, now: float) -> Verdict:
-        """Keep a record, or say why not."""
+    def write(self, write: Write, guard: NodeId, now: float) -> None:
+        """Keep a record; :class:`WriteRefusedError` says why not."""
+
+    def write_copy(self, write: Write, guard: NodeId, now: float) -> None:
+        """Keep a copy for a while; :class:`WriteRefusedError` says why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +95,44 @@ class Responder:
 
     def answer(self, request: Request, source: Address, now: float, room: int) -> Answer:
         """The answer itself, with as many nodes as fit ``room`` bytes."""
+        asker = requester(request.sender, source)
         match request:
             case Ping():
                 return Pong(self.contact)
             case Find():
-                return self._nodes(
-                    request.target, self._records.token(request.target, source, now), now, room
-                )
+                return self._nodes(request.target, self._records.token(request.target, asker, now), now, room)
             case Seek():
-                token = self._records.token(request.location, source, now)
-                record = self._records.get(request.location, now)
+                token = self._records.token(request.location, asker, now)
+                record = self._records.read(request.location, now)
                 if record is not None:
                     return Holding(token, record)
                 return self._nodes(request.location, token, now, room)
-            case Store():
-                return Stored(self._records.put(request, source, now))
+            case Store() | Leave():
+                return Stored(self._keep(request, asker, now))
+
+    def _keep(self, request: Store | Leave, asker: NodeId, now: float) -> Refusal | None:
+        write = Write(request.location, request.token, request.record)
+        try:
+            if isinstance(request, Store):
+                self._records.write(write, asker, now)
+            else:
+                self._records.write_copy(write, asker, now)
+        except WriteRefusedError as refused:
+            return refused.refusal
+        return None
 
     def _nodes(self, target: NodeId, token: bytes, now: float, room: int) -> Nodes:
         count = max(0, min(K, (room - len(token) - 2) // MAX_CONTACT))
         return Nodes(token, tuple(self._table.handed_on(target, now, self._seats(), count)))
+
+
+def requester(sender: Contact | None, source: Address) -> NodeId:
+    """Whose account a request counts on: the node at ``source`` if it says who it is, else that network.
+
+    A node's id counts only with the address that its contact names. So the token that
+    a write needs is sent there and nowhere else: nobody writes on another's account.
+    """
+    if sender is not None and sender.address == source:
+        return sender.id
+    block = address_block(source)
+    return int.from_bytes(hashlib.sha256(_ACCOUNT + block).digest(), "big")

@@ -19,6 +19,7 @@ from ptproxy.dht.messages import (
     Answer,
     Find,
     Holding,
+    Leave,
     Nodes,
     Ping,
     Pong,
@@ -35,7 +36,7 @@ from ptproxy.dht.signing import SIGNATURE, SigningKey, verify
 from ptproxy.errors import DhtError
 
 MAX_CALLS: Final = 1_024
-"""Requests that wait for their answers, and late ones that still may come; the oldest is given up for a new one."""
+"""Requests that wait for an answer, also a late one; the oldest is given up for a new one."""
 LATE: Final = 10.0
 """Seconds until an answer is no longer expected at all; a lookup gave up on it long before."""
 
@@ -45,8 +46,9 @@ _ANSWERS: Final[dict[type[Request], tuple[type[Answer], ...]]] = {
     Find: (Nodes,),
     Seek: (Nodes, Holding),
     Store: (Stored,),
+    Leave: (Stored,),
 }
-_WANTED: Final[dict[type[Request], int]] = {Ping: 320, Find: LONGEST, Seek: LONGEST, Store: 0}
+_WANTED: Final[dict[type[Request], int]] = {Ping: 320, Find: LONGEST, Seek: LONGEST, Store: 0, Leave: 0}
 """Bytes that a request is padded to: a PONG takes 285, a STORE is longer than its answer by itself."""
 
 
@@ -91,7 +93,7 @@ class Calls:
         return data
 
     def receive_answer(self, data: bytes, now: float) -> Answered:
-        """What an answer says; :class:`DhtError` for one that does not belong to a request, or does not verify.
+        """What an answer says; :class:`DhtError` for one that belongs to no request, or does not verify.
 
         A false one is no proof against the node that was asked: anybody may have sent
         it. The request goes on waiting for the true one.

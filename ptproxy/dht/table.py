@@ -24,6 +24,8 @@ K: Final = 20
 REFRESH: Final = 3_600.0
 """Seconds until a bucket that no lookup went through is looked through."""
 
+NEVER: Final = float("-inf")
+
 
 class RoutingTable:
     """What one node knows of the others; ``own`` itself never gets in."""
@@ -48,7 +50,7 @@ class RoutingTable:
         shared = shared_prefix(self.own, known.contact.id)
         if shared == ID_BITS:
             return
-        bucket = self._bucket(shared, 0.0)
+        bucket = self._bucket(shared, NEVER)
         if known.contact.id not in bucket.nodes and known.contact.id not in bucket.spares:
             bucket.place(known)
 
@@ -64,15 +66,16 @@ class RoutingTable:
         if bucket is not None:
             bucket.forget(node)
 
-    def closest(self, target: NodeId, count: int = K) -> list[Contact]:
-        """The nodes to begin a lookup with, closest first; nodes that did not answer lately come last."""
-        found: list[Acquaintance] = []
+    def closest(self, target: NodeId, seats: Seats = NO_CAP, count: int = K) -> list[Contact]:
+        """The nodes to begin a lookup with, closest first; those that did not answer lately come last."""
+        found: list[Contact] = []
+        late: list[Contact] = []
         for group in self._outwards(target):
-            found += group
-            if sum(not known.failures for known in found) >= count:
-                break
-        found.sort(key=lambda known: (known.failures > 0, known.contact.id ^ target))
-        return [known.contact for known in found[:count]]
+            found += self._ordered((known for known in group if not known.failures), target)
+            late += self._ordered((known for known in group if known.failures), target)
+            if len(found) >= count and len(chosen := _seated(found, target, seats)) >= count:
+                return chosen[:count]
+        return (_seated(found, target, seats) + late)[:count]
 
     def handed_on(self, target: NodeId, now: float, seats: Seats = NO_CAP, count: int = K) -> list[Contact]:
         """The nodes to name to somebody else, closest first: alive, past their probation, of many networks.
@@ -83,15 +86,13 @@ class RoutingTable:
         found: list[Contact] = []
         passed = self._probation.passed
         for group in self._outwards(target):
-            found += sorted(
-                (known.contact for known in group if not known.failures and passed(known.since, now)),
-                key=lambda contact: contact.id ^ target,
-            )
+            alive = (known for known in group if not known.failures and passed(known.since, now))
+            found += self._ordered(alive, target)
             if len(found) >= count:
-                kept = self._chosen(found, target, seats)
-                if len(kept) >= count:
-                    return kept[:count]
-        return self._chosen(found, target, seats)[:count]
+                chosen = self._diversity.spread(_seated(found, target, seats))
+                if len(chosen) >= count:
+                    return chosen[:count]
+        return self._diversity.spread(_seated(found, target, seats))[:count]
 
     def touch(self, target: NodeId, now: float) -> None:
         """A lookup for ``target`` went through its bucket."""
@@ -106,14 +107,14 @@ class RoutingTable:
         """
         due = []
         for shared in range(max(self._buckets, default=-1) + 1):
-            bucket = self._bucket(shared, 0.0)
+            bucket = self._bucket(shared, NEVER)
             if now - bucket.touched >= REFRESH:
                 bucket.touched = now
                 due.append(id_at_prefix(self.own, shared, rng))
         return due
 
     def questionable(self, before: float, count: int) -> list[Contact]:
-        """At most ``count`` nodes to ping: not seen since ``before`` while a spare waits, the oldest first."""
+        """At most ``count`` nodes to ping, not seen since ``before`` while a spare waits; oldest first."""
         known = (one for bucket in self._buckets.values() for one in bucket.questionable(before))
         return [one.contact for one in heapq.nsmallest(count, known, key=lambda one: one.seen)]
 
@@ -130,9 +131,9 @@ class RoutingTable:
     def __len__(self) -> int:
         return sum(len(bucket.nodes) for bucket in self._buckets.values())
 
-    def _chosen(self, ordered: list[Contact], target: NodeId, seats: Seats) -> list[Contact]:
-        taken = seats.taken(contact.id ^ target for contact in ordered)
-        return self._diversity.spread(contact for contact, seat in zip(ordered, taken, strict=True) if seat)
+    @staticmethod
+    def _ordered(group: Iterable[Acquaintance], target: NodeId) -> list[Contact]:
+        return sorted((known.contact for known in group), key=lambda contact: contact.id ^ target)
 
     def _bucket(self, shared: int, now: float) -> Bucket:
         bucket = self._buckets.get(shared)
@@ -157,3 +158,9 @@ class RoutingTable:
         for shallower in range(shared - 1, -1, -1):
             if shallower in buckets:
                 yield buckets[shallower].nodes.values()
+
+
+def _seated(ordered: list[Contact], target: NodeId, seats: Seats) -> list[Contact]:
+    """Those of ``ordered``, closest first, that have a seat."""
+    taken = seats.taken(contact.id ^ target for contact in ordered)
+    return [contact for contact, seat in zip(ordered, taken, strict=True) if seat]

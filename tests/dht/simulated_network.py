@@ -1,4 +1,4 @@
-"""A directory of up to millions of nodes in memory: the routing tables, replies and lookups are the real ones.
+"""A directory of up to millions of nodes in memory; its tables, replies and lookups are the real ones.
 
 Only what is touched exists. A node's table is made when it is first asked: up to k
 nodes that are drawn from those at each length of shared prefix ("ideal tables", as
@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import time
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.density import NO_CAP, DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK, Diversity
-from ptproxy.dht.identifier import NodeId, shared_prefix
+from ptproxy.dht.identifier import NodeId
 from ptproxy.dht.lookup import Lookup, LookupRules
 from ptproxy.dht.probation import NO_PROBATION, Probation
 from ptproxy.dht.round_trips import RoundTrips
@@ -31,6 +32,9 @@ LOW = 192
 TABLES_KEPT = 4_000
 """Routing tables in memory at a time."""
 CONTACTS_KEPT = 400_000
+DAY = 86_400.0
+ESTABLISHED = 30 * DAY
+"""How long nodes have known each other, but for those that an attacker has just put in."""
 
 
 class Crowd:
@@ -72,6 +76,9 @@ class Costs:
     asked: int = 0
     seconds: float = 0.0
     hops: int = 0
+    """Queries, one behind another, up to the closest node."""
+    cpu: float = 0.0
+    """Seconds of CPU in the lookup itself."""
     found: list[Contact] = field(default_factory=list)
     record: bytes | None = None
     holders: int = 0
@@ -93,6 +100,9 @@ class World:
     diversity: Diversity = ANY_NETWORK
     probation: Probation = NO_PROBATION
     cap: DensityCap | None = field(default_factory=DensityCap)
+    """Of replies; lookups have their own."""
+    forge: bool = False
+    """Whether every second hostile node answers with a false record."""
     blocks: int = 0
     """Address blocks (/16) that the hostile nodes have; 0: as many as they want."""
 
@@ -110,16 +120,18 @@ class SimulatedNetwork:
         self.all = Crowd(draws)
         self.evil = set(self.hostile.heads)
         self.dead: set[int] = set()
+        self.young: set[int] = set()
         if world.gone:
             self.dead = set(self.rng.sample(list(self.honest.heads), round(len(self.honest) * world.gone)))
         self.records: dict[int, dict[NodeId, bytes]] = {}
         self._tables: OrderedDict[int, RoutingTable] = OrderedDict()
         self._contacts: dict[int, Contact] = {}
-        self.now = 1e6
+        self.now = 1_000 * DAY
         self.seats = world.cap.seats(world.nodes) if world.cap else NO_CAP
 
     def insert(self, heads: list[int]) -> None:
-        """Hostile nodes at places of their choice, known to everybody whose table has a place for them."""
+        """Hostile nodes at places of their choice, since today, in every table that has a place for them."""
+        self.young.update(heads)
         self.evil.update(heads)
         self.hostile = Crowd([*self.hostile.heads, *heads])
         self.all = Crowd([*self.all.heads, *heads])
@@ -160,7 +172,8 @@ class SimulatedNetwork:
             rng = random.Random(head << 6 | shared)
             chosen = rng.sample(range(start, end), world.k) if end - start > world.k else range(start, end)
             for number in chosen:
-                table.answered(self.contact(self.all.heads[number]), self.now)
+                other = self.all.heads[number]
+                table.answered(self.contact(other), self.now - (0.0 if other in self.young else ESTABLISHED))
             own = self.all.at_prefix(head, shared + 1)
             if own[1] - own[0] <= 1:
                 break
@@ -177,8 +190,10 @@ class SimulatedNetwork:
                 return head
 
     def answer(self, head: int, target: NodeId, *, wants_record: bool) -> list[Contact] | bytes:
-        """What a node says: hostile ones name the closest of their kind, and have no record."""
+        """What a node says: hostile ones name the closest of their kind, or a record of their own making."""
         if head in self.evil:
+            if wants_record and self.world.forge and head & 1:
+                return b"forged"
             return [self.contact(one) for one in self.hostile.closest(target, self.world.k)]
         if wants_record and target in (held := self.records.get(head, {})):
             return held[target]
@@ -205,13 +220,16 @@ class SimulatedNetwork:
     ) -> tuple[Lookup, Costs]:
         """A whole lookup by the node ``origin``, in simulated time."""
         trips = RoundTrips()
-        seeds = self.table(origin).closest(target, self.world.k)
+        seeds = self.table(origin).closest(target, rules.seats(size), self.world.k)
         lookup = Lookup(target, seeds, rules, lambda: trips.timeout, lambda _: True, judge, size)
-        clock = 0.0
+        clock = cpu = 0.0
         events: list[tuple[float, int, int]] = []
         order = 0
         while True:
-            for query in lookup.queries_to_send(clock):
+            began = time.perf_counter()
+            queries = lookup.queries_to_send(clock)
+            cpu += time.perf_counter() - began
+            for query in queries:
                 head = query.contact.id >> LOW
                 lost = self.world.loss and self.rng.random() < 1 - (1 - self.world.loss) ** 2
                 if head not in self.dead and not lost:
@@ -223,10 +241,12 @@ class SimulatedNetwork:
             if events and (due is None or events[0][0] <= due):
                 clock, _, head = heapq.heappop(events)
                 said = self.answer(head, target, wants_record=judge is not None)
+                began = time.perf_counter()
                 if isinstance(said, bytes):
                     took = lookup.receive_record(id_of(head), said, clock)
                 else:
                     took = lookup.receive_nodes(id_of(head), said, clock)
+                cpu += time.perf_counter() - began
                 if took is not None:
                     trips.took(took)
             else:
@@ -235,7 +255,7 @@ class SimulatedNetwork:
                 lookup.on_deadline(clock)
         found = lookup.closest()
         record = lookup.record.record if lookup.record else None
-        return lookup, Costs(lookup.asked, clock, lookup.depth(), found, record, len(lookup.holders))
+        return lookup, Costs(lookup.asked, clock, lookup.depth() + 1, cpu, found, record, len(lookup.holders))
 
     def round_trip(self) -> float:
         """Seconds: half of them below 80 ms, a tenth above 200 ms."""
@@ -250,7 +270,3 @@ class SimulatedNetwork:
     def target(self) -> NodeId:
         """A random place."""
         return self.rng.getrandbits(256)
-
-
-def shared(one: Contact, target: NodeId) -> int:
-    return shared_prefix(one.id, target)
