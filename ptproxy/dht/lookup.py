@@ -98,7 +98,11 @@ class Found:
 
 
 class Lookup:
-    """One search for ``target``. ``timeout``: seconds to wait for the next query, asked anew each time."""
+    """One search for ``target``.
+
+    ``timeout``: seconds to wait for the next query, asked anew each time. ``own``: the
+    node that searches, which is not to ask itself.
+    """
 
     def __init__(
         self,
@@ -109,8 +113,10 @@ class Lookup:
         admit: Admit,
         judge: Judge | None = None,
         network_size: float | None = None,
+        own: NodeId | None = None,
     ) -> None:
         self.target = target
+        self.seeks_record = judge is not None
         self.finished = False
         self.asked = 0
         """Queries sent."""
@@ -119,6 +125,7 @@ class Lookup:
         self.holders: list[Contact] = []
         """Who had a record that was accepted."""
         self._rules = rules
+        self._own = own
         self._seats = rules.seats(network_size)
         self._timeout = timeout
         self._admit = admit
@@ -290,6 +297,8 @@ class Lookup:
     def _hear(self, contact: Contact, source: Candidate, path: Path) -> None:
         """``source`` names a node on its path."""
         node = contact.id
+        if node == self._own:
+            return
         known = self._known.get(node)
         if known is None:
             known = Candidate(contact, node ^ self.target, source.depth + 1, source.contact.id)

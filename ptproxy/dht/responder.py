@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from ptproxy.dht.contact import MAX_CONTACT, Address, Contact
 from ptproxy.dht.density import NO_CAP, Seats
-from ptproxy.dht.diversity import address_block
-from ptproxy.dht.identifier import NodeId
+from ptproxy.dht.identifier import NodeId, Rng
 from ptproxy.dht.messages import (
     HEAD,
     Answer,
@@ -31,7 +32,8 @@ from ptproxy.dht.messages import (
     parse_request,
 )
 from ptproxy.dht.rpc import sign_answer
-from ptproxy.dht.signing import SIGNATURE, SigningKey
+from ptproxy.dht.sealing import SEALED, SealedRequest
+from ptproxy.dht.signing import KEY, SIGNATURE, SigningKey
 from ptproxy.dht.storage import Refusal, Write, WriteRefusedError
 from ptproxy.dht.table import K, RoutingTable
 from ptproxy.errors import DhtError
@@ -61,41 +63,69 @@ class Reply:
 
     data: bytes
     sender: Contact | None
-    """Not verified: to be pinged at its own address before it gets into a table."""
+    """Not verified: to be pinged at its own address before it gets into a table. None for a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """A node's two private keys."""
+
+    signing: SigningKey
+    sealing: X25519PrivateKey = field(repr=False)
+
+    @classmethod
+    def generate(cls, rng: Rng) -> NodeKeys:
+        """New ones; ``rng`` is a CSPRNG in production."""
+        return cls(SigningKey.generate(rng), X25519PrivateKey.from_private_bytes(rng(KEY)))
+
+    @property
+    def seal_key(self) -> bytes:
+        """The public half of ``sealing``, as a contact has it."""
+        return self.sealing.public_key().public_bytes_raw()
 
 
 class Responder:
     """Answers for one node. ``contact`` is its own and may be replaced by a later one."""
 
-    __slots__ = ("_records", "_seats", "_signer", "_table", "contact")
+    __slots__ = ("_keys", "_records", "_rng", "_seats", "_table", "contact")
 
     def __init__(
         self,
-        signer: SigningKey,
+        keys: NodeKeys,
         contact: Contact,
         table: RoutingTable,
         records: Records,
+        rng: Rng,
         seats: Callable[[], Seats] = lambda: NO_CAP,
     ) -> None:
         self.contact = contact
-        self._signer = signer
+        self._keys = keys
+        self._rng = rng
         self._table = table
         self._records = records
         self._seats = seats
 
     def receive_request(self, data: bytes, source: Address, now: float) -> Reply:
         """The answer to a message; :class:`DhtError` for what is no request: nothing is sent then."""
+        if data[:1] != bytes((SEALED,)):
+            return self._open(data, source, now)
+        sealed = SealedRequest(data, self._keys.sealing)
+        reply = self._open(sealed.request, source, now)
+        return Reply(sealed.seal_answer(reply.data, self._rng), None)
+
+    def _open(self, data: bytes, source: Address, now: float) -> Reply:
+        """The answer to a message that is not sealed, or no longer."""
         tag, request = parse_request(data)
         room = len(data) - HEAD - SIGNATURE
         answer = self.answer(request, source, now, room)
-        signed = sign_answer(self._signer, data, tag, answer)
+        signed = sign_answer(self._keys.signing, data, tag, answer)
         if len(signed) > len(data):
             raise DhtError("a request that is shorter than its answer")
         return Reply(signed, request.sender)
 
     def answer(self, request: Request, source: Address, now: float, room: int) -> Answer:
         """The answer itself, with as many nodes as fit ``room`` bytes."""
-        asker = requester(request.sender, source)
+        asker = account(source)
         match request:
             case Ping():
                 return Pong(self.contact)
@@ -126,13 +156,11 @@ class Responder:
         return Nodes(token, tuple(self._table.handed_on(target, now, self._seats(), count)))
 
 
-def requester(sender: Contact | None, source: Address) -> NodeId:
-    """Whose account a request counts on: the node at ``source`` if it says who it is, else that network.
+def account(source: Address) -> NodeId:
+    """Whose account a request counts on: whoever has this address, or this /64.
 
-    A node's id counts only with the address that its contact names. So the token that
-    a write needs is sent there and nowhere else: nobody writes on another's account.
+    What a request says of its sender counts for nothing. The token that a write needs is
+    sent to the address, so nobody writes on the account of somebody else.
     """
-    if sender is not None and sender.address == source:
-        return sender.id
-    block = address_block(source)
-    return int.from_bytes(hashlib.sha256(_ACCOUNT + block).digest(), "big")
+    owner = source.host if len(source.host) == 4 else source.host[:8]
+    return int.from_bytes(hashlib.sha256(_ACCOUNT + owner).digest(), "big")

@@ -13,6 +13,7 @@ from typing import Final
 
 from ptproxy.dht.contact import Contact
 from ptproxy.dht.identifier import Rng
+from ptproxy.dht.lookup import Lookup
 from ptproxy.dht.messages import (
     LONGEST,
     TAG,
@@ -62,6 +63,8 @@ class Answered:
     answer: Answer
     seconds: float
     """The round trip."""
+    lookup: Lookup | None
+    """What it was asked for."""
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ class _Call:
     request: Request
     digest: bytes
     sent: float
+    lookup: Lookup | None
 
 
 class Calls:
@@ -84,12 +88,12 @@ class Calls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def ask(self, contact: Contact, request: Request, now: float) -> bytes:
-        """The message to send to ``contact``."""
+    def ask(self, contact: Contact, request: Request, now: float, lookup: Lookup | None = None) -> bytes:
+        """The message to send to ``contact``, for ``lookup`` if one asks."""
         self._expire(now)
         tag = self._rng(TAG)
         data = serialize_request(tag, request, _WANTED[type(request)])
-        self._calls[tag] = _Call(contact, request, hashlib.sha256(data).digest(), now)
+        self._calls[tag] = _Call(contact, request, hashlib.sha256(data).digest(), now, lookup)
         return data
 
     def receive_answer(self, data: bytes, now: float) -> Answered:
@@ -113,7 +117,7 @@ class Calls:
                 raise DhtError("a node that calls itself another one")
             answer.contact.verify()
         del self._calls[tag]
-        return Answered(call.contact, call.request, answer, now - call.sent)
+        return Answered(call.contact, call.request, answer, now - call.sent, call.lookup)
 
     def _expire(self, now: float) -> None:
         """Forget what will not be answered any more; the oldest stand first."""

@@ -221,7 +221,9 @@ class SimulatedNetwork:
         """A whole lookup by the node ``origin``, in simulated time."""
         trips = RoundTrips()
         seeds = self.table(origin).closest(target, rules.seats(size), self.world.k)
-        lookup = Lookup(target, seeds, rules, lambda: trips.timeout, lambda _: True, judge, size)
+        lookup = Lookup(
+            target, seeds, rules, lambda: trips.timeout, lambda _: True, judge, size, id_of(origin)
+        )
         clock = cpu = 0.0
         events: list[tuple[float, int, int]] = []
         order = 0

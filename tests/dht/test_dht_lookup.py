@@ -85,6 +85,13 @@ def test_silent_nodes_are_made_up_for_by_further_ones() -> None:
     assert [contact.id for contact in search.closest()] == [20, 30]
 
 
+def test_a_node_does_not_ask_itself() -> None:
+    search = Lookup(TARGET, [node(10)], PLAIN, lambda: 1.0, lambda _: True, own=5)
+    search.queries_to_send(0.0)
+    search.receive_nodes(10, [node(5), node(6)], 0.1)
+    assert asked(search.queries_to_send(0.1)) == [6]
+
+
 def test_nobody_to_ask_ends_it_at_once() -> None:
     search = lookup([])
     assert search.queries_to_send(0.0) == []

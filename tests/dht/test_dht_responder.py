@@ -30,7 +30,7 @@ from ptproxy.dht.messages import (
     tag_of,
 )
 from ptproxy.dht.probation import NO_PROBATION
-from ptproxy.dht.responder import Responder, requester
+from ptproxy.dht.responder import NodeKeys, Responder, account
 from ptproxy.dht.rpc import LATE, MAX_CALLS, Answered, Calls, sign_answer
 from ptproxy.dht.signing import SigningKey
 from ptproxy.dht.storage import Refusal, Write, WriteRefusedError
@@ -68,14 +68,16 @@ class Asked:
 
     def __init__(self, nodes: int = 100) -> None:
         rng = random.Random(3)
-        self.key = SigningKey.generate(rng.randbytes)
+        self.keys = NodeKeys.generate(rng.randbytes)
         address = Address(b"\x0d\0\0\1", 1)
-        self.contact = Contact.make(self.key, rng.getrandbits(256), bytes(32), bytes(16), 1, address)
+        self.contact = Contact.make(
+            self.keys.signing, rng.getrandbits(256), self.keys.seal_key, bytes(16), 1, address
+        )
         self.table = RoutingTable(self.contact.id, ANY_NETWORK, NO_PROBATION)
         for _ in range(nodes):
             self.table.answered(plain_contact(rng.getrandbits(256)), 0.0)
         self.shelf = Shelf()
-        self.responder = Responder(self.key, self.contact, self.table, self.shelf)
+        self.responder = Responder(self.keys, self.contact, self.table, self.shelf, rng.randbytes)
         self.calls = Calls(rng.randbytes)
 
     def ask(self, request: Request, source: Address = SOURCE) -> Answered:
@@ -117,22 +119,22 @@ def test_a_record_is_kept_and_found_again(asked: Asked) -> None:
     assert asked.shelf.copies == {8: RECORD}
 
 
-def test_a_token_belongs_to_whoever_can_receive_it(asked: Asked) -> None:
-    """A node's account is used only from the address in its own contact."""
+def test_a_token_belongs_to_an_address_whatever_its_owner_says(asked: Asked) -> None:
     guard = signed_contact(1)
-    given = asked.ask(Find(guard, 7), guard.address).answer
-    elsewhere = asked.ask(Find(guard, 7), SOURCE).answer
-    client = asked.ask(Find(None, 7), SOURCE).answer
-    assert isinstance(given, Nodes)
-    assert isinstance(elsewhere, Nodes)
-    assert isinstance(client, Nodes)
-    assert given.token == guard.id.to_bytes(32, "big")
-    assert elsewhere.token == client.token != given.token
+    tokens = []
+    for sender, source in ((guard, guard.address), (guard, SOURCE), (None, SOURCE)):
+        answer = asked.ask(Find(sender, 7), source).answer
+        assert isinstance(answer, Nodes)
+        tokens.append(answer.token)
+    assert tokens[0] != tokens[1] == tokens[2]
 
 
-def test_clients_count_by_network() -> None:
-    assert requester(None, SOURCE) == requester(None, Address(b"\x0c\0\7\7", 7))
-    assert requester(None, SOURCE) != requester(None, Address(b"\x0c\1\7\7", 7))
+def test_accounts_are_ipv4_addresses_and_ipv6_networks() -> None:
+    assert account(SOURCE) == account(Address(SOURCE.host, 77))
+    assert account(SOURCE) != account(Address(b"\x0c\0\0\2", 9))
+    here, there = b"\x20\1" + bytes(6), b"\x20\1" + bytes(5) + b"\1"
+    assert account(Address(here + bytes(8), 1)) == account(Address(here + b"\7" * 8, 1))
+    assert account(Address(here + bytes(8), 1)) != account(Address(there + bytes(8), 1))
 
 
 @pytest.mark.parametrize("size", range(0, LONGEST, 197))
@@ -175,8 +177,8 @@ def test_only_the_node_that_was_asked_answers_and_only_this_request(asked: Asked
     tag = tag_of(first)
     for false in (
         sign_answer(stranger, first, tag, answer),
-        sign_answer(asked.key, second, tag, answer),
-        sign_answer(asked.key, first, tag, Stored(None)),
+        sign_answer(asked.keys.signing, second, tag, answer),
+        sign_answer(asked.keys.signing, first, tag, Stored(None)),
         true[:-1] + bytes((true[-1] ^ 1,)),
         true[:30] + bytes((true[30] ^ 1,)) + true[31:],
         tag_of(second).join((true[:2], true[18:])),
@@ -201,7 +203,9 @@ def test_a_node_that_calls_itself_another_one_is_not_believed(asked: Asked) -> N
     data = asked.calls.ask(asked.contact, Ping(None), 1.0)
     for contact in (signed_contact(1), replace(asked.contact, sequence=99)):
         with pytest.raises(DhtError):
-            asked.calls.receive_answer(sign_answer(asked.key, data, tag_of(data), Pong(contact)), 1.1)
+            asked.calls.receive_answer(
+                sign_answer(asked.keys.signing, data, tag_of(data), Pong(contact)), 1.1
+            )
 
 
 def test_requests_that_wait_are_bounded_in_number_and_time(asked: Asked) -> None:
@@ -213,3 +217,7 @@ def test_requests_that_wait_are_bounded_in_number_and_time(asked: Asked) -> None
         asked.calls.receive_answer(asked.responder.receive_request(first, SOURCE, 1.0).data, 2.0)
     asked.calls.ask(asked.contact, Ping(None), 2.0 + LATE)
     assert len(asked.calls) == 1
+
+
+def test_private_keys_are_not_shown(asked: Asked) -> None:
+    assert repr(asked.keys) == "NodeKeys(signing=<SigningKey>)"

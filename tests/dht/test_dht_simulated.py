@@ -71,8 +71,8 @@ def test_no_forgery_is_accepted() -> None:
 
 
 def test_hostile_nodes_of_few_networks_hardly_count() -> None:
-    """Half of all nodes, in sixteen address blocks: with the limits they are as good as absent."""
-    world = World(2_000, hostile=0.5, blocks=16)
+    """Half of all nodes, in four address blocks: with the limits they are as good as absent."""
+    world = World(2_000, hostile=0.5, blocks=4)
     one_path = Defences(paths=False)
     assert leave_and_fetch(world, nobody, Defences(paths=False, diversity=True), 25).found == 25
     assert leave_and_fetch(world, nobody, one_path, 25).found < 23
