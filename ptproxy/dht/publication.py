@@ -160,7 +160,7 @@ class Publication:
         return [turn for turn in turns if turn is not None]
 
     def deadline(self, now: float) -> float | None:
-        """Unix seconds at which :meth:`due` may have something, not before ``now``; None: never again."""
+        """Unix seconds at which :meth:`due` has something next, not before ``now``; None: never again."""
         if self.due(now):
             return now
         current = epochs.epoch_of(now)
@@ -168,8 +168,8 @@ class Publication:
             moment
             for epoch in (current, current + 1)
             if epoch <= self.last_epoch
-            for moment in self.moments(epoch)
-            if moment > now
+            for slot, moment in enumerate(self.moments(epoch))
+            if moment > now and slot > self._of(epoch).slot
         )
         return min(soon, default=None)
 

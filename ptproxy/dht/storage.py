@@ -218,17 +218,17 @@ class RecordStorage:
         return due
 
     def expire(self, now: float) -> int:
-        """Forget what is no longer good; returns how many records that were.
+        """Forget what is over; returns how many records that were.
 
         Records end with their epoch: a write after midnight sees to it too.
         """
         self._swept = epochs.epoch_of(now)
-        closed = [stored for stored in self._records.values() if not _is_open(stored, now)]
-        for stored in closed:
+        over = [stored for stored in self._records.values() if now >= epochs.ends(stored.header.epoch)]
+        for stored in over:
             self._forget(stored)
         for location in [location for location in self._copies if self._copy(location, now) is None]:
             del self._copies[location]
-        return len(closed)
+        return len(over)
 
     def stored(self) -> Iterator[StoredRecord]:
         """All records, in no order: what is written to the disk."""
