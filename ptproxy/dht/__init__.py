@@ -16,7 +16,7 @@ Read in this order:
 - ``responder``                what a node answers; ``datagrams``, ``sealing``: how that travels
 - ``node``                     all of these put together: a directory node, or a client
 
-- ``admission``, ``work``      who may be a node
+- ``vetting``, ``admission``, ``work``   who may be a node
 - ``record``, ``record_secret``, ``bridge_record``, ``person_record``   what a record is and holds
 - ``invite``, ``issuing``, ``publication``, ``storage``, ``write_token``, ``quota``, ``beacon``
 

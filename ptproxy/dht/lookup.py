@@ -49,7 +49,7 @@ WIDTH: Final = 8
 MAX_ASKED: Final = 320
 """Nodes that one lookup asks at most: 8 paths of 20 replicas each, twice over."""
 
-Admit: TypeAlias = Callable[[Contact], bool | None]
+Admit: TypeAlias = Callable[[Contact, float], bool | None]
 """Whether a contact's signature verifies and its id is what its key and work make; None: unknown for now."""
 Judge: TypeAlias = Callable[[bytes], int | None]
 """The sequence of a record that belongs to the location sought; None for any other bytes."""
@@ -159,7 +159,7 @@ class Lookup:
             for number, path in enumerate(self._paths):
                 if path.asking >= share or self.asked >= self._rules.max_asked:
                     continue
-                candidate = self._next(path)
+                candidate = self._next(path, now)
                 if candidate is not None:
                     self._ask(candidate, number, now)
                     queries.append(Query(candidate.contact, number, candidate.depth))
@@ -186,7 +186,7 @@ class Lookup:
             return None
         path = self._paths[candidate.path]
         for contact in self._rules.diversity.spread(contacts[: self._rules.count]):
-            self._hear(contact, candidate, path)
+            self._hear(contact, candidate, path, now)
         return now - candidate.asked_at
 
     def receive_record(self, node: NodeId, record: bytes, now: float) -> float | None:
@@ -239,7 +239,7 @@ class Lookup:
 
     # What happens inside
 
-    def _next(self, path: Path) -> Candidate | None:
+    def _next(self, path: Path, now: float) -> Candidate | None:
         """The closest node of a path that is not asked yet, if it may be asked."""
         refused = True
         while refused:
@@ -247,16 +247,16 @@ class Lookup:
             for candidate in path.front(self._rules.count, self._rules.width):
                 if candidate.standing is not Standing.HEARD or not self._has_room(candidate.contact):
                     continue
-                if self._check(candidate):
+                if self._check(candidate, now):
                     return candidate
                 refused = True  # the list has changed under us: begin again
                 break
         return None
 
-    def _check(self, candidate: Candidate) -> bool:
+    def _check(self, candidate: Candidate, now: float) -> bool:
         """Whether a candidate may be asked; if not, it is out."""
         genuine = candidate.source not in self._liars and (
-            candidate.admitted or self._admit(candidate.contact)
+            candidate.admitted or self._admit(candidate.contact, now)
         )
         if genuine:
             candidate.admitted = True
@@ -294,7 +294,7 @@ class Lookup:
             self._paths[candidate.path].asking -= 1
         candidate.standing = standing
 
-    def _hear(self, contact: Contact, source: Candidate, path: Path) -> None:
+    def _hear(self, contact: Contact, source: Candidate, path: Path, now: float) -> None:
         """``source`` names a node on its path."""
         node = contact.id
         if node == self._own:
@@ -306,20 +306,20 @@ class Lookup:
             path.add(known)
             return
         if known.contact is not contact and known.standing is Standing.HEARD and known.contact != contact:
-            self._compare(known, contact, source)
+            self._compare(known, contact, source, now)
         if node not in path and known.standing is not Standing.REFUSED:
             path.add(known)
 
-    def _compare(self, known: Candidate, contact: Contact, source: Candidate) -> None:
+    def _compare(self, known: Candidate, contact: Contact, source: Candidate, now: float) -> None:
         """Two say different things of one node: the later one that is genuine counts."""
         if known.admitted and not contact.supersedes(known.contact):
             return
-        genuine = self._admit(contact)
+        genuine = self._admit(contact, now)
         if genuine is False:
             self._liars.add(source.contact.id)
         if not genuine:
             return
-        if contact.supersedes(known.contact) or not self._admit(known.contact):
+        if contact.supersedes(known.contact) or not self._admit(known.contact, now):
             known.contact = contact
             known.source = source.contact.id
         known.admitted = True

@@ -93,7 +93,12 @@ class Node:
     @property
     def seats(self) -> Seats:
         """The seats around any place, as far as the size of the network is known."""
-        return self._rules.seats(self.size.estimate())
+        return self._rules.seats(self.network_size())
+
+    def network_size(self) -> float | None:
+        """How many nodes there are, not fewer than we know; None before a lookup of a random place."""
+        estimate = self.size.estimate()
+        return None if estimate is None else max(estimate, float(len(self.table)))
 
     # What the rim asks for
 
@@ -105,9 +110,12 @@ class Node:
     def look_up(
         self, target: NodeId, now: float, rules: LookupRules | None = None, judge: Judge | None = None
     ) -> Lookup:
-        """Find the nodes closest to ``target``, or the record there that ``judge`` accepts."""
+        """Find the nodes closest to ``target``, or the record there that ``judge`` accepts.
+
+        A lookup beyond :data:`MAX_LOOKUPS` is returned finished, with nothing found.
+        """
         rules = rules or self._rules
-        size = self.size.estimate()
+        size = self.network_size()
         seeds = self.table.closest(target, rules.seats(size), rules.count)
         self.table.touch(target, now)
         lookup = Lookup(target, seeds, rules, self._timeout, self._admit, judge, size, self.table.own)
@@ -137,7 +145,9 @@ class Node:
         return []
 
     def deadline(self) -> float:
-        """When :meth:`on_deadline` is due."""
+        """When :meth:`on_deadline` is due; long ago if a lookup ended before anybody was asked."""
+        if any(lookup.finished for lookup in self._lookups):
+            return float("-inf")
         waiting = [due for lookup in self._lookups if (due := lookup.deadline()) is not None]
         return min([self._next_upkeep, *waiting, *self._greeting.values()])
 
@@ -157,10 +167,13 @@ class Node:
     # What happens inside
 
     def _upkeep(self, now: float) -> None:
-        for target in self.table.refresh(now, self._rng):
-            self.look_up(target, now)
+        places = self.table.refresh(now, self._rng)
         if self.size.estimate() is None and len(self.table):
-            self._sampling.add(self.look_up(int.from_bytes(self._rng(ID_BYTES), "big"), now))
+            places.append(int.from_bytes(self._rng(ID_BYTES), "big"))
+        for place in places:
+            lookup = self.look_up(place, now)
+            if lookup in self._lookups:
+                self._sampling.add(lookup)
         for contact in self.table.questionable(now - SILENT_FOR, PINGS):
             self._ping(contact, now)
 
@@ -193,7 +206,11 @@ class Node:
         known = self.table.get(contact.id)
         if known is not None and not known.failures and not contact.supersedes(known.contact):
             return
-        if len(self._greeting) < MAX_GREETINGS and contact.id not in self._greeting and self._admit(contact):
+        if (
+            len(self._greeting) < MAX_GREETINGS
+            and contact.id not in self._greeting
+            and self._admit(contact, now)
+        ):
             self._ping(contact, now)
 
     def _ping(self, contact: Contact, now: float) -> None:

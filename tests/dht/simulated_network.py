@@ -222,7 +222,7 @@ class SimulatedNetwork:
         trips = RoundTrips()
         seeds = self.table(origin).closest(target, rules.seats(size), self.world.k)
         lookup = Lookup(
-            target, seeds, rules, lambda: trips.timeout, lambda _: True, judge, size, id_of(origin)
+            target, seeds, rules, lambda: trips.timeout, lambda _, now: True, judge, size, id_of(origin)
         )
         clock = cpu = 0.0
         events: list[tuple[float, int, int]] = []

@@ -29,7 +29,7 @@ def node(number: int) -> Contact:
 def lookup(
     seeds: Sequence[Contact],
     rules: LookupRules = PLAIN,
-    admit: Callable[[Contact], bool | None] = lambda _: True,
+    admit: Callable[[Contact, float], bool | None] = lambda _, now: True,
     judge: Judge | None = None,
     size: float | None = None,
 ) -> Lookup:
@@ -86,7 +86,7 @@ def test_silent_nodes_are_made_up_for_by_further_ones() -> None:
 
 
 def test_a_node_does_not_ask_itself() -> None:
-    search = Lookup(TARGET, [node(10)], PLAIN, lambda: 1.0, lambda _: True, own=5)
+    search = Lookup(TARGET, [node(10)], PLAIN, lambda: 1.0, lambda _, now: True, own=5)
     search.queries_to_send(0.0)
     search.receive_nodes(10, [node(5), node(6)], 0.1)
     assert asked(search.queries_to_send(0.1)) == [6]
@@ -171,7 +171,7 @@ def test_answers_that_nobody_waits_for_change_nothing() -> None:
 
 def test_a_forged_contact_is_not_asked_nor_what_its_source_named() -> None:
     forged = node(2)
-    search = lookup([node(100), node(200)], replace(PLAIN, parallel=1), admit=lambda one: one != forged)
+    search = lookup([node(100), node(200)], replace(PLAIN, parallel=1), admit=lambda one, now: one != forged)
     search.queries_to_send(0.0)
     search.receive_nodes(100, [forged, node(3), node(4)], 0.1)
     assert asked(search.queries_to_send(0.1)) == [200]
@@ -185,7 +185,7 @@ def test_a_forged_contact_is_not_asked_nor_what_its_source_named() -> None:
 def test_a_contact_that_cannot_be_checked_now_is_nobodys_fault() -> None:
     unknown = node(2)
     search = lookup(
-        [node(100)], replace(PLAIN, parallel=1), admit=lambda one: None if one == unknown else True
+        [node(100)], replace(PLAIN, parallel=1), admit=lambda one, now: None if one == unknown else True
     )
     search.queries_to_send(0.0)
     search.receive_nodes(100, [unknown, node(3)], 0.1)
@@ -195,7 +195,7 @@ def test_a_contact_that_cannot_be_checked_now_is_nobodys_fault() -> None:
 def test_contacts_are_checked_when_they_are_about_to_be_asked() -> None:
     checked: list[NodeId] = []
 
-    def admit(contact: Contact) -> bool:
+    def admit(contact: Contact, now: float) -> bool:
         checked.append(contact.id)
         return True
 
@@ -209,7 +209,7 @@ def test_a_false_contact_of_a_node_does_not_hide_the_true_one(genuine_first: boo
     """Somebody names a node under another address, with a higher sequence than the true one's."""
     true = plain_contact(1, b"true", sequence=5)
     false = plain_contact(1, b"evil", sequence=99)
-    search = lookup([node(100), node(200)], replace(PLAIN, parallel=2), admit=lambda one: one != false)
+    search = lookup([node(100), node(200)], replace(PLAIN, parallel=2), admit=lambda one, now: one != false)
     search.queries_to_send(0.0)
     named = [true, false] if genuine_first else [false, true]
     search.receive_nodes(100, [named[0]], 0.1)
@@ -362,7 +362,7 @@ def test_whatever_is_answered_it_ends_and_keeps_its_rules(seed: int, shape: tupl
     pool = [plain_contact(rng.getrandbits(256) >> rng.randrange(64)) for _ in range(60)]
     pool += [plain_contact(place) for place in bad]
     judge: Judge = lambda data: data[0] if data[0] else None  # noqa: E731
-    search = lookup(rng.sample(pool, 6), rules, lambda one: one.id not in bad, judge, 200.0)
+    search = lookup(rng.sample(pool, 6), rules, lambda one, now: one.id not in bad, judge, 200.0)
     now, out, everyone = 0.0, [], []
     for _ in range(2_000):
         new = search.queries_to_send(now)
