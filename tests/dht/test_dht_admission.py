@@ -121,13 +121,13 @@ def test_checks_have_a_budget_and_what_is_known_costs_none(monkeypatch):
 
 def test_memory_is_bounded_and_what_is_used_stays(monkeypatch):
     monkeypatch.setattr(admission, "MAX_REMEMBERED", 8)
-    admissions = Admissions(TARGET)
+    admissions, calls = Admissions(TARGET), count_computations(monkeypatch)
     admissions.check(NODE.id, KEY, NODE.nonce, NOW)
     for number in range(30):
         with pytest.raises(AdmissionError):
             admissions.check(number, KEY, NODE.nonce, NOW)
         admissions.check(NODE.id, KEY, NODE.nonce, NOW)
-    assert len(admissions) == 8
+    assert (len(admissions), len(calls)) == (8, 31)
     assert admissions.known(NODE.id, KEY, NODE.nonce) is True
 
 

@@ -129,6 +129,11 @@ def test_every_byte_of_an_invite_counts():
             Invite.parse(encoded(flip(data, position, 0x04)))
 
 
+def test_something_behind_an_invite():
+    with pytest.raises(InviteError, match="cut short, or damaged"):
+        Invite.parse(encoded(data_of(TEXT) + b"x"))
+
+
 def test_an_invite_cut_anywhere():
     for cut in range(len(TEXT)):
         with pytest.raises(InviteError):
@@ -162,6 +167,9 @@ def test_invites_that_cannot_be():
     no_bridge = bytes((1,)) + ISSUER.public + bytes(40) + b"\0"
     with pytest.raises(InviteError, match="no bridge"):
         Invite.parse(encoded(no_bridge + ISSUER.sign(b"ptproxy 1 dht invite ", no_bridge)))
+    for_ever = data_of(TEXT)[:65] + b"\xff" * 8 + data_of(TEXT)[73:-64]
+    with pytest.raises(InviteError, match="impossible time"):
+        Invite.parse(encoded(for_ever + ISSUER.sign(b"ptproxy 1 dht invite ", for_ever)))
 
 
 def test_expiry():

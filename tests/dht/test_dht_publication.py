@@ -77,6 +77,13 @@ def test_a_week():
     assert all(turn.epoch in open_epochs(now) for now, turn in out)
 
 
+def test_what_is_over_is_forgotten():
+    publication = new()
+    run(publication, NOW, NOW + 9 * DAY)
+    assert len(publication._days) <= 2
+    assert len(publication.progress) <= 2
+
+
 def test_readers_always_find_one():
     """From the first moment on there is never a time without a record of the current epoch."""
     out = run(new(), NOW, NOW + 5 * DAY)

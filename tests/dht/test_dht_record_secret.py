@@ -145,6 +145,14 @@ def test_an_inside_that_its_issuer_made_wrong(what):
         open_(forge(RecordHeader.parse(DATA), wrong + signature))
 
 
+def test_another_day_in_the_header_even_if_its_issuer_signed_it():
+    header = RecordHeader(Copies.AT_ITS_LOCATIONS, EPOCH + 1, 0, bytes(16), KEYS.public)
+    inside = inside_of(DATA)[:-64]
+    signature = ISSUER.sign(b"ptproxy 1 dht inside ", header.serialize() + inside)
+    with pytest.raises(RecordError, match="epoch"):
+        open_(forge(header, inside + signature))
+
+
 def test_the_newest_of_many_answers():
     good = [sealed(bytes((number,)), sequence=number).serialize() for number in range(4)]
     header = RecordHeader.parse(sealed(sequence=900).serialize())
