@@ -263,9 +263,10 @@ class SimulatedNetwork:
         """Seconds: half of them below 80 ms, a tenth above 200 ms."""
         return 0.08 * math.exp(self.rng.gauss(0.0, 0.7))
 
-    def recall(self, target: NodeId, found: list[Contact]) -> float:
-        """The share of the k closest nodes that are there which was found."""
-        alive = [one for one in self.all.closest(target, self.world.k * 8) if one not in self.dead]
+    def recall(self, origin: int, target: NodeId, found: list[Contact]) -> float:
+        """The share of the k closest nodes, those that are there and not ``origin``, which was found."""
+        closest = self.all.closest(target, self.world.k * 8)
+        alive = [one for one in closest if one not in self.dead and one != origin]
         true = {id_of(one) for one in alive[: self.world.k]}
         return len(true & {contact.id for contact in found}) / len(true)
 
