@@ -89,6 +89,8 @@ class Node:
         self._greeting: dict[NodeId, float] = {}
         self._out: list[tuple[Address, bytes]] = []
         self._next_upkeep = float("-inf")
+        if responder is not None:
+            responder.seats = lambda: self.seats
 
     @property
     def seats(self) -> Seats:

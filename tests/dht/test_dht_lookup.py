@@ -369,6 +369,8 @@ def test_whatever_is_answered_it_ends_and_keeps_its_rules(seed: int, shape: tupl
         out += new
         everyone += new
         assert sum(path.asking for path in search._paths) <= parallel
+        for path in search._paths:
+            assert not path.idle or path.next_heard(6, width, search._has_room) is None
         if search.finished:
             break
         now += 0.1

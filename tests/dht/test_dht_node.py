@@ -9,6 +9,7 @@ from dht_records import CHEAP, EPOCH, ISSUER, NOW, SECRET, sealed
 
 from ptproxy.dht.admission import Admissions, mint
 from ptproxy.dht.contact import Address, Contact
+from ptproxy.dht.density import NO_CAP, DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK
 from ptproxy.dht.identifier import NodeId
 from ptproxy.dht.lookup import PRIVATE, Lookup, LookupRules
@@ -201,6 +202,17 @@ def test_upkeep_refreshes_and_learns_how_large_the_network_is() -> None:
     assert net.sent == quiet
     net.run(REFRESH)
     assert net.sent > quiet
+
+
+def test_what_a_node_names_has_seats_as_it_sees_the_network() -> None:
+    net = Net(seed=6)
+    contact = net.add()
+    node, responder = net.nodes[contact.address], net.responders[contact.id]
+    assert responder.seats() == NO_CAP
+    node.size.found(0, [number << 240 for number in range(1, 21)])
+    estimate = node.network_size()
+    assert estimate is not None
+    assert responder.seats() == DensityCap().seats(estimate)
 
 
 def test_what_a_node_takes_on_at_a_time_is_bounded() -> None:
