@@ -98,9 +98,9 @@ class Path:
     def next_heard(self, count: int, width: int, permitted: Callable[[Contact], bool]) -> Candidate | None:
         """The closest candidate to ask: not asked by anybody, with a seat, and ``permitted``.
 
-        None if the path has enough: ``count`` that are not silent are closer, and ``width``
-        of them not asked by another path. A silent node keeps its seat: else a crowd that
-        does not answer would be asked one by one.
+        None if the path has enough: ``count`` that were asked and are not silent are closer,
+        and ``width`` of them it has asked itself. A silent node keeps its seat: else a crowd
+        that does not answer would be asked one by one.
         """
         floor, step = self._seats.floor, self._seats.step
         seat = reach = alive = own = 0
@@ -116,12 +116,9 @@ class Path:
             if standing is Standing.HEARD:
                 if permitted(candidate.contact):
                     return candidate
-                own += 1
-            elif standing is Standing.SILENT:
-                continue
-            elif candidate.path == number:
-                own += 1
-            alive += 1
+            elif standing is not Standing.SILENT:
+                own += candidate.path == number
+                alive += 1
             if alive >= count and own >= width:
                 return None
         return None
