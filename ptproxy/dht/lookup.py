@@ -46,8 +46,6 @@ PATHS: Final = 8
 """Disjoint paths for private records (d of S/Kademlia, section 4.4), one query out on each."""
 WIDTH: Final = 8
 """Nodes that each of those paths asks itself: else one whose first answer is hostile ends at once."""
-MARGIN: Final = 1
-"""Nodes asked beyond the k closest: the last of them is unknown to all others once in forty times."""
 MAX_ASKED: Final = 320
 """Nodes that one lookup asks at most: 8 paths of 20 replicas each, twice over."""
 
@@ -66,8 +64,6 @@ class LookupRules:
     paths: int = 1
     width: int = 0
     """Nodes that each path asks at least though others have asked closer ones."""
-    margin: int = MARGIN
-    """Nodes asked beyond ``count``."""
     max_asked: int = MAX_ASKED
     diversity: Diversity = field(default_factory=Diversity)
     cap: DensityCap | None = field(default_factory=DensityCap)
@@ -246,9 +242,8 @@ class Lookup:
 
     def _next(self, path: Path, now: float) -> Candidate | None:
         """The closest node of a path that is not asked yet, if it may be asked."""
-        count = self._rules.count + self._rules.margin
         while True:
-            candidate = path.next_heard(count, self._rules.width, self._has_room)
+            candidate = path.next_heard(self._rules.count, self._rules.width, self._has_room)
             if candidate is None or self._check(candidate, now):
                 return candidate
 

@@ -260,8 +260,8 @@ class SimulatedNetwork:
         return lookup, Costs(lookup.asked, clock, lookup.depth() + 1, cpu, found, record, len(lookup.holders))
 
     def round_trip(self) -> float:
-        """Seconds: half of them below 80 ms, a tenth above 200 ms."""
-        return 0.08 * math.exp(self.rng.gauss(0.0, 0.7))
+        """Seconds: half of them below 80 ms, a tenth above 150 ms."""
+        return 0.08 * math.exp(self.rng.gauss(0.0, 0.5))
 
     def recall(self, origin: int, target: NodeId, found: list[Contact]) -> float:
         """The share of the k closest nodes, those that are there and not ``origin``, which was found."""

@@ -18,7 +18,7 @@ from ptproxy.dht.identifier import NodeId
 from ptproxy.dht.lookup import Judge, Lookup, LookupRules, Query
 
 TARGET = 0
-PLAIN = LookupRules(diversity=ANY_NETWORK, cap=None, margin=0)
+PLAIN = LookupRules(diversity=ANY_NETWORK, cap=None)
 
 
 def node(number: int) -> Contact:
@@ -155,7 +155,7 @@ def test_an_answer_names_twenty_at_most_and_two_of_a_network() -> None:
 
 def test_nodes_that_may_not_be_asked_are_made_up_for() -> None:
     """Eight of one network are closest: four of them are asked, and one of the others for the fifth place."""
-    rules = LookupRules(count=5, diversity=Diversity(), cap=None, margin=0, parallel=50)
+    rules = LookupRules(count=5, diversity=Diversity(), cap=None, parallel=50)
     crowd = [plain_contact(number, b"\x0b\0\0\1") for number in range(1, 9)]
     others = [plain_contact(number, bytes((number, 1, 1, 1))) for number in range(20, 26)]
     search = lookup(crowd + others, rules)
@@ -288,7 +288,7 @@ def test_an_answer_that_does_not_verify_is_as_if_nobody_had_answered() -> None:
 
 
 def test_one_network_is_asked_four_times_and_is_two_of_a_result() -> None:
-    rules = LookupRules(diversity=Diversity(), cap=None, margin=0)
+    rules = LookupRules(diversity=Diversity(), cap=None)
     crowd = [plain_contact(number, b"\x0b\0\0" + bytes((number,))) for number in range(1, 11)]
     others = [plain_contact(number, bytes((number, 1, 1, 1))) for number in range(20, 26)]
     search = lookup(crowd + others, rules)
@@ -362,7 +362,7 @@ def test_whatever_is_answered_it_ends_and_keeps_its_rules(seed: int, shape: tupl
     """Random answers, losses, late and false ones, in any order."""
     rng = random.Random(seed)
     parallel, paths, width = shape
-    rules = LookupRules(5, parallel, paths, width, 1, 60, Diversity(), DensityCap(), 3)
+    rules = LookupRules(5, parallel, paths, width, 60, Diversity(), DensityCap(), 3)
     bad = {rng.getrandbits(256) >> rng.randrange(64) for _ in range(10)}
     pool = [plain_contact(rng.getrandbits(256) >> rng.randrange(64)) for _ in range(60)]
     pool += [plain_contact(place) for place in bad]
@@ -375,7 +375,7 @@ def test_whatever_is_answered_it_ends_and_keeps_its_rules(seed: int, shape: tupl
         everyone += new
         assert sum(path.asking for path in search._paths) <= parallel
         for path in search._paths:
-            assert not path.idle or path.next_heard(6, width, search._has_room) is None
+            assert not path.idle or path.next_heard(5, width, search._has_room) is None
         if search.finished:
             break
         now += 0.1
