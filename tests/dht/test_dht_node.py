@@ -24,6 +24,7 @@ from ptproxy.dht.node import (
     StoreAnswered,
 )
 from ptproxy.dht.probation import NO_PROBATION
+from ptproxy.dht.record import Copies
 from ptproxy.dht.record import judge as verdict
 from ptproxy.dht.record_secret import RecordType
 from ptproxy.dht.responder import NodeKeys, Responder
@@ -167,6 +168,19 @@ def test_a_write_without_a_token_is_refused(grown: Net) -> None:
     assert [event.answer.refusal for event in grown.events if isinstance(event, StoreAnswered)] == [
         Refusal.TOKEN
     ]
+
+
+def test_a_copy_is_kept_only_of_records_that_may_be_copied(grown: Net) -> None:
+    client = grown.client()
+    grown.run(3.0)
+    place = search(grown, client, TARGET, RULES)
+    for record in (RECORD, sealed(copies=Copies.ON_THE_WAY).serialize()):
+        for contact in place.closest()[-2:]:
+            client.leave(contact, TARGET, client.tokens[contact.id, TARGET], record, grown.now)
+        grown.events.clear()
+        grown.run(1.0)
+        refusals = {event.answer.refusal for event in grown.events if isinstance(event, StoreAnswered)}
+        assert refusals == ({Refusal.ELSEWHERE} if record == RECORD else {None})
 
 
 def test_the_network_goes_on_when_a_third_of_it_is_gone() -> None:
