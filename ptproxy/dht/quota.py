@@ -4,8 +4,8 @@ A bucket begins empty of debts: ``burst`` at once, ``rate`` a second after that.
 guards come than fit, the one that has been silent longest is forgotten, which can only be in
 its favour; what it stored stays counted where it is stored (``storage``).
 
-A guard is whoever brought a request here: the node that passes on what a bridge or client
-asks, or a neighbour that hands a record on.
+A guard is whom a request counts for: the address of the node that passes on what a bridge or
+client asks, or of a neighbour that hands a record on (``responder.account``).
 """
 
 from __future__ import annotations
