@@ -26,7 +26,7 @@ from ptproxy.dht.work import WorkTarget
 from ptproxy.errors import DhtError, LocalProtocolError
 
 NODE_WORK: Final = WorkTarget(bits=13)
-"""What the public network asks of a node: 8,192 computations on average, 3 s of one core."""
+"""What the public network asks of a node: 8,192 computations on average, 2 to 3 s of one core."""
 MAX_REMEMBERED: Final = 16_384
 """Claims remembered, 300 bytes each: all that a routing table (5,120) and its lookups meet in a day."""
 CHECKS_AT_ONCE: Final = 500
