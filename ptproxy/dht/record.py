@@ -36,7 +36,7 @@ REPLICAS: Final = 3
 """Locations of a record: whoever sits at one of them has the other two against it."""
 RECORD_WORK: Final = WorkTarget(bits=10)
 """What the public network asks of a record and epoch: 1,024 computations on average, 0.25 to 0.4 s of one
-core. A thousand invites cost their operator six minutes a day; what it costs to fill a network: RECORDS.md."""
+core. A thousand invites cost their operator six minutes a day; what filling a network costs: RECORDS.md."""
 NO_BEACON: Final = bytes(32)
 """What locations are made with where a network has no beacon."""
 
