@@ -28,7 +28,7 @@ from typing import Final
 
 from ptproxy.dht import epoch as epochs
 from ptproxy.dht.identifier import ID_BITS, ID_BYTES, NodeId, Rng
-from ptproxy.dht.quota import LeakyBucket, WriteQuotas
+from ptproxy.dht.quota import FAILURES_AT_ONCE, FAILURES_PER_SECOND, LeakyBucket, WriteQuotas
 from ptproxy.dht.record import NO_BEACON, RECORD, RECORD_WORK, Copies, Record, RecordError, RecordHeader
 from ptproxy.dht.work import WorkTarget
 from ptproxy.dht.write_token import WriteTokenError, WriteTokens
@@ -73,7 +73,7 @@ class Refusal(IntEnum):
     FULL = 7
     """No place for this asker."""
     BUSY = 8
-    """This node has checked enough work for now; later."""
+    """This node has checked enough work for now, or enough of this asker's was none; later."""
 
 
 class WriteRefusedError(DhtError):
@@ -147,8 +147,8 @@ class RecordStorage:
     """
 
     __slots__ = (
-        "_beacon", "_by_guard", "_capacity", "_copies", "_near", "_new_keys", "_quotas", "_records", "_rng",
-        "_swept", "_target", "_tokens",
+        "_beacon", "_by_guard", "_capacity", "_copies", "_failures", "_near", "_new_keys", "_quotas",
+        "_records", "_rng", "_swept", "_target", "_tokens",
     )  # fmt: skip
 
     def __init__(
@@ -166,6 +166,7 @@ class RecordStorage:
         self._near = near
         self._tokens = WriteTokens(rng)
         self._quotas = WriteQuotas()
+        self._failures = WriteQuotas(FAILURES_AT_ONCE, FAILURES_PER_SECOND)
         self._new_keys = LeakyBucket(NEW_KEYS_AT_ONCE, NEW_KEYS_PER_SECOND)
         self._records: dict[NodeId, StoredRecord] = {}
         self._by_guard: dict[NodeId, dict[NodeId, None]] = {}
@@ -199,7 +200,7 @@ class RecordStorage:
             raise WriteRefusedError(Refusal.STALE, held.header.sequence)
         if held is None and not self._has_place_for(guard):
             raise WriteRefusedError(Refusal.FULL)
-        self._verify(record, held, now)
+        self._verify(record, held, guard, now)
         if held is None:
             self._make_place()
             self._keep(StoredRecord(write.location, guard, int(now), write.record), now)
@@ -215,7 +216,7 @@ class RecordStorage:
         held = self._held(write.location, now) or self._copy(write.location, now)
         if held is not None and held.header.sequence >= record.header.sequence:
             raise WriteRefusedError(Refusal.STALE, held.header.sequence)
-        self._verify(record, held, now)
+        self._verify(record, held, guard, now)
         self._copies.pop(write.location, None)
         if len(self._copies) >= MAX_COPIES:
             self._copies.popitem(last=False)
@@ -289,17 +290,21 @@ class RecordStorage:
             raise WriteRefusedError(Refusal.ELSEWHERE)
         return record
 
-    def _verify(self, record: Record, held: StoredRecord | None, now: float) -> None:
-        """What costs something. The work of a key that is held here has been looked at."""
+    def _verify(self, record: Record, held: StoredRecord | None, guard: NodeId, now: float) -> None:
+        """What costs something. The work of a key that is held here has been looked at.
+
+        Records without work use up what a node spends on checking: so each guard has few of them.
+        """
         self._check_signature(record)
         if held is not None and held.header.nonce == record.header.nonce:
             return
-        if not self._new_keys.take(1, now):
+        if not self._failures.take(guard, now) or not self._new_keys.take(1, now):
             raise WriteRefusedError(Refusal.BUSY)
         try:
             record.header.check_work(self._target)
         except RecordError:
             raise WriteRefusedError(Refusal.MALFORMED) from None
+        self._failures.refund(guard)
 
     def _check_signature(self, record: Record) -> None:
         try:

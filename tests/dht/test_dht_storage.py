@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from ptproxy.dht import record as records
 from ptproxy.dht import storage as module
 from ptproxy.dht.epoch import begins, ends, opens
-from ptproxy.dht.quota import WRITES_AT_ONCE
-from ptproxy.dht.record import Copies, Record, RecordHeader
+from ptproxy.dht.quota import FAILURES_AT_ONCE, FAILURES_PER_SECOND, WRITES_AT_ONCE
+from ptproxy.dht.record import Copies, Record, RecordError, RecordHeader
 from ptproxy.dht.record_secret import RecordSecret
 from ptproxy.dht.storage import (
     HAND_ON,
@@ -220,6 +220,27 @@ def test_work_that_this_node_checks_is_bounded(monkeypatch):
     assert refusal(storage, record("d")) is Refusal.BUSY
     write(storage, record("a", sequence=1))
     write(storage, record("d"), now=NOW + 1)
+
+
+def has_work(sealed_record, target):
+    try:
+        sealed_record.header.check_work(target)
+    except RecordError:
+        return False
+    return True
+
+
+def test_whoever_brings_no_work_does_not_use_up_the_checks_of_others():
+    strict = WorkTarget(6, 8)
+    storage = new_storage(target=strict)
+    lazy = [record(number, target=WorkTarget(0, 8)) for number in range(60)]
+    idle = [one for one in lazy if not has_work(one, strict)][:30]
+    answers = [refusal(storage, one, guard=66) for one in idle]
+    assert answers == [Refusal.MALFORMED] * FAILURES_AT_ONCE + [Refusal.BUSY] * (30 - FAILURES_AT_ONCE)
+    for number in range(2 * FAILURES_AT_ONCE):
+        write(storage, record(("good", number), target=strict), guard=1)
+    assert refusal(storage, record("x", target=strict), guard=66) is Refusal.BUSY
+    write(storage, record("x", target=strict), guard=66, now=NOW + 1 / FAILURES_PER_SECOND)
 
 
 # ---- places -----------------------------------------------------------------------------------
