@@ -15,6 +15,7 @@ Read in this order:
 - ``messages``, ``rpc``        what is said, and which answers count
 - ``responder``                what a node answers; ``datagrams``, ``sealing``: how that travels
 - ``node``                     all of these put together: a directory node, or a client
+- ``first_nodes``              where to begin: a signed list
 
 - ``vetting``, ``admission``, ``work``   who may be a node
 - ``record``, ``record_secret``, ``bridge_record``, ``person_record``   what a record is and holds

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from itertools import islice
 from typing import Final
 
 from ptproxy.dht.contact import Contact
 from ptproxy.dht.density import Seats
-from ptproxy.dht.identifier import NodeId
+from ptproxy.dht.identifier import ID_BITS, NodeId
 
 KEPT: Final = 64
 """Candidates that a path keeps, the closest: three times what it needs, for nodes that are gone."""
@@ -66,47 +66,62 @@ class Candidate:
 class Path:
     """The candidates of one path, closest first. Paths share what a candidate is, not who it was named to."""
 
-    __slots__ = ("_entries", "_names", "_number", "_seats", "asking")
+    __slots__ = ("_entries", "_number", "_seats", "asking", "idle", "limit", "names")
 
     def __init__(self, number: int, seats: Seats) -> None:
         self._number = number
         self._seats = seats
         self._entries: list[tuple[int, Candidate]] = []
-        self._names: set[NodeId] = set()
+        self.names: set[NodeId] = set()
+        """The nodes in the list."""
+        self.limit = 1 << ID_BITS
+        """The distance beyond which nobody is of use any more."""
         self.asking = 0
         """Queries of this path that are out."""
-
-    def __contains__(self, node: NodeId) -> bool:
-        return node in self._names
+        self.idle = False
+        """It has enough, until it hears of somebody or a node of its list is gone."""
 
     def add(self, candidate: Candidate) -> None:
         """One more (not yet in it)."""
+        self.idle = False
         insort(self._entries, (candidate.distance, candidate))
-        self._names.add(candidate.contact.id)
+        self.names.add(candidate.contact.id)
         if len(self._entries) > KEPT + SLACK:
             self._trim()
 
     def drop(self, candidate: Candidate) -> None:
         """Take one out that was refused."""
-        if candidate.contact.id in self._names:
-            self._names.discard(candidate.contact.id)
+        if candidate.contact.id in self.names:
+            self.names.discard(candidate.contact.id)
             self._entries.remove((candidate.distance, candidate))
 
-    def front(self, count: int, width: int) -> Iterator[Candidate]:
-        """The closest candidates that have a seat.
+    def next_heard(self, count: int, width: int, permitted: Callable[[Contact], bool]) -> Candidate | None:
+        """The closest candidate to ask: not asked by anybody, with a seat, and ``permitted``.
 
-        Ends when ``count`` of them are not silent, and ``width`` of those not asked by
-        another path. A silent node keeps its seat: else a crowd that does not answer
-        would be asked one by one.
+        None if the path has enough: ``count`` that were asked and are not silent are closer,
+        and ``width`` of them it has asked itself. A silent node keeps its seat: else a crowd
+        that does not answer would be asked one by one.
         """
-        alive = own = 0
-        for candidate in self._seated():
-            yield candidate
-            if candidate.standing is not Standing.SILENT:
+        floor, step = self._seats.floor, self._seats.step
+        seat = reach = alive = own = 0
+        number = self._number
+        # Seats as in Seats.taken, in one loop: this is what a lookup spends its time on.
+        for distance, candidate in self._entries:
+            if distance < reach:
+                continue
+            seat += 1
+            if seat >= floor:
+                reach += step
+            standing = candidate.standing
+            if standing is Standing.HEARD:
+                if permitted(candidate.contact):
+                    return candidate
+            elif standing is not Standing.SILENT:
+                own += candidate.path == number
                 alive += 1
-                own += candidate.path in (NOBODY, self._number)
-                if alive >= count and own >= width:
-                    return
+            if alive >= count and own >= width:
+                return None
+        return None
 
     def _seated(self) -> Iterator[Candidate]:
         seats = self._seats.taken(distance for distance, _ in self._entries)
@@ -116,4 +131,6 @@ class Path:
         """Keep those with a seat: a crowd at the target must not push out the nodes around it."""
         kept = list(islice(self._seated(), KEPT))
         self._entries = [(candidate.distance, candidate) for candidate in kept]
-        self._names = {candidate.contact.id for candidate in kept}
+        self.names = {candidate.contact.id for candidate in kept}
+        if len(kept) == KEPT:
+            self.limit = kept[-1].distance

@@ -157,10 +157,12 @@ class Lookup:
         while progress:
             progress = False
             for number, path in enumerate(self._paths):
-                if path.asking >= share or self.asked >= self._rules.max_asked:
+                if path.idle or path.asking >= share or self.asked >= self._rules.max_asked:
                     continue
                 candidate = self._next(path, now)
-                if candidate is not None:
+                if candidate is None:
+                    path.idle = True
+                else:
                     self._ask(candidate, number, now)
                     queries.append(Query(candidate.contact, number, candidate.depth))
                     progress = True
@@ -184,9 +186,8 @@ class Lookup:
         candidate = self._answered(node)
         if candidate is None or self.finished:
             return None
-        path = self._paths[candidate.path]
-        for contact in self._rules.diversity.spread(contacts[: self._rules.count]):
-            self._hear(contact, candidate, path, now)
+        named = self._rules.diversity.spread(contacts[: self._rules.count])
+        self._hear(named, candidate, self._paths[candidate.path], now)
         return now - candidate.asked_at
 
     def receive_record(self, node: NodeId, record: bytes, now: float) -> float | None:
@@ -241,17 +242,10 @@ class Lookup:
 
     def _next(self, path: Path, now: float) -> Candidate | None:
         """The closest node of a path that is not asked yet, if it may be asked."""
-        refused = True
-        while refused:
-            refused = False
-            for candidate in path.front(self._rules.count, self._rules.width):
-                if candidate.standing is not Standing.HEARD or not self._has_room(candidate.contact):
-                    continue
-                if self._check(candidate, now):
-                    return candidate
-                refused = True  # the list has changed under us: begin again
-                break
-        return None
+        while True:
+            candidate = path.next_heard(self._rules.count, self._rules.width, self._has_room)
+            if candidate is None or self._check(candidate, now):
+                return candidate
 
     def _check(self, candidate: Candidate, now: float) -> bool:
         """Whether a candidate may be asked; if not, it is out."""
@@ -292,27 +286,36 @@ class Lookup:
     def _settle(self, candidate: Candidate, standing: Standing) -> None:
         if self._waiting.pop(candidate.contact.id, None) is not None:
             self._paths[candidate.path].asking -= 1
+        if Standing.SILENT in (standing, candidate.standing):
+            self._wake()
         candidate.standing = standing
 
-    def _hear(self, contact: Contact, source: Candidate, path: Path, now: float) -> None:
-        """``source`` names a node on its path."""
-        node = contact.id
-        if node == self._own:
-            return
-        known = self._known.get(node)
-        if known is None:
-            known = Candidate(contact, node ^ self.target, source.depth + 1, source.contact.id)
-            self._known[node] = known
-            path.add(known)
-            return
-        if known.contact is not contact and known.standing is Standing.HEARD and known.contact != contact:
-            self._compare(known, contact, source, now)
-        if node not in path and known.standing is not Standing.REFUSED:
-            path.add(known)
+    def _wake(self) -> None:
+        """A node of somebody's list is gone, or back: each path looks again whether it has enough."""
+        for path in self._paths:
+            path.idle = False
+
+    def _hear(self, contacts: Sequence[Contact], source: Candidate, path: Path, now: float) -> None:
+        """``source`` names nodes on its path. One plain loop: with the next one, what a lookup costs."""
+        known, target, limit = self._known, self.target, path.limit
+        for contact in contacts:
+            node = contact.id
+            candidate = known.get(node)
+            if candidate is None:
+                distance = node ^ target
+                if distance <= limit and node != self._own:
+                    candidate = Candidate(contact, distance, source.depth + 1, source.contact.id)
+                    known[node] = candidate
+                    path.add(candidate)
+                continue
+            if candidate.contact is not contact and candidate.standing is Standing.HEARD:
+                self._compare(candidate, contact, source, now)
+            if node not in path.names and candidate.standing is not Standing.REFUSED:
+                path.add(candidate)
 
     def _compare(self, known: Candidate, contact: Contact, source: Candidate, now: float) -> None:
-        """Two say different things of one node: the later one that is genuine counts."""
-        if known.admitted and not contact.supersedes(known.contact):
+        """If two say different things of one node, the later one that is genuine counts."""
+        if known.contact == contact or (known.admitted and not contact.supersedes(known.contact)):
             return
         genuine = self._admit(contact, now)
         if genuine is False:
@@ -328,10 +331,12 @@ class Lookup:
         """A contact that does not pass: the node itself may still be heard of from somebody else."""
         for path in self._paths:
             path.drop(candidate)
+        self._wake()
         del self._known[candidate.contact.id]
 
     def _refuse(self, candidate: Candidate) -> None:
         self._liars.add(candidate.contact.id)
         for path in self._paths:
             path.drop(candidate)
+        self._wake()
         candidate.standing = Standing.REFUSED

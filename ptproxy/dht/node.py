@@ -89,6 +89,8 @@ class Node:
         self._greeting: dict[NodeId, float] = {}
         self._out: list[tuple[Address, bytes]] = []
         self._next_upkeep = float("-inf")
+        if responder is not None:
+            responder.seats = lambda: self.seats
 
     @property
     def seats(self) -> Seats:
@@ -124,6 +126,10 @@ class Node:
     def store(self, contact: Contact, location: NodeId, token: bytes, record: bytes, now: float) -> None:
         """Ask a node that a lookup found to keep a record; :class:`StoreAnswered` says whether it does."""
         self._ask(contact, Store(self._sender(), location, token, record), now, None)
+
+    def leave(self, contact: Contact, location: NodeId, token: bytes, record: bytes, now: float) -> None:
+        """Offer a copy to the node that :meth:`Lookup.cache_at` names, of a record that may be copied."""
+        self._ask(contact, Leave(self._sender(), location, token, record), now, None)
 
     def messages_to_send(self, now: float) -> list[tuple[Address, bytes]]:
         """What is to be sent now."""
@@ -219,9 +225,16 @@ class Node:
 
     def _receive_answer(self, answered: Answered, now: float) -> list[Event]:
         contact, answer, lookup = answered.contact, answered.answer, answered.lookup
+        if answer is None:
+            return self._expose(contact, lookup, now)
         if isinstance(answer, Pong):
             self._greeting.pop(contact.id, None)
-            contact = answer.contact
+            if answer.contact.address == contact.address:
+                contact = answer.contact
+            elif answer.contact.supersedes(contact):
+                self._greet(
+                    answer.contact, now
+                )  # believed once it answers there: it may be anybody's address
         self.table.answered(contact, now)
         self._trips.took(answered.seconds)
         if isinstance(answer, Stored):
@@ -236,6 +249,13 @@ class Node:
         elif isinstance(answer, Holding):
             lookup.receive_record(contact.id, answer.record, now)
         self._continue(lookup, now)
+        return self._finished(now)
+
+    def _expose(self, contact: Contact, lookup: Lookup | None, now: float) -> list[Event]:
+        """A node has signed what no honest node says."""
+        self.table.forget(contact.id)
+        if lookup is not None:
+            lookup.receive_refusal(contact.id)
         return self._finished(now)
 
     def _finished(self, now: float) -> list[Event]:

@@ -87,7 +87,7 @@ class NodeKeys:
 class Responder:
     """Answers for one node. ``contact`` is its own and may be replaced by a later one."""
 
-    __slots__ = ("_keys", "_records", "_rng", "_seats", "_table", "contact")
+    __slots__ = ("_keys", "_records", "_rng", "_table", "contact", "seats")
 
     def __init__(
         self,
@@ -96,14 +96,14 @@ class Responder:
         table: RoutingTable,
         records: Records,
         rng: Rng,
-        seats: Callable[[], Seats] = lambda: NO_CAP,
     ) -> None:
         self.contact = contact
+        self.seats: Callable[[], Seats] = lambda: NO_CAP
+        """The seats around any place, as the node sees the network: its ``Node`` sets this."""
         self._keys = keys
         self._rng = rng
         self._table = table
         self._records = records
-        self._seats = seats
 
     def receive_request(self, data: bytes, source: Address, now: float) -> Reply:
         """The answer to a message; :class:`DhtError` for what is no request: nothing is sent then."""
@@ -153,7 +153,7 @@ class Responder:
 
     def _nodes(self, target: NodeId, token: bytes, now: float, room: int) -> Nodes:
         count = max(0, min(K, (room - len(token) - 2) // MAX_CONTACT))
-        return Nodes(token, tuple(self._table.handed_on(target, now, self._seats(), count)))
+        return Nodes(token, tuple(self._table.handed_on(target, now, self.seats(), count)))
 
 
 def account(source: Address) -> NodeId:

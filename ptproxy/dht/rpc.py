@@ -55,12 +55,13 @@ _WANTED: Final[dict[type[Request], int]] = {Ping: 320, Find: LONGEST, Seek: LONG
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer that verified."""
+    """An answer that verified: the node that was asked has signed it, for this request."""
 
     contact: Contact
     """Who gave it, as we asked them."""
     request: Request
-    answer: Answer
+    answer: Answer | None
+    """None if it is nothing that can be answered: the node is hostile, or broken."""
     seconds: float
     """The round trip."""
     lookup: Lookup | None
@@ -97,7 +98,7 @@ class Calls:
         return data
 
     def receive_answer(self, data: bytes, now: float) -> Answered:
-        """What an answer says; :class:`DhtError` for one that belongs to no request, or does not verify.
+        """What an answer says; :class:`DhtError` for one that belongs to no request, or is not signed.
 
         A false one is no proof against the node that was asked: anybody may have sent
         it. The request goes on waiting for the true one.
@@ -109,15 +110,8 @@ class Calls:
             raise DhtError("an answer of an impossible length")
         said, signature = data[:-SIGNATURE], data[-SIGNATURE:]
         verify(call.contact.key, signature, _LABEL, call.digest + said)
-        tag, answer = parse_answer(said)
-        if not isinstance(answer, _ANSWERS[type(call.request)]):
-            raise DhtError("an answer to something else")
-        if isinstance(answer, Pong):
-            if (answer.contact.id, answer.contact.key) != (call.contact.id, call.contact.key):
-                raise DhtError("a node that calls itself another one")
-            answer.contact.verify()
-        del self._calls[tag]
-        return Answered(call.contact, call.request, answer, now - call.sent, call.lookup)
+        del self._calls[tag_of(data)]
+        return Answered(call.contact, call.request, _parsed(call, said), now - call.sent, call.lookup)
 
     def _expire(self, now: float) -> None:
         """Forget what will not be answered any more; the oldest stand first."""
@@ -127,6 +121,23 @@ class Calls:
             if len(calls) < MAX_CALLS and now - calls[oldest].sent < LATE:
                 return
             del calls[oldest]
+
+
+def _parsed(call: _Call, said: bytes) -> Answer | None:
+    """What a node said, if it may say that."""
+    try:
+        _, answer = parse_answer(said)
+        if isinstance(answer, Pong):
+            answer.contact.verify()
+    except DhtError:
+        return None
+    if not isinstance(answer, _ANSWERS[type(call.request)]):
+        return None
+    # Another nonce would make a contact that others refuse, and us with it who hand it on.
+    asked = (call.contact.id, call.contact.key, call.contact.nonce)
+    if isinstance(answer, Pong) and (answer.contact.id, answer.contact.key, answer.contact.nonce) != asked:
+        return None
+    return answer
 
 
 def sign_answer(signer: SigningKey, request: bytes, tag: bytes, answer: Answer) -> bytes:

@@ -144,17 +144,22 @@ def test_a_path_asks_some_nodes_itself_though_others_have_asked_closer_ones() ->
     assert count(2) == 8
 
 
-def test_an_answer_names_twenty_at_most() -> None:
-    search = lookup([node(10_000)])
+def test_an_answer_names_twenty_at_most_and_two_of_a_network() -> None:
+    search = lookup([node(1 << 200)], LookupRules(diversity=Diversity(), cap=None, parallel=50))
     search.queries_to_send(0.0)
-    search.receive_nodes(10_000, [node(number) for number in range(1, 500)], 0.1)
-    known = 1
-    out = search.queries_to_send(0.1)
-    while out:
-        known += 1
-        search.receive_nodes(out.pop().contact.id, [], 0.1)
-        out += search.queries_to_send(0.1)
-    assert known == 21
+    crowd = [plain_contact((1 << 100) + number, b"\x0b\0\0\1") for number in range(3)]
+    named = [*crowd, *(node((1 << 101) + number) for number in range(17)), *(node(n) for n in range(1, 99))]
+    search.receive_nodes(1 << 200, named, 0.1)
+    assert asked(search.queries_to_send(0.1)) == [contact.id for contact in (*crowd[:2], *named[3:20])]
+
+
+def test_nodes_that_may_not_be_asked_are_made_up_for() -> None:
+    """Eight of one network are closest: four of them are asked, and one of the others for the fifth place."""
+    rules = LookupRules(count=5, diversity=Diversity(), cap=None, parallel=50)
+    crowd = [plain_contact(number, b"\x0b\0\0\1") for number in range(1, 9)]
+    others = [plain_contact(number, bytes((number, 1, 1, 1))) for number in range(20, 26)]
+    search = lookup(crowd + others, rules)
+    assert asked(search.queries_to_send(0.0)) == [1, 2, 3, 4, 20]
 
 
 def test_answers_that_nobody_waits_for_change_nothing() -> None:
@@ -369,6 +374,8 @@ def test_whatever_is_answered_it_ends_and_keeps_its_rules(seed: int, shape: tupl
         out += new
         everyone += new
         assert sum(path.asking for path in search._paths) <= parallel
+        for path in search._paths:
+            assert not path.idle or path.next_heard(5, width, search._has_room) is None
         if search.finished:
             break
         now += 0.1

@@ -9,10 +9,11 @@ from dht_records import CHEAP, EPOCH, ISSUER, NOW, SECRET, sealed
 
 from ptproxy.dht.admission import Admissions, mint
 from ptproxy.dht.contact import Address, Contact
+from ptproxy.dht.density import NO_CAP, DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK
 from ptproxy.dht.identifier import NodeId
 from ptproxy.dht.lookup import PRIVATE, Lookup, LookupRules
-from ptproxy.dht.messages import Find, Nodes, Ping
+from ptproxy.dht.messages import Find, Nodes, Ping, Stored, tag_of
 from ptproxy.dht.node import (
     MAX_GREETINGS,
     MAX_LOOKUPS,
@@ -26,7 +27,7 @@ from ptproxy.dht.probation import NO_PROBATION
 from ptproxy.dht.record import judge as verdict
 from ptproxy.dht.record_secret import RecordType
 from ptproxy.dht.responder import NodeKeys, Responder
-from ptproxy.dht.rpc import Calls
+from ptproxy.dht.rpc import Calls, sign_answer
 from ptproxy.dht.sealing import SealedCall
 from ptproxy.dht.signing import SigningKey
 from ptproxy.dht.storage import RecordStorage, Refusal
@@ -50,6 +51,8 @@ class Net:
         self.nodes: dict[Address, Node] = {}
         self.storages: dict[NodeId, RecordStorage] = {}
         self.contacts: list[Contact] = []
+        self.keys: dict[NodeId, NodeKeys] = {}
+        self.responders: dict[NodeId, Responder] = {}
         self.gone: set[Address] = set()
         self.events: list[Event] = []
         self.sent = 0
@@ -63,7 +66,10 @@ class Net:
         contact = Contact.make(keys.signing, place, keys.seal_key, minted.nonce, 1, address)
         table = RoutingTable(place, ANY_NETWORK, NO_PROBATION)
         self.storages[place] = RecordStorage(self.rng.randbytes, CHEAP)
-        responder = Responder(keys, contact, table, self.storages[place], self.rng.randbytes)
+        self.keys[place] = keys
+        responder = self.responders[place] = Responder(
+            keys, contact, table, self.storages[place], self.rng.randbytes
+        )
         node = Node(table, self.vetting.admit, self.rng.randbytes, responder, RULES)
         node.join(self.contacts[:1], self.now)
         self.nodes[address] = node
@@ -198,6 +204,17 @@ def test_upkeep_refreshes_and_learns_how_large_the_network_is() -> None:
     assert net.sent > quiet
 
 
+def test_what_a_node_names_has_seats_as_it_sees_the_network() -> None:
+    net = Net(seed=6)
+    contact = net.add()
+    node, responder = net.nodes[contact.address], net.responders[contact.id]
+    assert responder.seats() == NO_CAP
+    node.size.found(0, [number << 240 for number in range(1, 21)])
+    estimate = node.network_size()
+    assert estimate is not None
+    assert responder.seats() == DensityCap().seats(estimate)
+
+
 def test_what_a_node_takes_on_at_a_time_is_bounded() -> None:
     net = Net(seed=6)
     net.add()
@@ -255,6 +272,42 @@ def test_a_sealed_request_is_answered_sealed(grown: Net) -> None:
     assert isinstance(answer, Nodes)
     assert len(answer.contacts) == 20
     assert answer.contacts[0].key not in back
+
+
+def test_a_node_that_signs_nonsense_is_out() -> None:
+    net = Net(seed=8)
+    first, liar = net.add(), net.add()
+    net.run(1.0)
+    node = net.nodes[first.address]
+    assert node.table.get(liar.id) is not None
+    lookup = node.look_up(5, net.now)
+    (request,) = [data for to, data in node.messages_to_send(net.now) if to == liar.address]
+    nonsense = sign_answer(net.keys[liar.id].signing, request, tag_of(request), Stored(None))
+    assert node.receive_message(nonsense, liar.address, net.now) == [LookupFinished(lookup)]
+    assert node.table.get(liar.id) is None
+    assert lookup.closest() == []
+
+
+def test_a_new_address_is_believed_once_the_node_answers_there() -> None:
+    """Else a node could have others send their requests to whomever it likes."""
+    net = Net(seed=9)
+    first, mover = net.add(), net.add()
+    net.run(1.0)
+    node, keys = net.nodes[first.address], net.keys[mover.id]
+    there = Address(b"\x0e\0\0\1", 1)
+    moved = Contact.make(keys.signing, mover.id, mover.seal_key, mover.nonce, 2, there)
+    net.responders[mover.id].contact = moved
+    node._ping(mover, net.now)
+    net.run(2.0)
+    known = node.table.get(mover.id)
+    assert known is not None
+    assert known.contact == mover
+    net.nodes[there] = net.nodes.pop(mover.address)
+    node._greet(moved, net.now)
+    net.run(0.2)
+    known = node.table.get(mover.id)
+    assert known is not None
+    assert known.contact == moved
 
 
 def test_a_stranger_without_work_is_not_even_pinged() -> None:

@@ -13,18 +13,19 @@ PLAIN = LookupRules(diversity=ANY_NETWORK)
 
 
 def test_a_lookup_finds_the_closest_for_what_it_must_cost() -> None:
-    """FACTS measured 21.5 queries and 1.93 hops at a thousand nodes, with other code."""
+    """Another implementation took 21.5 queries and 1.93 hops at a thousand nodes."""
     net = SimulatedNetwork(World(1_000))
     asked = hops = recall = 0.0
     for _ in range(60):
         target = net.target()
-        _, costs = net.look_up(net.somebody(), target, PLAIN, size=1_000)
+        origin = net.somebody()
+        _, costs = net.look_up(origin, target, PLAIN, size=1_000)
         asked += costs.asked / 60
         hops += costs.hops / 60
-        recall += net.recall(target, costs.found) / 60
+        recall += net.recall(origin, target, costs.found) / 60
     assert 20.4 < asked < 22.6
     assert 1.8 < hops < 2.1
-    assert recall > 0.995
+    assert recall > 0.997
 
 
 def test_dead_nodes_and_losses_cost_time_and_nothing_else() -> None:
@@ -32,10 +33,11 @@ def test_dead_nodes_and_losses_cost_time_and_nothing_else() -> None:
     recall = 0.0
     for _ in range(30):
         target = net.target()
-        _, costs = net.look_up(net.somebody(), target, PLAIN, size=1_000)
-        recall += net.recall(target, costs.found) / 30
+        origin = net.somebody()
+        _, costs = net.look_up(origin, target, PLAIN, size=1_000)
+        recall += net.recall(origin, target, costs.found) / 30
         assert costs.seconds < 30
-    assert recall > 0.85
+    assert recall > 0.75
 
 
 def test_half_of_the_nodes_hostile() -> None:
