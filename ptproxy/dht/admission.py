@@ -26,13 +26,13 @@ from ptproxy.dht.work import WorkTarget
 from ptproxy.errors import DhtError, LocalProtocolError
 
 NODE_WORK: Final = WorkTarget(bits=13)
-"""What the public network asks of a node: 8,192 computations on average, 3.4 s of one core."""
+"""What the public network asks of a node: 8,192 computations on average, 2 to 3 s of one core."""
 MAX_REMEMBERED: Final = 16_384
 """Claims remembered, 300 bytes each: all that a routing table (5,120) and its lookups meet in a day."""
 CHECKS_AT_ONCE: Final = 500
-"""Checks in one go, a quarter of a second: more than a lookup over 8 paths among strangers needs."""
+"""Checks in one go, a fifth of a second: more than a lookup over 8 paths among strangers needs."""
 CHECKS_PER_SECOND: Final = 100
-"""Checks in the long run, 5 % of a core: whoever feeds us fresh false contacts costs no more."""
+"""Checks in the long run, 4 % of a core: whoever feeds us fresh false contacts costs no more."""
 
 _LABEL: Final = b"ptproxy 1 dht id"
 

@@ -4,8 +4,8 @@ A bucket begins empty of debts: ``burst`` at once, ``rate`` a second after that.
 guards come than fit, the one that has been silent longest is forgotten, which can only be in
 its favour; what it stored stays counted where it is stored (``storage``).
 
-A guard is whoever brought a request here: the node that passes on what a bridge or client
-asks, or a neighbour that hands a record on.
+A guard is whom a request counts for: the address of the node that passes on what a bridge or
+client asks, or of a neighbour that hands a record on (``responder.account``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ WRITES_AT_ONCE: Final = 600
 """Records that one guard may write at once: 100 bridges restarting, two epochs, three replicas."""
 WRITES_PER_SECOND: Final = 1.0
 """Records that one guard may write in the long run: a neighbour hands 16,384 on within six hours."""
+FAILURES_AT_ONCE: Final = 20
+"""Records without work that may come from one guard at once: a client behind it, or a damaged program."""
+FAILURES_PER_SECOND: Final = 0.02
+"""The same in the long run: 2,500 guards would be needed to take all the checks that a node makes."""
 
 
 class LeakyBucket:
@@ -44,6 +48,10 @@ class LeakyBucket:
         self._debt += cost
         return True
 
+    def refund(self, cost: float) -> None:
+        """What was taken was not used."""
+        self._debt = max(0.0, self._debt - cost)
+
 
 class WriteQuotas:
     """What each guard may still write at this node."""
@@ -59,7 +67,7 @@ class WriteQuotas:
         return len(self._buckets)
 
     def take(self, guard: NodeId, now: float) -> bool:
-        """Count one write of ``guard`` (its id), if it may; False: not now."""
+        """Count one write of ``guard``, if it may; False: not now."""
         bucket = self._buckets.get(guard)
         if bucket is None:
             if len(self._buckets) >= MAX_GUARDS:
@@ -68,3 +76,9 @@ class WriteQuotas:
         else:
             self._buckets.move_to_end(guard)
         return bucket.take(1, now)
+
+    def refund(self, guard: NodeId) -> None:
+        """The last one was none that counts."""
+        bucket = self._buckets.get(guard)
+        if bucket is not None:
+            bucket.refund(1)

@@ -34,8 +34,9 @@ RECORD: Final = 2_048
 """Bytes of every record: a bundle with an ML-KEM key (1,184 bytes) fits, and nothing tells types apart."""
 REPLICAS: Final = 3
 """Locations of a record: whoever sits at one of them has the other two against it."""
-RECORD_WORK: Final = WorkTarget(bits=8)
-"""What the public network asks of a record and epoch: 256 computations on average, 0.1 s of one core."""
+RECORD_WORK: Final = WorkTarget(bits=10)
+"""What the public network asks of a record and epoch: 1,024 computations on average, 0.25 to 0.4 s of one
+core. A thousand invites cost their operator six minutes a day; what filling a network costs: RECORDS.md."""
 NO_BEACON: Final = bytes(32)
 """What locations are made with where a network has no beacon."""
 

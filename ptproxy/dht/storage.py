@@ -2,17 +2,18 @@
 
 What is asked of a write, cheapest first, each with its :class:`Refusal`:
 
-1. a record, of an epoch that is open, at one of its own three locations
-2. the token that this node gave the guard for this location (``write_token``)
-3. the guard's quota of writes (``quota``)
+1. a record, of an epoch that is open, at one of its own three locations, near this node
+2. the token that this node gave the asker for this location (``write_token``)
+3. the asker's quota of writes (``quota``)
 4. a higher sequence than that of the record held, or the very same bytes
 5. a place: see below
 6. the record's signature (80 µs)
 7. the record's work (0.4 ms), once for a key, within what this node spends on that
 
-When all places are taken, a guard with fewer records takes one of the guard that has most: the one
-that came last. So a flood displaces itself, and no guard is left with less than
-its even share. Nothing outlives its epoch, whoever brings it again.
+When all places are taken, an asker with fewer records takes one of the asker that has most: the one
+that came last. So a flood displaces itself, and nobody is left with less than an even
+share. Nothing outlives its epoch, whoever brings it again. Whom requests count for
+the node says (``responder.account``): here it is a number.
 
 Plain state without I/O. What should survive a restart is :meth:`RecordStorage.stored`.
 """
@@ -26,8 +27,8 @@ from enum import IntEnum
 from typing import Final
 
 from ptproxy.dht import epoch as epochs
-from ptproxy.dht.identifier import ID_BYTES, NodeId, Rng
-from ptproxy.dht.quota import LeakyBucket, WriteQuotas
+from ptproxy.dht.identifier import ID_BITS, ID_BYTES, NodeId, Rng
+from ptproxy.dht.quota import FAILURES_AT_ONCE, FAILURES_PER_SECOND, LeakyBucket, WriteQuotas
 from ptproxy.dht.record import NO_BEACON, RECORD, RECORD_WORK, Copies, Record, RecordError, RecordHeader
 from ptproxy.dht.work import WorkTarget
 from ptproxy.dht.write_token import WriteTokenError, WriteTokens
@@ -40,6 +41,9 @@ MAX_COPIES: Final = 1_024
 """Copies of records that belong elsewhere."""
 COPY_LIFE: Final = 3_600
 """Seconds that a copy is kept: its reader's neighbours ask soon or not at all."""
+REACH: Final = 100
+"""Nodes, by the network's size, that may lie closer to a location than a node that keeps its record: five
+times as many as are asked to. Otherwise one set of records would fill all nodes there are."""
 HAND_ON: Final = 21_600
 """Seconds until a record that nobody has brought again is handed to those closest to it now (± 20 %)."""
 NEW_KEYS_AT_ONCE: Final = 1_000
@@ -59,17 +63,17 @@ class Refusal(IntEnum):
     NOT_OPEN = 2
     """Of an epoch that is over, or not open yet: is a clock wrong?"""
     ELSEWHERE = 3
-    """The location is not the record's, or copies of it are not allowed."""
+    """The location is not the record's, or far from this node, or copies of it are not allowed."""
     TOKEN = 4
     """Ask here for the location first."""
     QUOTA = 5
-    """The guard has written too much; later."""
+    """The asker has written too much; later."""
     STALE = 6
     """Another record with the same or a higher sequence is held: ``held`` says which."""
     FULL = 7
-    """No place for this guard."""
+    """No place for this asker."""
     BUSY = 8
-    """This node has checked enough work for now; later."""
+    """This node has checked enough work for now, or enough of this asker's was none; later."""
 
 
 class WriteRefusedError(DhtError):
@@ -123,19 +127,28 @@ class StoredRecord:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What a guard asks to be kept."""
+    """What somebody asks to be kept."""
 
     location: NodeId
     token: bytes
     record: bytes
 
 
+def is_near(own: NodeId, location: NodeId, network_size: float | None) -> bool:
+    """Whether the node ``own`` may have been chosen to keep a record at ``location``; True without a size."""
+    return network_size is None or (own ^ location) * max(network_size, 1.0) <= REACH * 2.0**ID_BITS
+
+
 class RecordStorage:
-    """One node's records. ``beacon(epoch)`` is the value its locations are made with, None: not known yet."""
+    """One node's records.
+
+    ``beacon(epoch)`` is the value its locations are made with, None: not known yet; ``near(location)``
+    says whether records lie here at all (:func:`is_near`).
+    """
 
     __slots__ = (
-        "_beacon", "_by_guard", "_capacity", "_copies", "_new_keys", "_quotas", "_records", "_rng", "_swept",
-        "_target", "_tokens",
+        "_beacon", "_by_guard", "_capacity", "_copies", "_failures", "_near", "_new_keys", "_quotas",
+        "_records", "_rng", "_swept", "_target", "_tokens",
     )  # fmt: skip
 
     def __init__(
@@ -144,13 +157,16 @@ class RecordStorage:
         target: WorkTarget = RECORD_WORK,
         capacity: int = MAX_RECORDS,
         beacon: Callable[[int], bytes | None] = lambda _: NO_BEACON,
+        near: Callable[[NodeId], bool] = lambda _: True,
     ) -> None:
         self._rng = rng
         self._target = target
         self._capacity = capacity
         self._beacon = beacon
+        self._near = near
         self._tokens = WriteTokens(rng)
         self._quotas = WriteQuotas()
+        self._failures = WriteQuotas(FAILURES_AT_ONCE, FAILURES_PER_SECOND)
         self._new_keys = LeakyBucket(NEW_KEYS_AT_ONCE, NEW_KEYS_PER_SECOND)
         self._records: dict[NodeId, StoredRecord] = {}
         self._by_guard: dict[NodeId, dict[NodeId, None]] = {}
@@ -173,6 +189,8 @@ class RecordStorage:
 
     def write(self, write: Write, guard: NodeId, now: float) -> None:
         """Keep what ``guard`` brought; :class:`WriteRefusedError` says why not."""
+        if not self._near(write.location):
+            raise WriteRefusedError(Refusal.ELSEWHERE)
         record = self._examine(write, guard, now)
         held = self._held(write.location, now)
         if held is not None and held.data == write.record:
@@ -182,7 +200,7 @@ class RecordStorage:
             raise WriteRefusedError(Refusal.STALE, held.header.sequence)
         if held is None and not self._has_place_for(guard):
             raise WriteRefusedError(Refusal.FULL)
-        self._verify(record, held, now)
+        self._verify(record, held, guard, now)
         if held is None:
             self._make_place()
             self._keep(StoredRecord(write.location, guard, int(now), write.record), now)
@@ -198,7 +216,7 @@ class RecordStorage:
         held = self._held(write.location, now) or self._copy(write.location, now)
         if held is not None and held.header.sequence >= record.header.sequence:
             raise WriteRefusedError(Refusal.STALE, held.header.sequence)
-        self._verify(record, held, now)
+        self._verify(record, held, guard, now)
         self._copies.pop(write.location, None)
         if len(self._copies) >= MAX_COPIES:
             self._copies.popitem(last=False)
@@ -272,17 +290,21 @@ class RecordStorage:
             raise WriteRefusedError(Refusal.ELSEWHERE)
         return record
 
-    def _verify(self, record: Record, held: StoredRecord | None, now: float) -> None:
-        """What costs something. The work of a key that is held here has been looked at."""
+    def _verify(self, record: Record, held: StoredRecord | None, guard: NodeId, now: float) -> None:
+        """What costs something. The work of a key that is held here has been looked at.
+
+        Records without work use up what a node spends on checking: so each guard has few of them.
+        """
         self._check_signature(record)
         if held is not None and held.header.nonce == record.header.nonce:
             return
-        if not self._new_keys.take(1, now):
+        if not self._failures.take(guard, now) or not self._new_keys.take(1, now):
             raise WriteRefusedError(Refusal.BUSY)
         try:
             record.header.check_work(self._target)
         except RecordError:
             raise WriteRefusedError(Refusal.MALFORMED) from None
+        self._failures.refund(guard)
 
     def _check_signature(self, record: Record) -> None:
         try:

@@ -7,12 +7,21 @@ from dht_records import CHEAP, DAY, EPOCH, NOW, draw, flip, sealed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ptproxy.dht import record as records
 from ptproxy.dht import storage as module
 from ptproxy.dht.epoch import begins, ends, opens
-from ptproxy.dht.quota import WRITES_AT_ONCE
-from ptproxy.dht.record import Copies, Record, RecordHeader
+from ptproxy.dht.quota import FAILURES_AT_ONCE, FAILURES_PER_SECOND, WRITES_AT_ONCE
+from ptproxy.dht.record import Copies, Record, RecordError, RecordHeader
 from ptproxy.dht.record_secret import RecordSecret
-from ptproxy.dht.storage import HAND_ON, RecordStorage, Refusal, StoredRecord, Write, WriteRefusedError
+from ptproxy.dht.storage import (
+    HAND_ON,
+    RecordStorage,
+    Refusal,
+    StoredRecord,
+    Write,
+    WriteRefusedError,
+    is_near,
+)
 from ptproxy.dht.work import WorkTarget
 from ptproxy.errors import StateError
 
@@ -56,6 +65,37 @@ def test_at_each_of_its_locations_and_no_other():
     assert len(storage) == 3
     assert refusal(storage, one, location=one.header.locations()[0] ^ 1) is Refusal.ELSEWHERE
     assert refusal(storage, one, location=record("b").header.locations()[0]) is Refusal.ELSEWHERE
+
+
+def test_only_near_the_node():
+    """One set of records must not fill all nodes of the network."""
+    network_size, own = 10_000.0, int.from_bytes(draw("own")(32), "big")
+    storage = new_storage(near=lambda place: is_near(own, place, network_size))
+    taken, here = 0, []
+    for number in range(2_000):
+        for place in records.locations(draw(number)(32), EPOCH):
+            if is_near(own, place, network_size):
+                taken += 1
+                here.append((own ^ place) / 2**256)
+    assert 30 < taken < 90, "6,000 places of which 1 % are within reach"
+    assert max(here) <= 100 / network_size
+    assert is_near(own, own ^ 1 << 255, None)
+    assert is_near(own, own ^ (2**256 - 1), 100.0)
+    assert not is_near(own, own ^ (2**256 - 1), 101.0)
+    far = record()
+    assert not any(is_near(own, place, network_size) for place in far.header.locations())
+    assert refusal(storage, far) is Refusal.ELSEWHERE
+    network_size = 50.0
+    write(storage, far)
+
+
+def test_nobody_who_is_chosen_finds_a_node_too_far():
+    """The 20 closest of 2,000 nodes to 200 places, where a node takes the network for twice as large."""
+    rng = Random(7)
+    nodes = [rng.getrandbits(256) for _ in range(2_000)]
+    for _ in range(200):
+        place = rng.getrandbits(256)
+        assert all(is_near(node, place, 4_000.0) for node in sorted(nodes, key=lambda n: n ^ place)[:20])
 
 
 def test_a_token_is_needed():
@@ -180,6 +220,27 @@ def test_work_that_this_node_checks_is_bounded(monkeypatch):
     assert refusal(storage, record("d")) is Refusal.BUSY
     write(storage, record("a", sequence=1))
     write(storage, record("d"), now=NOW + 1)
+
+
+def has_work(sealed_record, target):
+    try:
+        sealed_record.header.check_work(target)
+    except RecordError:
+        return False
+    return True
+
+
+def test_whoever_brings_no_work_does_not_use_up_the_checks_of_others():
+    strict = WorkTarget(6, 8)
+    storage = new_storage(target=strict)
+    lazy = [record(number, target=WorkTarget(0, 8)) for number in range(60)]
+    idle = [one for one in lazy if not has_work(one, strict)][:30]
+    answers = [refusal(storage, one, guard=66) for one in idle]
+    assert answers == [Refusal.MALFORMED] * FAILURES_AT_ONCE + [Refusal.BUSY] * (30 - FAILURES_AT_ONCE)
+    for number in range(2 * FAILURES_AT_ONCE):
+        write(storage, record(("good", number), target=strict), guard=1)
+    assert refusal(storage, record("x", target=strict), guard=66) is Refusal.BUSY
+    write(storage, record("x", target=strict), guard=66, now=NOW + 1 / FAILURES_PER_SECOND)
 
 
 # ---- places -----------------------------------------------------------------------------------
