@@ -123,6 +123,14 @@ class RoutingTable:
         bucket = self._buckets.get(shared_prefix(self.own, node))
         return bucket.nodes.get(node) if bucket is not None else None
 
+    def is_near(self, location: NodeId) -> bool:
+        """Whether a record at ``location`` belongs to us as well: few nodes that we know are closer to it.
+
+        Twice as many as keep it, as publishers know other nodes than we do.
+        """
+        ours = self.own ^ location
+        return sum(known.contact.id ^ location < ours for known in self) < 2 * self._size
+
     def __iter__(self) -> Iterator[Acquaintance]:
         """Every node in the table, without the spares."""
         for bucket in self._buckets.values():

@@ -197,6 +197,22 @@ def test_of_a_crowd_at_a_place_a_few_are_named() -> None:
     assert len(set(ids(began)) & crowd) == cap.floor
 
 
+def test_records_are_ours_if_few_nodes_are_closer() -> None:
+    """Whoever is among the twenty closest of a thousand knows it from the hundred that are in its table."""
+    rng = random.Random(1)
+    known = table()
+    everyone = [rng.getrandbits(256) for _ in range(1_000)]
+    for place in everyone:
+        known.answered(plain_contact(place), 1.0)
+    assert known.is_near(OWN)
+    assert known.is_near(OWN ^ 1 << 240)
+    places = [rng.getrandbits(256) for _ in range(300)]
+    holders = [place for place in places if sum(one ^ place < OWN ^ place for one in everyone) < K]
+    assert holders
+    assert all(known.is_near(place) for place in holders)
+    assert sum(known.is_near(place) for place in places) < 150
+
+
 def test_buckets_that_no_lookup_went_through_are_due() -> None:
     known = table()
     for shared in (0, 1, 4):
