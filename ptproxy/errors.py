@@ -7,7 +7,8 @@
     │   ├── SessionError        a frame that session/PROTOCOL.md forbids
     │   ├── FrontError          a local program that speaks neither SOCKS nor HTTP
     │   ├── AuthenticationError an opening, proof or token that does not verify
-    │   └── E2EError            a key, bundle or message between peers that does not verify
+    │   ├── E2EError            a key, bundle or message between peers that does not verify
+    │   └── DhtError            a contact, message or record of the directory that does not verify
     ├── DialError               a target was not reached; carries a :class:`Reason`
     ├── ConfigError             every problem of a configuration at once
     ├── StateError              something we stored is damaged, or of a version that we do not know
@@ -97,6 +98,10 @@ class AuthenticationError(RemoteProtocolError):
 
 class E2EError(RemoteProtocolError):
     """A key, bundle, statement or message between two peers that does not verify; nothing was changed."""
+
+
+class DhtError(RemoteProtocolError):
+    """A contact, message or record of the directory that does not verify; nothing was changed."""
 
 
 class DialError(PtproxyError):

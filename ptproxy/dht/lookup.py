@@ -1,0 +1,342 @@
+"""Finding the nodes closest to a place, or a record that lies there, one answer at a time.
+
+Order of calls::
+
+    lookup = Lookup(target, seeds, rules, timeout, admit)
+    for query in lookup.queries_to_send(now): ...        after each of the following:
+    lookup.receive_nodes(node, contacts, now)            a verified answer without the record
+    lookup.receive_record(node, record, now)             a verified answer with one
+    lookup.receive_refusal(node)                         an answer that does not verify
+    lookup.deadline() / lookup.on_deadline(now)          queries that wait too long
+    lookup.finished: lookup.closest(), lookup.record
+
+Nothing waits for a round to end: each answer frees a place for the next query. A
+query that is late frees its place too, and its answer still counts if it comes.
+
+**Disjoint paths.** With d paths, each keeps a list of its own, of what was named
+to it; no node is asked by two. A hostile answer leads one path astray and not the
+others. All begin with the same nodes of our own table, each with another of them.
+
+**Who is asked.** The closest of a path's list that have a seat under the density
+cap, whose network has not been asked too often, and whose contact ``admit`` lets
+pass: signature and work are checked for nodes about to be asked only. Who hands on
+a forged contact has not talked to that node, so nothing else it named is asked.
+
+**What is believed.** A record is what ``judge`` accepts (a signature that belongs
+to the location); of several the one with the highest sequence. An answer can
+withhold, and name nodes that do not exist, but not forge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from ptproxy.dht.candidate import Candidate, Path, Standing
+from ptproxy.dht.contact import Contact
+from ptproxy.dht.density import NO_CAP, DensityCap, Seats
+from ptproxy.dht.diversity import Diversity, Network
+from ptproxy.dht.identifier import NodeId
+from ptproxy.dht.table import K
+
+PARALLEL: Final = 3
+"""Queries out at a time for upkeep (α of Kademlia, section 2.3)."""
+PATHS: Final = 8
+"""Disjoint paths for private records (d of S/Kademlia, section 4.4), one query out on each."""
+WIDTH: Final = 8
+"""Nodes that each of those paths asks itself: else one whose first answer is hostile ends at once."""
+MAX_ASKED: Final = 320
+"""Nodes that one lookup asks at most: 8 paths of 20 replicas each, twice over."""
+
+Admit: TypeAlias = Callable[[Contact, float], bool | None]
+"""Whether a contact's signature verifies and its id is what its key and work make; None: unknown for now."""
+Judge: TypeAlias = Callable[[bytes], int | None]
+"""The sequence of a record that belongs to the location sought; None for any other bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupRules:
+    """What a lookup is allowed. The first four are Kademlia's; the others can be left out in a simulation."""
+
+    count: int = K
+    parallel: int = PARALLEL
+    paths: int = 1
+    width: int = 0
+    """Nodes that each path asks at least though others have asked closer ones."""
+    max_asked: int = MAX_ASKED
+    diversity: Diversity = field(default_factory=Diversity)
+    cap: DensityCap | None = field(default_factory=DensityCap)
+    enough: int = 1
+    """Verified records until a search ends; for a record that changes, more than one, or all (0)."""
+
+    def seats(self, network_size: float | None) -> Seats:
+        """The seats around a target in a network of that many nodes."""
+        return NO_CAP if self.cap is None else self.cap.seats(network_size)
+
+
+UPKEEP: Final = LookupRules()
+PRIVATE: Final = LookupRules(parallel=PATHS, paths=PATHS, width=WIDTH, enough=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Ask ``contact`` for the nodes closest to the target, or the record there."""
+
+    contact: Contact
+    path: int
+    """Which path asks: paths are spread over a client's bridges."""
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record that was accepted."""
+
+    record: bytes
+    sequence: int
+
+
+class Lookup:
+    """One search for ``target``.
+
+    ``timeout``: seconds to wait for the next query, asked anew each time. ``own``: the
+    node that searches, which is not to ask itself.
+    """
+
+    def __init__(
+        self,
+        target: NodeId,
+        seeds: Iterable[Contact],
+        rules: LookupRules,
+        timeout: Callable[[], float],
+        admit: Admit,
+        judge: Judge | None = None,
+        network_size: float | None = None,
+        own: NodeId | None = None,
+    ) -> None:
+        self.target = target
+        self.seeks_record = judge is not None
+        self.finished = False
+        self.asked = 0
+        """Queries sent."""
+        self.record: Found | None = None
+        """The accepted record with the highest sequence so far."""
+        self.holders: list[Contact] = []
+        """Who had a record that was accepted."""
+        self._rules = rules
+        self._own = own
+        self._seats = rules.seats(network_size)
+        self._timeout = timeout
+        self._admit = admit
+        self._judge = judge
+        self._known: dict[NodeId, Candidate] = {}
+        self._waiting: dict[NodeId, Candidate] = {}
+        self._networks: dict[Network, int] = {}
+        self._liars: set[NodeId] = set()
+        self._paths = [Path(number, self._seats) for number in range(rules.paths)]
+        self._begin(seeds)
+
+    def _begin(self, seeds: Iterable[Contact]) -> None:
+        for contact in seeds:
+            if contact.id not in self._known:
+                candidate = Candidate(contact, contact.id ^ self.target, 0, None)
+                self._known[contact.id] = candidate
+                for path in self._paths:
+                    path.add(candidate)
+
+    # What the rim does
+
+    def queries_to_send(self, now: float) -> list[Query]:
+        """Queries to send now; they count as sent. Finishes the lookup when nobody is left to ask."""
+        queries: list[Query] = []
+        if self.finished:
+            return queries
+        share = max(1, self._rules.parallel // self._rules.paths)
+        progress = True
+        while progress:
+            progress = False
+            for number, path in enumerate(self._paths):
+                if path.idle or path.asking >= share or self.asked >= self._rules.max_asked:
+                    continue
+                candidate = self._next(path, now)
+                if candidate is None:
+                    path.idle = True
+                else:
+                    self._ask(candidate, number, now)
+                    queries.append(Query(candidate.contact, number, candidate.depth))
+                    progress = True
+        if not self._waiting:
+            self.finished = True
+        return queries
+
+    def deadline(self) -> float | None:
+        """When :meth:`on_deadline` is due."""
+        return min((waiting.deadline for waiting in self._waiting.values()), default=None)
+
+    def on_deadline(self, now: float) -> list[Contact]:
+        """Give up waiting for the queries that are late; who they went to."""
+        late = [candidate for candidate in self._waiting.values() if candidate.deadline <= now]
+        for candidate in late:
+            self._settle(candidate, Standing.SILENT)
+        return [candidate.contact for candidate in late]
+
+    def receive_nodes(self, node: NodeId, contacts: Sequence[Contact], now: float) -> float | None:
+        """A node answered with contacts; the round trip in seconds, None for an answer nobody waits for."""
+        candidate = self._answered(node)
+        if candidate is None or self.finished:
+            return None
+        named = self._rules.diversity.spread(contacts[: self._rules.count])
+        self._hear(named, candidate, self._paths[candidate.path], now)
+        return now - candidate.asked_at
+
+    def receive_record(self, node: NodeId, record: bytes, now: float) -> float | None:
+        """A node answered with a record, which is judged; None also for one that is not accepted."""
+        candidate = self._answered(node)
+        if candidate is None or self.finished:
+            return None
+        sequence = self._judge(record) if self._judge is not None else None
+        if sequence is None:
+            self._refuse(candidate)
+            return None
+        if self.record is None or sequence > self.record.sequence:
+            self.record = Found(record, sequence)
+        self.holders.append(candidate.contact)
+        if len(self.holders) == self._rules.enough:
+            self.finished = True
+            self._waiting.clear()
+        return now - candidate.asked_at
+
+    def receive_refusal(self, node: NodeId) -> None:
+        """What a node answered does not verify: nothing of it counts, and nothing it named before."""
+        candidate = self._answered(node)
+        if candidate is not None:
+            self._refuse(candidate)
+
+    def closest(self, count: int | None = None) -> list[Contact]:
+        """The nodes that answered and have a seat, closest first, of many networks: a record's replicas."""
+        replied = (Standing.ANSWERED, Standing.SILENT)
+        nodes = sorted(
+            (one for one in self._known.values() if one.standing in replied), key=lambda one: one.distance
+        )
+        # Everyone that any path asked competes for the seats again: a path saw only its own.
+        seats = self._seats.taken(one.distance for one in nodes)
+        seated = (one for one, taken in zip(nodes, seats, strict=True) if taken)
+        alive = [one.contact for one in seated if one.standing is Standing.ANSWERED]
+        return self._rules.diversity.spread(alive)[: self._rules.count if count is None else count]
+
+    def cache_at(self) -> Contact | None:
+        """The closest node that answered without the record: where a copy may be left on the way."""
+        holders = {contact.id for contact in self.holders}
+        for candidate in sorted(self._known.values(), key=lambda one: one.distance):
+            if candidate.standing is Standing.ANSWERED and candidate.contact.id not in holders:
+                return candidate.contact
+        return None
+
+    def depth(self) -> int:
+        """Answers, one behind another, that led to the closest node that answered."""
+        answered = [one for one in self._known.values() if one.standing is Standing.ANSWERED]
+        return min(answered, key=lambda one: one.distance).depth if answered else 0
+
+    # What happens inside
+
+    def _next(self, path: Path, now: float) -> Candidate | None:
+        """The closest node of a path that is not asked yet, if it may be asked."""
+        while True:
+            candidate = path.next_heard(self._rules.count, self._rules.width, self._has_room)
+            if candidate is None or self._check(candidate, now):
+                return candidate
+
+    def _check(self, candidate: Candidate, now: float) -> bool:
+        """Whether a candidate may be asked; if not, it is out."""
+        genuine = candidate.source not in self._liars and (
+            candidate.admitted or self._admit(candidate.contact, now)
+        )
+        if genuine:
+            candidate.admitted = True
+            return True
+        if genuine is False and candidate.source is not None:
+            self._liars.add(candidate.source)
+        self._forget(candidate)
+        return False
+
+    def _has_room(self, contact: Contact) -> bool:
+        diversity = self._rules.diversity
+        return self._networks.get(diversity.network_of(contact.address), 0) < diversity.in_lookup
+
+    def _ask(self, candidate: Candidate, number: int, now: float) -> None:
+        network = self._rules.diversity.network_of(candidate.contact.address)
+        self._networks[network] = self._networks.get(network, 0) + 1
+        candidate.standing = Standing.ASKED
+        candidate.path = number
+        candidate.asked_at = now
+        candidate.deadline = now + self._timeout()
+        self._waiting[candidate.contact.id] = candidate
+        self._paths[number].asking += 1
+        self.asked += 1
+
+    def _answered(self, node: NodeId) -> Candidate | None:
+        """The candidate whose first answer this is."""
+        candidate = self._known.get(node)
+        if candidate is None or candidate.standing not in (Standing.ASKED, Standing.SILENT):
+            return None
+        self._settle(candidate, Standing.ANSWERED)
+        return candidate
+
+    def _settle(self, candidate: Candidate, standing: Standing) -> None:
+        if self._waiting.pop(candidate.contact.id, None) is not None:
+            self._paths[candidate.path].asking -= 1
+        if Standing.SILENT in (standing, candidate.standing):
+            self._wake()
+        candidate.standing = standing
+
+    def _wake(self) -> None:
+        """A node of somebody's list is gone, or back: each path looks again whether it has enough."""
+        for path in self._paths:
+            path.idle = False
+
+    def _hear(self, contacts: Sequence[Contact], source: Candidate, path: Path, now: float) -> None:
+        """``source`` names nodes on its path. One plain loop: with the next one, what a lookup costs."""
+        known, target, limit = self._known, self.target, path.limit
+        for contact in contacts:
+            node = contact.id
+            candidate = known.get(node)
+            if candidate is None:
+                distance = node ^ target
+                if distance <= limit and node != self._own:
+                    candidate = Candidate(contact, distance, source.depth + 1, source.contact.id)
+                    known[node] = candidate
+                    path.add(candidate)
+                continue
+            if candidate.contact is not contact and candidate.standing is Standing.HEARD:
+                self._compare(candidate, contact, source, now)
+            if node not in path.names and candidate.standing is not Standing.REFUSED:
+                path.add(candidate)
+
+    def _compare(self, known: Candidate, contact: Contact, source: Candidate, now: float) -> None:
+        """If two say different things of one node, the later one that is genuine counts."""
+        if known.contact == contact or (known.admitted and not contact.supersedes(known.contact)):
+            return
+        genuine = self._admit(contact, now)
+        if genuine is False:
+            self._liars.add(source.contact.id)
+        if not genuine:
+            return
+        if contact.supersedes(known.contact) or not self._admit(known.contact, now):
+            known.contact = contact
+            known.source = source.contact.id
+        known.admitted = True
+
+    def _forget(self, candidate: Candidate) -> None:
+        """A contact that does not pass: the node itself may still be heard of from somebody else."""
+        for path in self._paths:
+            path.drop(candidate)
+        self._wake()
+        del self._known[candidate.contact.id]
+
+    def _refuse(self, candidate: Candidate) -> None:
+        self._liars.add(candidate.contact.id)
+        for path in self._paths:
+            path.drop(candidate)
+        self._wake()
+        candidate.standing = Standing.REFUSED

@@ -1,0 +1,275 @@
+"""A directory node, or a client that only asks: table, lookups, requests and answers put together.
+
+Messages in, messages out; the rim has the socket and the clock::
+
+    node.receive_message(data, source, now) -> list[LookupFinished]
+    node.look_up(target, rules, now, judge)     node.store(...)
+    node.messages_to_send(now) -> [(address, message)]      after any of them
+    node.deadline() / node.on_deadline(now)
+
+A node keeps its table by what it sees: a verified answer puts a node in, silence
+takes it out; whoever asks is pinged at the address it names, and is in once it has
+answered. Buckets that no lookup went through for an hour are looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ptproxy.dht.contact import Address, Contact
+from ptproxy.dht.density import NetworkSize, Seats
+from ptproxy.dht.identifier import ID_BYTES, NodeId, Rng
+from ptproxy.dht.lookup import UPKEEP, Admit, Judge, Lookup, LookupRules
+from ptproxy.dht.messages import VERSION, Find, Holding, Leave, Nodes, Ping, Pong, Seek, Store, Stored
+from ptproxy.dht.responder import Responder
+from ptproxy.dht.round_trips import RoundTrips
+from ptproxy.dht.rpc import Answered, Calls
+from ptproxy.dht.table import RoutingTable
+from ptproxy.errors import DhtError
+
+MAX_LOOKUPS: Final = 64
+"""Lookups at a time: an hour's refreshing of every bucket, and what people ask for."""
+MAX_GREETINGS: Final = 32
+"""Strangers being pinged at a time; more of them can wait until they write again."""
+UPKEEP_EVERY: Final = 60.0
+"""Seconds between looks at what is due."""
+SILENT_FOR: Final = 900.0
+"""Seconds after which a node is pinged whose place another one waits for."""
+PINGS: Final = 8
+"""Such pings at a time."""
+
+_ANSWER: Final = 0x80
+"""The bit of a message's kind that tells answers from requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFinished:
+    """What was found is in the lookup."""
+
+    lookup: Lookup
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAnswered:
+    """A node's word on a record that we asked it to keep."""
+
+    contact: Contact
+    location: NodeId
+    answer: Stored
+
+
+Event = LookupFinished | StoreAnswered
+
+
+class Node:
+    """``responder`` is None for a client: it answers nobody, and names itself to nobody."""
+
+    def __init__(
+        self,
+        table: RoutingTable,
+        admit: Admit,
+        rng: Rng,
+        responder: Responder | None = None,
+        rules: LookupRules = UPKEEP,
+    ) -> None:
+        self.table = table
+        self.size = NetworkSize()
+        self.tokens: dict[tuple[NodeId, NodeId], bytes] = {}
+        """Write tokens of the lookups that run, by node and location."""
+        self._admit = admit
+        self._rng = rng
+        self._responder = responder
+        self._rules = rules
+        self._calls = Calls(rng)
+        self._trips = RoundTrips()
+        self._lookups: list[Lookup] = []
+        self._sampling: set[Lookup] = set()
+        self._greeting: dict[NodeId, float] = {}
+        self._out: list[tuple[Address, bytes]] = []
+        self._next_upkeep = float("-inf")
+        if responder is not None:
+            responder.seats = lambda: self.seats
+
+    @property
+    def seats(self) -> Seats:
+        """The seats around any place, as far as the size of the network is known."""
+        return self._rules.seats(self.network_size())
+
+    def network_size(self) -> float | None:
+        """How many nodes there are, not fewer than we know; None before a lookup of a random place."""
+        estimate = self.size.estimate()
+        return None if estimate is None else max(estimate, float(len(self.table)))
+
+    # What the rim asks for
+
+    def join(self, contacts: Iterable[Contact], now: float) -> None:
+        """Look for ourselves among what these know; one that lives is enough."""
+        own = self.table.own
+        self._start(Lookup(own, contacts, self._rules, self._timeout, self._admit, own=own), now)
+
+    def look_up(
+        self, target: NodeId, now: float, rules: LookupRules | None = None, judge: Judge | None = None
+    ) -> Lookup:
+        """Find the nodes closest to ``target``, or the record there that ``judge`` accepts.
+
+        A lookup beyond :data:`MAX_LOOKUPS` is returned finished, with nothing found.
+        """
+        rules = rules or self._rules
+        size = self.network_size()
+        seeds = self.table.closest(target, rules.seats(size), rules.count)
+        self.table.touch(target, now)
+        lookup = Lookup(target, seeds, rules, self._timeout, self._admit, judge, size, self.table.own)
+        return self._start(lookup, now)
+
+    def store(self, contact: Contact, location: NodeId, token: bytes, record: bytes, now: float) -> None:
+        """Ask a node that a lookup found to keep a record; :class:`StoreAnswered` says whether it does."""
+        self._ask(contact, Store(self._sender(), location, token, record), now, None)
+
+    def leave(self, contact: Contact, location: NodeId, token: bytes, record: bytes, now: float) -> None:
+        """Offer a copy to the node that :meth:`Lookup.cache_at` names, of a record that may be copied."""
+        self._ask(contact, Leave(self._sender(), location, token, record), now, None)
+
+    def messages_to_send(self, now: float) -> list[tuple[Address, bytes]]:
+        """What is to be sent now."""
+        for lookup in self._lookups:
+            self._continue(lookup, now)
+        out, self._out = self._out, []
+        return out
+
+    def receive_message(self, data: bytes, source: Address, now: float) -> list[Event]:
+        """A message came; :class:`DhtError` for one that is to be ignored."""
+        if len(data) > 1 and data[0] == VERSION and data[1] & _ANSWER:
+            return self._receive_answer(self._calls.receive_answer(data, now), now)
+        if self._responder is None:
+            raise DhtError("a request to somebody who answers none")
+        reply = self._responder.receive_request(data, source, now)
+        self._out.append((source, reply.data))
+        if reply.sender is not None:
+            self._greet(reply.sender, now)
+        return []
+
+    def deadline(self) -> float:
+        """When :meth:`on_deadline` is due; long ago if a lookup ended before anybody was asked."""
+        if any(lookup.finished for lookup in self._lookups):
+            return float("-inf")
+        waiting = [due for lookup in self._lookups if (due := lookup.deadline()) is not None]
+        return min([self._next_upkeep, *waiting, *self._greeting.values()])
+
+    def on_deadline(self, now: float) -> list[Event]:
+        """Time has passed: late queries, upkeep."""
+        for lookup in self._lookups:
+            for contact in lookup.on_deadline(now):
+                self.table.failed(contact.id)
+        for node in [node for node, due in self._greeting.items() if due <= now]:
+            del self._greeting[node]
+            self.table.failed(node)
+        if now >= self._next_upkeep:
+            self._next_upkeep = now + UPKEEP_EVERY
+            self._upkeep(now)
+        return self._finished(now)
+
+    # What happens inside
+
+    def _upkeep(self, now: float) -> None:
+        places = self.table.refresh(now, self._rng)
+        if self.size.estimate() is None and len(self.table):
+            places.append(int.from_bytes(self._rng(ID_BYTES), "big"))
+        for place in places:
+            lookup = self.look_up(place, now)
+            if lookup in self._lookups:
+                self._sampling.add(lookup)
+        for contact in self.table.questionable(now - SILENT_FOR, PINGS):
+            self._ping(contact, now)
+
+    def _start(self, lookup: Lookup, now: float) -> Lookup:
+        if len(self._lookups) >= MAX_LOOKUPS:
+            lookup.finished = True
+            return lookup
+        self._lookups.append(lookup)
+        self._continue(lookup, now)
+        return lookup
+
+    def _continue(self, lookup: Lookup, now: float) -> None:
+        request = (Seek if lookup.seeks_record else Find)(self._sender(), lookup.target)
+        for query in lookup.queries_to_send(now):
+            self._ask(query.contact, request, now, lookup)
+
+    def _ask(
+        self, contact: Contact, request: Find | Seek | Store | Leave | Ping, now: float, lookup: Lookup | None
+    ) -> None:
+        self._out.append((contact.address, self._calls.ask(contact, request, now, lookup)))
+
+    def _sender(self) -> Contact | None:
+        return self._responder.contact if self._responder is not None else None
+
+    def _timeout(self) -> float:
+        return self._trips.timeout
+
+    def _greet(self, contact: Contact, now: float) -> None:
+        """Somebody asked us: get to know it, if it is who it says."""
+        known = self.table.get(contact.id)
+        if known is not None and not known.failures and not contact.supersedes(known.contact):
+            return
+        if (
+            len(self._greeting) < MAX_GREETINGS
+            and contact.id not in self._greeting
+            and self._admit(contact, now)
+        ):
+            self._ping(contact, now)
+
+    def _ping(self, contact: Contact, now: float) -> None:
+        self._greeting[contact.id] = now + self._trips.timeout
+        self._ask(contact, Ping(self._sender()), now, None)
+
+    def _receive_answer(self, answered: Answered, now: float) -> list[Event]:
+        contact, answer, lookup = answered.contact, answered.answer, answered.lookup
+        if answer is None:
+            return self._expose(contact, lookup, now)
+        if isinstance(answer, Pong):
+            self._greeting.pop(contact.id, None)
+            if answer.contact.address == contact.address:
+                contact = answer.contact
+            elif answer.contact.supersedes(contact):
+                self._greet(
+                    answer.contact, now
+                )  # believed once it answers there: it may be anybody's address
+        self.table.answered(contact, now)
+        self._trips.took(answered.seconds)
+        if isinstance(answer, Stored):
+            assert isinstance(answered.request, Store | Leave)
+            return [StoreAnswered(contact, answered.request.location, answer)]
+        if lookup is None or lookup not in self._lookups:
+            return []
+        if isinstance(answer, Nodes | Holding):
+            self.tokens[contact.id, lookup.target] = answer.token
+        if isinstance(answer, Nodes):
+            lookup.receive_nodes(contact.id, answer.contacts, now)
+        elif isinstance(answer, Holding):
+            lookup.receive_record(contact.id, answer.record, now)
+        self._continue(lookup, now)
+        return self._finished(now)
+
+    def _expose(self, contact: Contact, lookup: Lookup | None, now: float) -> list[Event]:
+        """A node has signed what no honest node says."""
+        self.table.forget(contact.id)
+        if lookup is not None:
+            lookup.receive_refusal(contact.id)
+        return self._finished(now)
+
+    def _finished(self, now: float) -> list[Event]:
+        """Lookups that are done; their tokens stay until the next one is."""
+        for lookup in self._lookups:
+            self._continue(lookup, now)
+        done = [lookup for lookup in self._lookups if lookup.finished]
+        if not done:
+            return []
+        self._lookups = [lookup for lookup in self._lookups if not lookup.finished]
+        wanted = {lookup.target for lookup in (*done, *self._lookups)}
+        self.tokens = {name: token for name, token in self.tokens.items() if name[1] in wanted}
+        for lookup in done:
+            if lookup in self._sampling:
+                self._sampling.discard(lookup)
+                self.size.found(lookup.target, [contact.id for contact in lookup.closest()])
+        return [LookupFinished(lookup) for lookup in done]
