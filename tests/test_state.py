@@ -264,3 +264,47 @@ def test_a_database_where_none_can_be(tmp_path: Path) -> None:
         (tmp_path / "state" / "some.sqlite3").mkdir()
         with pytest.raises(StartError, match="cannot open"):
             folder.database("some", "CREATE TABLE one (a)")
+
+
+# ---- files that grow --------------------------------------------------------------------------------
+
+
+def test_a_partial_file_grows_and_gets_its_name(tmp_path):
+    folder = tmp_path / "files"
+    for number, name in enumerate(["a.txt", "a (2).txt", "a (3).txt"]):
+        with state.open_partial(folder, "x") as file:
+            assert file.tell() == 0
+            file.write(b"%d" % number)
+        file = state.open_partial(folder, "x")
+        assert file.tell() == 1
+        assert state.finish_partial(file, folder, "x", "a.txt") == folder / name
+        assert file.closed
+        assert (folder / name).read_bytes() == b"%d" % number
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in folder.iterdir()) == ["a (2).txt", "a (3).txt", "a.txt"]
+
+
+def test_a_partial_file_has_one_writer(tmp_path):
+    with state.open_partial(tmp_path, "x"):
+        with pytest.raises(StartError, match="already"):
+            state.open_partial(tmp_path, "x")
+        state.open_partial(tmp_path, "y").close()
+    file = state.open_partial(tmp_path, "x")
+    state.drop_partial(file, tmp_path, "x")
+    assert [path.name for path in tmp_path.iterdir()] == [".y.part"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no symbolic links without rights")
+def test_a_partial_file_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / ".x.part").symlink_to(tmp_path / "target")
+    with pytest.raises(StartError):
+        state.open_partial(tmp_path, "x")
+    assert (tmp_path / "target").read_text() == "precious"
+
+
+def test_names_run_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "MAX_ALIKE", 3)
+    (tmp_path / "a").write_text("")
+    with pytest.raises(StartError, match="exists already"):
+        state.finish_partial(state.open_partial(tmp_path, "x"), tmp_path, "x", "a")

@@ -1,9 +1,8 @@
 """Messages between peers that nobody on the way can read.
 
 Everything here takes bytes and returns bytes; nothing opens a file, a socket or a
-clock. Two documents beside the code have every format byte by byte, with test vectors:
-``PROTOCOL.md`` (identities and how two peers begin) and ``ratchet/RATCHET.md`` (a key for
-every message).
+clock. Documents beside the code have every format byte by byte: ``PROTOCOL.md`` (identities and how
+two peers begin), ``ratchet/RATCHET.md`` (a key for every message), ``stream/STREAM.md`` (streams).
 
     an invite or a QR code          who a peer is         identity, fingerprint, succession
     a mailbox's prekey bundle       how to begin          bundle, prekeys, x3dh, pqxdh, first_message
@@ -26,6 +25,7 @@ Read in this order:
 - ``correspondence``                all of it together: the package's front door
 - ``conversation``, ``contact``     one peer: its sessions, and what the person said about its identity
 - ``session``, ``content``          one ratchet with its name, and what its plaintexts hold
+- ``stream/``                       streams of bytes under keys from the ratchet, a package with its own map
 - ``unsaved``                       what to save before bytes leave or text is shown
 - ``fields``, ``rng``               how formats are taken apart, where randomness comes from
 

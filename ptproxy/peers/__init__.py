@@ -1,4 +1,4 @@
-"""What runs above the tunnel between people: the services of a bridge that peers meet at.
+"""What runs above the tunnel between people: a bridge's services that peers meet at, streams and files.
 
 Two services, offered by a bridge that is configured so (``mailbox:`` and
 ``rendezvous:``), on ordinary streams of its clients. ``PROTOCOL.md`` beside this
@@ -35,7 +35,14 @@ Above them is a person's side (``MESSENGER.md``, ``STORE.md``):
 - ``messenger_profile``, ``messenger_contact``, ``messenger_passes``, ``messenger_outbox``,
   ``messenger_line``        what is stored
 - ``dialers``               under which key what is dialled
-- ``store``                 the state on disk; ``peer_streams``, ``file_transfer``: streams, and files on them
+- ``store``                 the state on disk
+
+Streams end to end, on meetings at a rendezvous; what is sealed is ``e2e.stream``'s:
+
+- ``peer_streams``          the API: :class:`~ptproxy.peers.peer_streams.PeerStreams`
+- ``peer_stream``           one stream, as a transport
+- ``peer_meetings``         where and when the two meet, and meet again
+- ``file_transfer``         files on streams; ``file_messages``: what is said, ``file_name``, ``file_pieces``
 
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns
@@ -45,5 +52,6 @@ takes it from the mailbox when that returns.
 Clients know only :class:`~ptproxy.tunnel.stream.Dialer`, services only
 :class:`~ptproxy.tunnel.stream.Incoming`; ``cli`` hands them to the bridge. What
 is sealed, and for whom, is ``e2e``'s. ``mailbox_frames``, ``_requests``,
-``_answers``, ``_delivery``, ``_conversation`` and ``_rates`` do no I/O.
+``_answers``, ``_delivery``, ``_conversation``, ``_rates``, ``file_messages`` and
+``file_name`` do no I/O.
 """

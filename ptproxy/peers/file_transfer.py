@@ -15,7 +15,6 @@ where it stopped. Nothing is written before the person has accepted, nothing eve
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import os
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from ptproxy.peers.file_messages import (
     accept,
 )
 from ptproxy.peers.file_name import safe_name
+from ptproxy.peers.file_pieces import PIECE, append, digest_of, in_thread, partial_name, resume
 from ptproxy.peers.peer_streams import IncomingStream, PeerStreams
 from ptproxy.state import drop_partial, finish_partial, open_partial
 
@@ -43,8 +43,6 @@ MAX_FILE: Final = 4 << 30
 """Bytes of a file that is taken, unless told otherwise."""
 MAX_OFFERS: Final = 16
 """Offers of all contacts that wait for the person or are on their way; more are refused."""
-PIECE: Final = 256 << 10
-"""Bytes read or written at a time, in a thread."""
 BEHIND: Final = 1 << 20
 """Bytes that may wait for the disk; then the sender waits."""
 
@@ -130,7 +128,7 @@ class FileTransfers:
         """
         try:
             with path.open("rb") as file:
-                digest, size = await asyncio.to_thread(_digest_of, file)
+                digest, size = await in_thread(digest_of, file)
                 offer = Offer(os.urandom(TRANSFER), size, digest, path.name if name is None else name)
                 await _Sending(self, contact, offer, file).run(self._streams)
         except OSError as error:
@@ -190,13 +188,13 @@ class _Sending(asyncio.Protocol):
 
     async def _write(self, stream: asyncio.Transport, offset: int) -> None:
         """The file's bytes from ``offset`` on."""
-        await asyncio.to_thread(self._file.seek, offset)
+        await in_thread(self._file.seek, offset)
         self._progressed(offset)
         while offset < self._offer.size:
             await self._may_write.wait()
             if self._lost:
                 raise self._error or DialError(Reason.CONNECTION_LOST)
-            piece = await asyncio.to_thread(self._file.read, min(PIECE, self._offer.size - offset))
+            piece = await in_thread(self._file.read, min(PIECE, self._offer.size - offset))
             if not piece:
                 raise FileDiffersError("the file was cut while it was sent: send it again")
             stream.write(piece)
@@ -282,9 +280,9 @@ class _Receiving(asyncio.Protocol):
         if self._decided or self.lost:
             raise DialError(Reason.CANCELLED)
         self._decided = True
-        folder, name = self._transfers.folder, _partial_name(self.contact, offer.digest)
+        folder, name = self._transfers.folder, partial_name(self.contact, offer.digest)
         try:
-            partial = await asyncio.to_thread(open_partial, folder, name)
+            partial = open_partial(folder, name)
         except BaseException:
             self._transport.abort()
             raise
@@ -294,7 +292,7 @@ class _Receiving(asyncio.Protocol):
                 drop_partial(partial, folder, name)
                 self._answer(bytes((Answer.DIFFERENT,)))
                 raise FileDiffersError("what came is not the file that was offered")
-            path = await asyncio.to_thread(finish_partial, partial, folder, name, offer.name)
+            path = await in_thread(finish_partial, partial, folder, name, offer.name)
         except OSError as error:
             self._transport.abort()
             raise StartError(f"cannot write in {folder}: {why(error)}") from None
@@ -310,7 +308,7 @@ class _Receiving(asyncio.Protocol):
 
     async def _fill(self, partial: IO[bytes], offer: FileOffer) -> bytes:
         """Write what comes behind what is there; the hash of all of it."""
-        digest, done = await asyncio.to_thread(_resume, partial, offer.size)
+        digest, done = await in_thread(resume, partial, offer.size)
         self._transport.write(accept(done))
         self._progressed(offer, done)
         while done < offer.size:
@@ -324,7 +322,7 @@ class _Receiving(asyncio.Protocol):
             del self._received[: len(piece)]
             if done + len(piece) > offer.size:
                 raise FileProtocolError("file: more than was offered")
-            await asyncio.to_thread(_append, partial, digest, piece)
+            await in_thread(append, partial, digest, piece)
             done += len(piece)
             self._progressed(offer, done)
             if len(self._received) < BEHIND and not self.lost:
@@ -363,35 +361,3 @@ class _Receiving(asyncio.Protocol):
 
     def _progressed(self, offer: FileOffer, done: int) -> None:
         self._transfers.on_progress(FileProgressed(self.contact, offer.transfer, done, offer.size))
-
-
-def _partial_name(contact: bytes, digest: bytes) -> str:
-    """One contact learns nothing of what another has sent."""
-    return hashlib.sha256(b"ptproxy partial file\0" + contact + digest).hexdigest()[:32]
-
-
-def _digest_of(file: IO[bytes]) -> tuple[bytes, int]:
-    """A file's hash and size; in a thread."""
-    digest = hashlib.sha256()
-    while piece := file.read(PIECE):
-        digest.update(piece)
-    return digest.digest(), file.tell()
-
-
-def _resume(partial: IO[bytes], size: int) -> tuple[hashlib._Hash, int]:
-    """The hash of what is there, and how much that is; in a thread."""
-    if partial.tell() > size:
-        partial.truncate(0)
-    partial.seek(0)
-    digest = hashlib.sha256()
-    while piece := partial.read(PIECE):
-        digest.update(piece)
-    return digest, partial.tell()
-
-
-def _append(partial: IO[bytes], digest: hashlib._Hash, piece: bytes) -> None:
-    """In a thread."""
-    view = memoryview(piece)
-    while view:
-        view = view[partial.write(view) :]
-    digest.update(piece)

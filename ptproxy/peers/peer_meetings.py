@@ -82,7 +82,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, stream: MeetingStream, number: int) -> None:
         self.number = number
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.established = False
+        self.confirmed = False
+        """Whether the peer has proved to be there."""
         self.paused = False
         self.transport: Any = None
         self._stream = stream
@@ -138,7 +139,7 @@ class Meetings:
         self._wake.set()
 
     def went_well(self) -> None:
-        """The peer's hello came."""
+        """The peer is there."""
         self._attempts = self._unsupported = 0
 
     def summoned(self, number: int) -> bool:
@@ -176,7 +177,7 @@ class Meetings:
         if self._stream.sealed.number == connection.number:
             self._stream.sealed.end_meeting()
             self._tell_number()
-        if not connection.established:
+        if not connection.confirmed:
             self._attempts += 1
 
     async def _find(self) -> Connection | None:

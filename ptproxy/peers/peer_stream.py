@@ -8,7 +8,6 @@ credit pauses writing, each direction ends by itself, ``connection_lost`` gets a
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -68,7 +67,7 @@ class PeerStream(asyncio.Transport):
         self._timer: asyncio.TimerHandle | None = None
         self._goodbye: asyncio.TimerHandle | None = None
         self._scheduled = False
-        self._unread: deque[Buffer] = deque()
+        self._unread = bytearray()
         self._paused = False
         self._writing_paused = False
         self._eof_sent = self._eof_waiting = False
@@ -210,12 +209,13 @@ class PeerStream(asyncio.Transport):
         """Bytes came on a meeting."""
         if connection is not self._connection or self.ended:
             return
-        for event in self.sealed.receive_data(data, self._loop.time()):
-            self._take_in(event)
+        events = self.sealed.receive_data(data, self._loop.time())
         meeting = self.sealed.meeting
-        if not connection.established and meeting is not None and meeting.established:
-            connection.established = True
+        if not connection.confirmed and meeting is not None and meeting.confirmed:
+            connection.confirmed = True
             self._is_there()
+        for event in events:
+            self._take_in(event)
         self._deliver()
         self._writable()
         self.pump()
@@ -248,7 +248,7 @@ class PeerStream(asyncio.Transport):
         return None if session is None else TurnSecrets.of(session, self.sealed.seed.stream)
 
     def _is_there(self) -> None:
-        """The peer's hello came."""
+        """The peer has proved to be there."""
         self.meetings += 1
         self._meetings.went_well()
         if not self.opened.done():
@@ -257,7 +257,7 @@ class PeerStream(asyncio.Transport):
 
     def _take_in(self, event: Event) -> None:
         if isinstance(event, DataReceived):
-            self._unread.append(event.data)
+            self._take_in_data(event.data)
         elif isinstance(event, EofReceived):
             self._eof_waiting = True
         elif isinstance(event, StreamReset):
@@ -272,13 +272,23 @@ class PeerStream(asyncio.Transport):
 
     # ---- the application's side -------------------------------------------------------------------
 
+    def _take_in_data(self, data: Buffer) -> None:
+        """Hand over what comes; what cannot be is copied: a view of a byte would keep its whole record."""
+        if self._lost:
+            return
+        if self._unread or (self._paused and not self._closing):
+            self._unread += data
+            return
+        self.sealed.consume(len(data))
+        if not self._closing:
+            self._protocol.data_received(data)  # type: ignore[arg-type]  # a view, as a tunnel's streams give
+
     def _deliver(self) -> None:
-        """Hand over what has come."""
-        while self._unread and not self._paused and not self._lost:
-            data = self._unread.popleft()
+        """Hand over what was kept, then the end."""
+        if self._unread and not self._paused and not self._lost:
+            data, self._unread = bytes(self._unread), bytearray()
             self.sealed.consume(len(data))
-            if not self._closing:
-                self._protocol.data_received(data)  # type: ignore[arg-type]  # views, as the tunnel's streams
+            self._protocol.data_received(data)
         if self._eof_waiting and not self._unread and not self._paused and not self._lost:
             self._eof_waiting = False
             if not self._closing and not self._protocol.eof_received():
@@ -295,8 +305,8 @@ class PeerStream(asyncio.Transport):
 
     def _discard_unread(self) -> None:
         """Nobody will read it: give its credit back."""
-        while self._unread:
-            self.sealed.consume(len(self._unread.popleft()))
+        self.sealed.consume(len(self._unread))
+        self._unread.clear()
         self._eof_waiting = False
         self._schedule()
 
@@ -331,7 +341,7 @@ class PeerStream(asyncio.Transport):
             return
         self.sealed.reset(reason)
         self._lose(told)
-        if self._connection is not None and self._connection.established:
+        if self._connection is not None and self._connection.confirmed:
             self._goodbye = self._loop.call_later(GOODBYE_WAIT, self._finish, None)
             self._schedule()
         else:

@@ -63,6 +63,15 @@ async def dialling(config):
         await dialer.stop()
 
 
+def introduced(one, other):
+    """Two at these dialers; the first has the other's bundle."""
+    alice, bob = Party(one), Party(other)
+    alice.other, bob.other = bob, alice
+    bundle = verify(bob.mine.bundle(), None, bob.mine.owner.public.fingerprint, time.time())
+    alice.conversation.begin(bundle, time.time(), os.urandom)
+    return alice, bob
+
+
 def test_a_file_outlives_a_bridge_that_is_killed(tmp_path):
     bridge = Bridge(tmp_path / "bridge", rendezvous__offer=True).start()
     configs = [
@@ -71,25 +80,22 @@ def test_a_file_outlives_a_bridge_that_is_killed(tmp_path):
     path = tmp_path / "film.bin"
     path.write_bytes(random.Random(4).randbytes(SIZE))
 
-    def kill_and_start():
-        bridge.program.process.send_signal(signal.SIGKILL)
+    def start_again():
         bridge.program.stop()
         bridge.start()
 
     async def main():
         async with dialling(configs[0]) as one, dialling(configs[1]) as other:
-            alice, bob = Party(one), Party(other)
-            alice.other, bob.other = bob, alice
-            bundle = verify(bob.mine.bundle(), None, bob.mine.owner.public.fingerprint, time.time())
-            alice.conversation.begin(bundle, time.time(), os.urandom)
+            alice, bob = introduced(one, other)
             offers, progress = asyncio.Queue(), []
             reached = [asyncio.Event(), asyncio.Event()]
 
             def progressed(event):
                 progress.append(event.done)
-                for number, event_ in enumerate(reached):
-                    if event.done > SIZE * (number + 1) // 3:
-                        event_.set()
+                for number, third in enumerate(reached):
+                    if event.done > SIZE * (number + 1) // 3 and not third.is_set():
+                        bridge.program.process.send_signal(signal.SIGKILL)  # at once: most is still to come
+                        third.set()
 
             sends = FileTransfers(
                 alice.streams,
@@ -102,17 +108,16 @@ def test_a_file_outlives_a_bridge_that_is_killed(tmp_path):
             )
             sending = asyncio.ensure_future(sends.send(CONTACT, path))
             accepting = asyncio.ensure_future((await offers.get()).accept())
-            meetings = []
+            streams = []
             for event in reached:
                 await event.wait()
-                if not sending.done():
-                    meetings = bob.streams.streams(CONTACT) or meetings
-                    await asyncio.to_thread(kill_and_start)
+                streams = streams or bob.streams.streams(CONTACT)
+                await asyncio.to_thread(start_again)
             saved = await accepting
             await sending
             assert saved.read_bytes() == path.read_bytes()
             assert progress == sorted(progress)
-            assert meetings[0].meetings >= 2
+            assert streams[0].meetings >= 2
             await alice.streams.close()
             await bob.streams.close()
 

@@ -10,6 +10,8 @@ from peers_live import run, until
 from streams_live import Party, Talker, acquainted, at_home, sever
 
 from ptproxy.e2e.stream import EndSignal, FinishedSignal, MeetSignal, OpenSignal, parse_signal
+from ptproxy.e2e.stream.frames import Data
+from ptproxy.e2e.stream.records import SIZES
 from ptproxy.errors import DialError, LocalProtocolError, Reason
 from ptproxy.peers import peer_meetings, peer_streams
 from ptproxy.peers.peer_meetings import Home
@@ -160,15 +162,23 @@ def test_closing_discards_what_comes_and_sends_what_was_written():
 @pytest.mark.parametrize("whose", ["alice", "bob", "both"])
 def test_a_stream_outlives_its_connections(whose):
     async def main(alice, bob):
-        here, there = Talker(data_of(5, 4_000_000)), Talker(data_of(6, 2_000_000))
-        stream, _taken, *_ = await opened(alice, bob, here, there)
         breaking = {"alice": [alice], "bob": [bob], "both": [alice, bob]}[whose]
-        for number in range(1, 6):
-            await until(lambda at=number: len(there.received) > at * 500_000 or there.lost.done())
-            sever(*breaking)
+
+        class Cutting(Talker):
+            cuts = 0
+
+            def data_received(self, data):
+                super().data_received(data)
+                if len(self.received) > (self.cuts + 1) * 500_000 and self.cuts < 5:
+                    self.cuts += 1
+                    asyncio.get_running_loop().call_soon(sever, *breaking)
+
+        here, there = Talker(data_of(5, 4_000_000)), Cutting(data_of(6, 2_000_000))
+        _, taken, *_ = await opened(alice, bob, here, there)
         assert (await here.lost, await there.lost) == (None, None)
         assert (here.received, there.received) == (there.data, here.data)
-        assert stream.meetings > 3
+        assert there.cuts == 5
+        assert taken.meetings > 3
 
     conversation(main)
 
@@ -261,7 +271,7 @@ def test_a_peer_that_stays_away_is_given_up():
 def test_a_bridge_that_alters_bytes_breaks_the_meeting_and_nothing_else(monkeypatch):
     async def main(alice, bob):
         here, there = Talker(data_of(7, 2_000_000)), Talker()
-        stream, taken, *_ = await opened(alice, bob, here, there)
+        _stream, taken, *_ = await opened(alice, bob, here, there)
         original, altered = taken.received, []
 
         def received(connection, data):
@@ -275,7 +285,7 @@ def test_a_bridge_that_alters_bytes_breaks_the_meeting_and_nothing_else(monkeypa
         assert (await here.lost, await there.lost) == (None, None)
         assert len(altered) >= 3
         assert there.received == here.data
-        assert stream.meetings > 2
+        assert taken.meetings > 2
 
     conversation(main)
 
@@ -443,5 +453,48 @@ def test_closing_ends_everything_and_tells_the_peer():
         assert (await there.lost).reason is Reason.SHUTDOWN
         with pytest.raises(DialError):
             await alice.streams.open_stream(Party.CONTACT, TALK, Talker())
+
+    conversation(main)
+
+
+def test_what_is_kept_for_a_reader_that_stops_is_no_more_than_its_bytes():
+    """A hostile contact sends single bytes in the longest records."""
+
+    async def main(alice, bob):
+        stream, taken, _, there = await opened(alice, bob)
+        taken.pause_reading()
+        meeting = stream.sealed.meeting
+        for offset in range(20):
+            parts = [Data.header(offset, 1), b"x"]
+            taken.received(taken._connection, meeting.seal(parts, 12, len(SIZES) - 1))
+        assert type(taken._unread) is bytearray
+        assert len(taken._unread) == 20
+        taken.resume_reading()
+        await until(lambda: there.received == b"x" * 20)
+        stream.abort()
+
+    conversation(main)
+
+
+def test_who_knows_only_the_seed_is_not_taken_for_the_contact():
+    """Joined with us at the cookie and with a good hello, but without the conversation's secrets."""
+
+    async def main(alice, bob):
+        class Guessed:
+            def __init__(self, session):
+                self.key, self.ratchet = session.key, self
+                self.turn, self.heard_turn = session.ratchet.turn, session.ratchet.heard_turn
+
+            def export(self, label, length, turn):
+                return bytes(length)
+
+        known = bob.session
+        bob.streams.session = lambda contact: Guessed(known(contact))
+        there = Talker()
+        taken = taken_by(bob, there)
+        with pytest.raises(DialError):
+            await alice.streams.open_stream(Party.CONTACT, TALK, Talker(), wait=0.3)
+        assert taken[0].sealed.number > 2  # they were joined, again and again
+        assert not there.made
 
     conversation(main)

@@ -41,7 +41,7 @@ class Meeting:
 
     __slots__ = (
         "_answer", "_hello", "_hello_key", "_keys", "_look_at", "_next", "_opener", "_pair", "_proposed",
-        "_received", "_rng", "_sealer", "_secrets", "_seed", "_turns", "number", "role", "turn",
+        "_received", "_rng", "_sealer", "_secrets", "_seed", "_turns", "confirmed", "number", "role", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,8 @@ class Meeting:
         self.role = role
         self.turn = secrets.newest
         """The turn in use; before the peer's hello the newest that we know."""
+        self.confirmed = False
+        """Whether a record has verified: who is there knows the turn's secret."""
         self._seed = seed
         self._turns = turns
         self._rng = rng
@@ -111,6 +113,7 @@ class Meeting:
         plaintext = self._opener.next() if self._keys is not None else None
         if plaintext is None:
             return None
+        self.confirmed = True
         frames = parse_frames(plaintext)
         if frames and isinstance(frames[-1], Rekey | Rekeyed | Switch | NotNow):
             self._about_keys(frames.pop(), now)

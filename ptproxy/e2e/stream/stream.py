@@ -256,7 +256,7 @@ class SealedStream:
         return min(stall, acknowledge)
 
     def stalled(self, now: float) -> bool:
-        """Whether the meeting is to be given up: the peer owes something for too long, or a key is used up."""
+        """Whether to give the meeting up: the peer owes something for too long, or a key is used up."""
         if self.meeting is not None and self.meeting.exhausted:
             return True
         return self._expecting_since is not None and now >= self._expecting_since + STALL
