@@ -19,7 +19,7 @@ from ptproxy.state import StateFolder
 
 
 def offering(folder):
-    return Bridge(folder, mailbox__offer=True)
+    return Bridge(folder, mailbox__offer=True, limits__drain="1s")
 
 
 def killed(bridge):
