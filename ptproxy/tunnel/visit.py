@@ -192,7 +192,7 @@ class _Visiting:
         self._dials: set[asyncio.Task[None]] = set()
         self._visited: Visited | None = None
         self._left = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._done: asyncio.Future[None] = loop.create_future()
 
     async def finish(self, visited: Visited, gap: float, left: int = 0) -> None:
@@ -254,7 +254,11 @@ class _Visiting:
         for _ in range(wanted):
             self._start(self._open_beside(visited))
         deadline = visit.deadline()
-        if deadline is not None:
+        if deadline is None:
+            return
+        if deadline <= self._loop.time():  # a timer would wait for the next millisecond
+            self._timer = self._loop.call_soon(self._due)
+        else:
             self._timer = self._loop.call_at(deadline, self._due)
 
     @staticmethod
