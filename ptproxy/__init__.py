@@ -7,12 +7,13 @@ it. Imports go strictly down, packages in one row never see one another
 
     cli                                  what a person starts
     proxy                                local front (SOCKS, HTTP) ◀ relay ▶ bridge: egress, web site
-    peers                                beside it: what people meet at on a bridge: mailbox, rendezvous
+    peers                                beside it: messages and streams between people, and what they meet at
     inspect                              beside both, for cli alone: bridge and client as a censor sees them
     ──────── Dialer, Exit, Incoming: all that the rows above know of those below (tunnel.stream) ────────
     tunnel                               asyncio: TLS, carriers, sessions driven by the loop
     session │ auth │ codec │ front       without I/O: streams that outlive connections │ who is at the
-                                         other end │ how bytes look │ SOCKS and HTTP conversations
+      │ e2e │ dht                        other end │ how bytes look │ SOCKS and HTTP conversations │
+                                         cryptography between peers │ a directory's network and records
     config    target    buffer           configuration and links, where a stream goes, bytes that wait
     errors                               what is raised on purpose, and the reasons a stream ends with
 
@@ -30,7 +31,7 @@ into a ``session.ClientSession``, ``tunnel.carrier.Carrier`` draws frames from
 it through a codec into TLS; at the bridge ``tunnel.gate`` has told the client
 from a stranger, ``tunnel.bridge`` feeds a ``session.BridgeSession``, and
 ``proxy.bridge_exit`` dials the target. Each package's docstring is its own map,
-``PROTOCOL.md`` beside ``session``, ``auth``, ``codec`` and ``peers`` their wire formats,
+``PROTOCOL.md`` beside ``session``, ``auth``, ``codec``, ``e2e``, ``dht`` and ``peers`` their wire formats,
 ``THREATS.md`` what all of it is for.
 """
 
