@@ -113,7 +113,7 @@ class TestReplies:
     def test_socks4_says_no(self, client):
         with socket.create_connection((HOST, client.port), timeout=PATIENCE) as sock:
             sock.sendall(struct.pack(">BBH4s", 4, 1, free_port(), bytes([0, 0, 0, 1])) + b"anna\0localhost\0")
-            assert sock.recv(8)[:2] == b"\0\x5b"
+            assert read_exactly(sock, 8)[:2] == b"\0\x5b"
 
     def test_bind_is_not_supported(self, client):
         with pytest.raises(SocksRefused) as refused:
