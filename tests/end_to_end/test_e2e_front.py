@@ -7,7 +7,20 @@ import socketserver
 import struct
 
 import pytest
-from live import CODECS, HOST, MIB, PATIENCE, Client, Origin, SocksRefused, curl, free_port, serving, socks5
+from live import (
+    CODECS,
+    HOST,
+    MIB,
+    PATIENCE,
+    Client,
+    Origin,
+    SocksRefused,
+    curl,
+    free_port,
+    read_exactly,
+    serving,
+    socks5,
+)
 
 CURL_PROXY_FAILED = 97
 """curl's exit status when a SOCKS proxy says no (CURLE_PROXY)."""
