@@ -543,7 +543,7 @@ def test_a_successor_that_wrote_already_becomes_the_contact(tmp_path):
         async with ledger.change() as change:
             conversation = ledger.correspondence.conversations[record.id]
             message = conversation.send_succession(statement, change.now, ledger.rng)
-            token = record.held.take(Right.DEPOSIT, change.now)
+            token = record.held.take(change.now)
             change.contact(record)
         await deposit(here, token, token.seal(message, ledger.rng))
         await bob.until(lambda: bob.told(StandingChanged))
@@ -846,7 +846,7 @@ def test_parts_that_we_do_not_know_do_no_harm(tmp_path):
         for body in (b"\2" + bytes(20), b"", b"\1" + bytes(8) + b"\2\0\0\1x"):
             async with ledger.change() as change:
                 message = conversation.send(body, change.now, ledger.rng)
-                token = record.held.take(Right.DEPOSIT, change.now)
+                token = record.held.take(change.now)
                 change.contact(record)
             await deposit(here, token, token.seal(message, ledger.rng))
         await alice.until(lambda: len(alice.told(UnknownReceived)) == 4)
@@ -868,7 +868,7 @@ def test_mail_that_is_none_is_taken_and_forgotten(tmp_path):
         ledger, contact = bob.messenger.ledger, bob.peer(alice).id
         record = ledger.contacts[contact]
         async with ledger.change() as change:
-            tokens = [record.held.take(Right.DEPOSIT, change.now) for _ in range(4)]
+            tokens = [record.held.take(change.now) for _ in range(4)]
             change.contact(record)
             message = ledger.correspondence.conversations[contact].send(b"x", change.now, ledger.rng)
         await deposit(here, tokens[0], bytes(2048))
@@ -1066,6 +1066,31 @@ def test_trouble_is_told_once_and_its_end(tmp_path):
         await bob.until(lambda: bob.peer(alice).trouble is Trouble.NONE)
         troubles = [event.trouble for event in bob.told(DeliveryTroubled)]
         assert troubles == [Trouble.MAILBOX_UNREACHABLE, Trouble.NONE]
+
+    at(tmp_path, story)
+
+
+def test_a_mailbox_that_is_not_reached_uses_nothing_up(tmp_path):
+    """An invite is good for four fetches: it is not worth less for every attempt without a network."""
+
+    async def story(here):
+        alice, bob = [await here.person(name).start() for name in ("alice", "bob")]
+        invite = await alice.invite()
+        bob.wires.down = True
+        await bob.messenger.add(invite)
+        errands, dialer = [], bob.wires.dialer
+
+        def counted(link, purpose):
+            errands.append(purpose.errand)
+            return dialer(link, purpose)
+
+        bob.wires.dialer = counted
+        await bob.until(lambda: errands.count(Errand.DEPOSIT) > 6)
+        await bob.stop()
+        await bob.start()
+        bob.wires.down = False
+        await bob.peer_of(invite).send("at last")
+        assert await alice.heard(1) == ["at last"]
 
     at(tmp_path, story)
 
