@@ -909,6 +909,8 @@ def test_receipts_can_be_kept_to_oneself(tmp_path):
     [
         ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.1.1", True), ("169.254.1.1", True), ("::1", True),
         ("fd00::1", True), ("localhost", True), ("printer.local", True), ("a.internal", True),
+        ("router", True), ("0x7f000001", True), ("127.0.0.0x1", True), ("0x7f.0x1", True),
+        ("239.1.2.3", True), ("ff02::1", True), ("::ffff:10.0.0.1", True), ("0x7f.example", False),
         ("example.org", False), ("93.184.216.34", False), ("2606:2800:220:1::1", False), ("local.org", False),
     ],
 )  # fmt: skip
