@@ -17,7 +17,7 @@ from ptproxy.e2e.succession import declare
 from ptproxy.errors import E2EError, LocalProtocolError, StartError, StateError
 from ptproxy.peers.contact_invite import DEPOSITS, InviteError
 from ptproxy.peers.dialers import Errand
-from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxSender
+from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxOwner, MailboxSender
 from ptproxy.peers.mailbox_requests import Right
 from ptproxy.peers.messenger import MAX_INVITES, Messenger, OutboxFullError
 from ptproxy.peers.messenger_box import make_pass
@@ -1093,6 +1093,27 @@ def test_a_mailbox_that_is_not_reached_uses_nothing_up(tmp_path):
         bob.wires.down = False
         await bob.peer_of(invite).send("at last")
         assert await alice.heard(1) == ["at last"]
+
+    at(tmp_path, story)
+
+
+def test_a_mailbox_that_talks_nonsense_ends_nothing(tmp_path, monkeypatch):
+    """It does so while it is told something, which is when somebody waits for its answer."""
+
+    async def story(here):
+        alice = await here.person("alice").start()
+        await alice.messenger.settled()
+        plain, times = MailboxOwner.grant, []
+
+        async def grant(owner, tokens):
+            times.append(len(tokens))
+            if len(times) == 1:
+                owner._stream.data_received(b"\xff" * 64)
+            await plain(owner, tokens)
+
+        monkeypatch.setattr(MailboxOwner, "grant", grant)
+        await alice.invite()  # at the second time, over another stream
+        assert len(times) > 1
 
     at(tmp_path, story)
 
