@@ -43,7 +43,7 @@ from ptproxy.peers.messenger_events import (
 from ptproxy.peers.messenger_outbox import MAX_WAITING
 from ptproxy.peers.messenger_passes import MAX_GIVEN, RESERVE, TOKENS
 from ptproxy.peers.messenger_receiving import is_local
-from ptproxy.peers.payload import MAX_TEXT, Hello, Presence, Unknown, serialize_part
+from ptproxy.peers.payload import MAX_TEXT, Hello, Payload, Presence, Unknown, serialize_part
 
 KILLS = int(os.environ.get("PTPROXY_MESSENGER_KILLS", "4"))
 """Stories of people who are killed; each of them other seeds."""
@@ -936,6 +936,32 @@ def test_a_contact_cannot_send_us_into_our_own_network(tmp_path):
             change.waiting(contact, ledger.outboxes[contact].add(0, serialize_part(hello)))
             change.wake(contact)
         await alice.until(lambda: known.mailbox == hello.mailbox)
+
+    at(tmp_path, story)
+
+
+def test_no_hello_keeps_us_from_starting_again(tmp_path):
+    """A link is kept as serialize() writes it, which was longer than any link that is read."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        ledger, contact = bob.messenger.ledger, bob.peer(alice).id
+        pages = tuple("/" + "(" * 200 + str(number) for number in range(8))
+        hello = Hello("Robert", bytes(32), replace(link_of(), pages=pages))
+        body = hello.body().replace(b"%28", b"(")
+        async with ledger.change() as change:
+            payload = Payload(int(change.now * 1000), (Unknown(Hello.KIND, body),)).serialize()
+            conversation, record = ledger.correspondence.conversations[contact], ledger.contacts[contact]
+            message = conversation.send(payload, change.now, ledger.rng)
+            token = record.held.take(change.now)
+            change.contact(record)
+        await deposit(here, token, token.seal(message, ledger.rng))
+        await bob.peer(alice).send("are you there?")
+        await alice.heard(1)
+        await alice.stop()
+        await alice.start()
+        await alice.peer(bob).send("I am")
+        assert await bob.heard(1) == ["I am"]
 
     at(tmp_path, story)
 
