@@ -152,7 +152,7 @@ class Link:
         for name, only in (("seal", "1"), ("binding", "none")):
             if values.get(name, only) != only:
                 raise ValueError(f"{name} in the link can only be {only!r}")
-        return cls(
+        link = cls(
             key=key,
             host=endpoint.host,
             port=endpoint.port,
@@ -165,6 +165,9 @@ class Link:
             binding="binding" not in values,
             token=_decode(values["token"], 16, "invite token") if "token" in values else b"",
         )
+        if len(link.serialize()) > MAX_LINK:  # it is kept in that spelling, and has to be read again
+            raise ValueError(f"a bridge link has at most {MAX_LINK} characters, with all that a URL encodes")
+        return link
 
     def serialize(self) -> str:
         """The link's one canonical spelling."""

@@ -210,8 +210,8 @@ class _Sending(asyncio.Protocol):
             self._answers.receive(bytes(data))
         except FileProtocolError as error:
             self._error, self._lost = error, True
+            self._may_write.set()  # to hear of it; an answer gives no leave to write
         self._changed.set()
-        self._may_write.set()
 
     def eof_received(self) -> bool:
         return True

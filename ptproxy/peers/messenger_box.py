@@ -110,7 +110,7 @@ class Box:
                 continue
             try:
                 await self._tend(owner, look=look)
-            except DialError:
+            except (DialError, MailboxFrameError):
                 self._owner = None  # collect notices by itself
 
     async def _tend(self, owner: MailboxOwner, *, look: bool) -> None:

@@ -19,7 +19,6 @@ from ptproxy.log import get_logger
 from ptproxy.peers.dialers import Dialers, Errand
 from ptproxy.peers.mailbox_answers import Refusal, RequestRefused
 from ptproxy.peers.mailbox_client import MailboxSender
-from ptproxy.peers.mailbox_requests import Right
 from ptproxy.peers.messenger_events import ContactId, DeliveryTroubled, Trouble
 from ptproxy.peers.messenger_ledger import Ledger
 from ptproxy.peers.messenger_sending import (
@@ -207,11 +206,6 @@ class _Courier:
         try:
             bundle = await sender.fetch(job.token)
         except RequestRefused as refused:
-            async with self._ledger.change() as change:
-                record = self._ledger.contacts.get(self._contact)
-                if record is not None:
-                    record.held.give_back(Right.FETCH)
-                    change.contact(record)
             if refused.refusal is not Refusal.TOKEN:
                 raise
             return await self._hopeless(Trouble.NO_PASS)
@@ -219,7 +213,7 @@ class _Courier:
             record = self._ledger.contacts.get(self._contact)
             if record is None:
                 return 0
-            trouble = fetched(self._ledger, change, record, bundle)
+            trouble = fetched(self._ledger, change, record, job.token, bundle)
         if trouble is Trouble.NONE:
             self._failures = 0
             return 0

@@ -93,25 +93,30 @@ class HeldPasses:
         """Tokens that can still be used."""
         return sum(held.left(now / DAY) for held in self.passes if held.given.right is right)
 
-    def take(self, right: Right, now: float) -> DeliveryToken | None:
-        """The next token, used from now on: save before it is told to anybody. None: there is none."""
+    def take(self, now: float) -> DeliveryToken | None:
+        """The next token to deposit, used from now on: save before it is told to anybody. None: all are."""
         for held in self.passes:
-            if held.given.right is not right or not held.left(now / DAY):
-                continue
-            token = held.given.token(held.given.first + held.next)
-            if right is Right.FETCH:
-                held.used += 1
-            else:
+            if held.given.right is Right.DEPOSIT and held.left(now / DAY):
                 held.next += 1
-            return token
+                return held.given.token(held.given.first + held.next - 1)
         return None
 
-    def give_back(self, right: Right) -> None:
-        """The mailbox has refused to fetch: nothing was used up there."""
+    def fetching(self, now: float) -> DeliveryToken | None:
+        """The token to fetch with, of the newest pass: a contact has one at a time. None: there is none.
+
+        It counts as used when something was :meth:`fetched`. Whoever is cut off before does not know, and
+        the mailbox does: an attempt that did not get there costs nothing.
+        """
+        for held in reversed(self.passes):
+            if held.given.right is Right.FETCH and held.left(now / DAY):
+                return held.given.token(held.given.first)
+        return None
+
+    def fetched(self, token: DeliveryToken) -> None:
+        """A bundle has come by this token."""
         for held in self.passes:
-            if held.given.right is right and held.used:
-                held.used -= 1
-                return
+            if held.given.right is Right.FETCH and held.given.token(held.given.first) == token:
+                held.used = min(held.used + 1, held.given.uses)
 
     def prune(self, now: float) -> bool:
         """Forget what is used up or has expired; whether something was."""

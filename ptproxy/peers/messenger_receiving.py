@@ -11,6 +11,7 @@ it is another contact's, and nobody where the invite was for others.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Final
 
 from ptproxy.e2e import Kind, ReceivedMessage
@@ -59,6 +60,8 @@ OWN_CLOCK: Final = 86_400.0
 
 LOCAL_NAMES: Final = frozenset({"localhost", "local", "internal", "lan", "home", "arpa"})
 """Last labels of names that belong to no public host (RFC 6761, RFC 6762, and what routers use)."""
+_HEXADECIMAL: Final = re.compile("0x[0-9a-f]*")
+"""Of a name that ends like this resolvers make an IPv4 address: inet_aton(3) reads 0x7f.0x1 as 127.0.0.1."""
 
 log = get_logger(__name__)
 
@@ -200,9 +203,11 @@ def _hello(ledger: Ledger, change: Change, record: ContactRecord, hello: Hello) 
 def is_local(host: str) -> bool:
     """Whether this is a machine of some private network, as far as its name shows: no place to send us to."""
     try:
-        return not ipaddress.ip_address(host).is_global
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host.rpartition(".")[2] in LOCAL_NAMES
+        _, dot, last = host.rpartition(".")
+        return not dot or last in LOCAL_NAMES or _HEXADECIMAL.fullmatch(last) is not None
+    return address.is_multicast or not address.is_global
 
 
 def _line(change: Change, record: ContactRecord, received: ReceivedMessage, said: TextLine) -> None:

@@ -89,9 +89,8 @@ def next_job(ledger: Ledger, change: Change, record: ContactRecord) -> Job | Non
     if record.owes_hello and not record.given.answerable():
         return Blocked(Trouble.NONE)  # our own mailbox is behind, and says so itself
     if conversation.needs_beginning(change.now):
-        token = record.held.take(Right.FETCH, change.now)
+        token = record.held.fetching(change.now)
         if token is not None:
-            change.contact(record)
             return Fetch(record.mailbox, token)
         if conversation.session is None:
             return Blocked(Trouble.NO_PASS)
@@ -128,7 +127,7 @@ def _seal(ledger: Ledger, change: Change, record: ContactRecord, outbox: Outbox)
         if not left or change.now - outbox.asked < ASK_AGAIN:
             return Blocked(Trouble.NO_PASS)
         outbox.asked = change.now
-    token = record.held.take(Right.DEPOSIT, change.now)
+    token = record.held.take(change.now)
     if token is None or record.mailbox is None:
         return Blocked(Trouble.NO_PASS)
     if record.owes_succession:
@@ -221,7 +220,7 @@ def seal_again(ledger: Ledger, change: Change, record: ContactRecord, sealed: Se
     outbox = ledger.outboxes[record.id]
     if outbox.sealed is not sealed or record.held.left(Right.DEPOSIT, change.now) <= RESERVE:
         return False
-    token = record.held.take(Right.DEPOSIT, change.now)
+    token = record.held.take(change.now)
     if token is None:
         return False
     message = sealed.delivery().open(sealed.envelope)
@@ -231,8 +230,12 @@ def seal_again(ledger: Ledger, change: Change, record: ContactRecord, sealed: Se
     return True
 
 
-def fetched(ledger: Ledger, change: Change, record: ContactRecord, bundle: Bundle) -> Trouble:
-    """A bundle has come: begin with it. What is in the way, :attr:`Trouble.NONE`: nothing."""
+def fetched(
+    ledger: Ledger, change: Change, record: ContactRecord, token: DeliveryToken, bundle: Bundle
+) -> Trouble:
+    """A bundle has come by ``token``: begin with it. What is in the way, :attr:`Trouble.NONE`: nothing."""
+    record.held.fetched(token)
+    change.contact(record)
     conversation = ledger.correspondence.conversations[record.id]
     if conversation.standing is Standing.CHANGED:
         return Trouble.IDENTITY_CHANGED

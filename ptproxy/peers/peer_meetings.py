@@ -1,8 +1,9 @@
 """Where and when two peers of a stream meet, and meet again: one connection after another, until it is over.
 
 Meetings of odd numbers are at the acceptor's home bridge, those of even ones at the opener's; both know
-both, since they deposit mail there. So neither ever dials a place that the other names. A place that
-cannot be reached, or offers no rendezvous, is passed over by going to the next number.
+both, since they deposit mail there. So no signal names a place to dial: the only one that a peer can choose
+is its own mailbox's bridge, where we deposit mail anyhow. A place that cannot be reached, or offers no
+rendezvous, is passed over by going to the next number.
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ def _kept(database: sqlite3.Connection, keys: RowKeys) -> tuple[Tables, Lost]:
             bad_entries.append((blinded, number))
     database.executemany("DELETE FROM pieces WHERE rowid = ?", bad_pieces)
     database.executemany("DELETE FROM entries WHERE list IS ? AND number IS ?", bad_entries)
+    head.pieces = len(tables)  # where there is no list, no row is written that would say so
     head.revision += BEYOND
     head.lineage = Lineage().begun(fresh(RUN), head.revision)
     return tables, Lost(len(bad_pieces), len(bad_entries))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.config.link import Link
+from ptproxy.config.link import MAX_LINK, Link
 
 KEY = "A" * 43
 GOOD = f"ptproxy://{KEY}@example.org:443?path=/x&codecs=websocket,http"
@@ -154,3 +154,14 @@ def test_pages_that_cannot_be_visited(pages: str) -> None:
     assert Link.parse(f"{text}&pages=/,/b/c.html").pages == ("/", "/b/c.html")
     with pytest.raises(ValueError, match="page"):
         Link.parse(f"{text}&pages={pages}")
+
+
+def test_a_link_that_is_too_long_in_its_one_spelling_is_none() -> None:
+    """What was read must be readable again: programs keep links as serialize() writes them."""
+    pages = ",".join("/" + "(" * 200 + str(number) for number in range(8))
+    text = f"{GOOD}&pages={pages}"
+    assert len(text) < MAX_LINK
+    with pytest.raises(ValueError, match="at most 2048"):
+        Link.parse(text)
+    short = Link.parse(f"{GOOD}&pages=/((,/))")
+    assert Link.parse(short.serialize()) == short

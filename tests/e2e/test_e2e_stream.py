@@ -211,6 +211,24 @@ def test_new_keys_after_many_records_without_a_turn(monkeypatch):
     assert pair.opener.meeting.turn == turn
 
 
+def test_who_is_told_not_now_asks_again_a_minute_later(monkeypatch):
+    """Also where many records are due to have new keys: else the two would say nothing else to each other."""
+    monkeypatch.setattr(meeting, "REKEY_RECORDS", 5)
+    pair = met()
+    turns, pair.acceptor.meeting._turns = pair.acceptor.meeting._turns, lambda: None
+    asked = 0
+    for _ in range(20):
+        pair.opener.send_data(b"x")
+        pair.acceptor.receive_data(pair.said(pair.opener), pair.now)
+        asked += pair.opener.meeting._proposed is not None
+        pair.opener.receive_data(pair.said(pair.acceptor), pair.now)
+    assert asked == 1
+    pair.acceptor.meeting._turns = turns
+    keys = pair.opener.meeting._keys
+    rekeyed(pair)
+    assert pair.opener.meeting._keys == pair.acceptor.meeting._keys != keys
+
+
 def test_keys_that_are_used_up_end_the_meeting(monkeypatch):
     pair = met()
     monkeypatch.setattr(meeting, "MAX_RECORDS", 4)

@@ -373,3 +373,37 @@ def test_answers_that_are_none(tmp_path, answer):
             await sending
 
     exchange(tmp_path, main)
+
+
+def test_an_early_answer_does_not_make_the_whole_file_be_read(tmp_path, monkeypatch):
+    """Who takes nothing and says that all is there does not have the file in the sender's memory."""
+    path = made(tmp_path, 12 << 20)
+
+    async def main(alice, bob, alices, bobs):
+        talker = Talker(end=False)
+        taken = []
+        bob.streams.offer(PURPOSE, lambda incoming: taken.append(incoming.accept(talker)))
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        await until(lambda: talker.received)
+        taken[0].pause_reading()
+        taken[0].write(accept(0))
+        await until(lambda: alices.progress and alices.progress[-1].done)
+        [stream] = alice.streams.streams(Party.CONTACT)
+        await until(lambda: stream.sealed.send_room() <= 0)
+        taken[0].write(bytes((Answer.COMPLETE,)))
+        heard = asyncio.Event()
+        plain = stream.get_protocol().data_received
+
+        def told(data):
+            plain(data)
+            heard.set()
+
+        stream.get_protocol().data_received = told
+        await heard.wait()
+        for _ in range(200):  # a sender that reads on is quick
+            await asyncio.sleep(0.001)
+        assert alices.progress[-1].done < 2 << 20
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    exchange(tmp_path, main)

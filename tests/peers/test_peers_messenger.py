@@ -17,7 +17,7 @@ from ptproxy.e2e.succession import declare
 from ptproxy.errors import E2EError, LocalProtocolError, StartError, StateError
 from ptproxy.peers.contact_invite import DEPOSITS, InviteError
 from ptproxy.peers.dialers import Errand
-from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxSender
+from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxOwner, MailboxSender
 from ptproxy.peers.mailbox_requests import Right
 from ptproxy.peers.messenger import MAX_INVITES, Messenger, OutboxFullError
 from ptproxy.peers.messenger_box import make_pass
@@ -43,7 +43,7 @@ from ptproxy.peers.messenger_events import (
 from ptproxy.peers.messenger_outbox import MAX_WAITING
 from ptproxy.peers.messenger_passes import MAX_GIVEN, RESERVE, TOKENS
 from ptproxy.peers.messenger_receiving import is_local
-from ptproxy.peers.payload import MAX_TEXT, Hello, Presence, Unknown, serialize_part
+from ptproxy.peers.payload import MAX_TEXT, Hello, Payload, Presence, Unknown, serialize_part
 
 KILLS = int(os.environ.get("PTPROXY_MESSENGER_KILLS", "4"))
 """Stories of people who are killed; each of them other seeds."""
@@ -543,7 +543,7 @@ def test_a_successor_that_wrote_already_becomes_the_contact(tmp_path):
         async with ledger.change() as change:
             conversation = ledger.correspondence.conversations[record.id]
             message = conversation.send_succession(statement, change.now, ledger.rng)
-            token = record.held.take(Right.DEPOSIT, change.now)
+            token = record.held.take(change.now)
             change.contact(record)
         await deposit(here, token, token.seal(message, ledger.rng))
         await bob.until(lambda: bob.told(StandingChanged))
@@ -846,7 +846,7 @@ def test_parts_that_we_do_not_know_do_no_harm(tmp_path):
         for body in (b"\2" + bytes(20), b"", b"\1" + bytes(8) + b"\2\0\0\1x"):
             async with ledger.change() as change:
                 message = conversation.send(body, change.now, ledger.rng)
-                token = record.held.take(Right.DEPOSIT, change.now)
+                token = record.held.take(change.now)
                 change.contact(record)
             await deposit(here, token, token.seal(message, ledger.rng))
         await alice.until(lambda: len(alice.told(UnknownReceived)) == 4)
@@ -868,7 +868,7 @@ def test_mail_that_is_none_is_taken_and_forgotten(tmp_path):
         ledger, contact = bob.messenger.ledger, bob.peer(alice).id
         record = ledger.contacts[contact]
         async with ledger.change() as change:
-            tokens = [record.held.take(Right.DEPOSIT, change.now) for _ in range(4)]
+            tokens = [record.held.take(change.now) for _ in range(4)]
             change.contact(record)
             message = ledger.correspondence.conversations[contact].send(b"x", change.now, ledger.rng)
         await deposit(here, tokens[0], bytes(2048))
@@ -909,6 +909,8 @@ def test_receipts_can_be_kept_to_oneself(tmp_path):
     [
         ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.1.1", True), ("169.254.1.1", True), ("::1", True),
         ("fd00::1", True), ("localhost", True), ("printer.local", True), ("a.internal", True),
+        ("router", True), ("0x7f000001", True), ("127.0.0.0x1", True), ("0x7f.0x1", True),
+        ("239.1.2.3", True), ("ff02::1", True), ("::ffff:10.0.0.1", True), ("0x7f.example", False),
         ("example.org", False), ("93.184.216.34", False), ("2606:2800:220:1::1", False), ("local.org", False),
     ],
 )  # fmt: skip
@@ -934,6 +936,32 @@ def test_a_contact_cannot_send_us_into_our_own_network(tmp_path):
             change.waiting(contact, ledger.outboxes[contact].add(0, serialize_part(hello)))
             change.wake(contact)
         await alice.until(lambda: known.mailbox == hello.mailbox)
+
+    at(tmp_path, story)
+
+
+def test_no_hello_keeps_us_from_starting_again(tmp_path):
+    """A link is kept as serialize() writes it, which was longer than any link that is read."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        ledger, contact = bob.messenger.ledger, bob.peer(alice).id
+        pages = tuple("/" + "(" * 200 + str(number) for number in range(8))
+        hello = Hello("Robert", bytes(32), replace(link_of(), pages=pages))
+        body = hello.body().replace(b"%28", b"(")
+        async with ledger.change() as change:
+            payload = Payload(int(change.now * 1000), (Unknown(Hello.KIND, body),)).serialize()
+            conversation, record = ledger.correspondence.conversations[contact], ledger.contacts[contact]
+            message = conversation.send(payload, change.now, ledger.rng)
+            token = record.held.take(change.now)
+            change.contact(record)
+        await deposit(here, token, token.seal(message, ledger.rng))
+        await bob.peer(alice).send("are you there?")
+        await alice.heard(1)
+        await alice.stop()
+        await alice.start()
+        await alice.peer(bob).send("I am")
+        assert await bob.heard(1) == ["I am"]
 
     at(tmp_path, story)
 
@@ -1066,6 +1094,52 @@ def test_trouble_is_told_once_and_its_end(tmp_path):
         await bob.until(lambda: bob.peer(alice).trouble is Trouble.NONE)
         troubles = [event.trouble for event in bob.told(DeliveryTroubled)]
         assert troubles == [Trouble.MAILBOX_UNREACHABLE, Trouble.NONE]
+
+    at(tmp_path, story)
+
+
+def test_a_mailbox_that_is_not_reached_uses_nothing_up(tmp_path):
+    """An invite is good for four fetches: it is not worth less for every attempt without a network."""
+
+    async def story(here):
+        alice, bob = [await here.person(name).start() for name in ("alice", "bob")]
+        invite = await alice.invite()
+        bob.wires.down = True
+        await bob.messenger.add(invite)
+        errands, dialer = [], bob.wires.dialer
+
+        def counted(link, purpose):
+            errands.append(purpose.errand)
+            return dialer(link, purpose)
+
+        bob.wires.dialer = counted
+        await bob.until(lambda: errands.count(Errand.DEPOSIT) > 6)
+        await bob.stop()
+        await bob.start()
+        bob.wires.down = False
+        await bob.peer_of(invite).send("at last")
+        assert await alice.heard(1) == ["at last"]
+
+    at(tmp_path, story)
+
+
+def test_a_mailbox_that_talks_nonsense_ends_nothing(tmp_path, monkeypatch):
+    """It does so while it is told something, which is when somebody waits for its answer."""
+
+    async def story(here):
+        alice = await here.person("alice").start()
+        await alice.messenger.settled()
+        plain, times = MailboxOwner.grant, []
+
+        async def grant(owner, tokens):
+            times.append(len(tokens))
+            if len(times) == 1:
+                owner._stream.data_received(b"\xff" * 64)
+            await plain(owner, tokens)
+
+        monkeypatch.setattr(MailboxOwner, "grant", grant)
+        await alice.invite()  # at the second time, over another stream
+        assert len(times) > 1
 
     at(tmp_path, story)
 

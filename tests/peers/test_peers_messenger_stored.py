@@ -41,8 +41,10 @@ def a_record():
     record = ContactRecord(ID, "mine", "theirs", link_of(), RNG(32))
     record.held.add(a_pass(), invite=True)
     record.held.add(a_pass(Right.FETCH, 1, 8), invite=False)
-    assert record.held.take(Right.DEPOSIT, START)
-    assert record.held.take(Right.FETCH, START)
+    assert record.held.take(START)
+    fetching = record.held.fetching(START)
+    assert fetching
+    record.held.fetched(fetching)
     record.given.add(Given(a_pass(count=11), PassState.TOLD, 0b101))
     record.given.add(Given(a_pass(Right.FETCH, 1, 8)))
     record.owes_hello = record.pass_due = record.owes_succession = True
@@ -169,7 +171,7 @@ def test_tokens_are_taken_in_order_each_once():
     held.add(second, invite=False)
     held.add(first, invite=False)
     assert held.left(Right.DEPOSIT, START) == 3
-    taken = [held.take(Right.DEPOSIT, START) for _ in range(4)]
+    taken = [held.take(START) for _ in range(4)]
     assert taken == [first.token(0), first.token(1), second.token(0), None]
     assert held.prune(START)
     assert not held.passes
@@ -182,16 +184,34 @@ def test_an_invites_passes_go_when_others_come():
     given = a_pass()
     held.add(given, invite=False)
     assert [each.given.right for each in held.passes] == [Right.FETCH, Right.DEPOSIT]
-    assert held.take(Right.DEPOSIT, START) == given.token(0)
+    assert held.take(START) == given.token(0)
 
 
-def test_fetches_are_counted_and_given_back():
+def test_what_was_fetched_is_counted_and_nothing_else():
     held = HeldPasses()
     held.add(a_pass(Right.FETCH, 1, 2), invite=False)
-    assert held.take(Right.FETCH, START) == held.take(Right.FETCH, START)
-    assert held.take(Right.FETCH, START) is None
-    held.give_back(Right.FETCH)
+    token = held.fetching(START)
+    assert token is not None
+    for _ in range(10):
+        assert held.fetching(START) == token  # whoever asks in vain may ask again
+    held.fetched(token)
     assert held.left(Right.FETCH, START) == 1
+    held.fetched(token)
+    held.fetched(token)
+    assert held.left(Right.FETCH, START) == 0
+    assert held.fetching(START) is None
+
+
+def test_the_newest_pass_to_fetch_is_used():
+    """Whoever gives another one has had the mailbox forget the one before."""
+    held = HeldPasses()
+    older, newer = a_pass(Right.FETCH, 1, 8), a_pass(Right.FETCH, 1, 8)
+    held.add(older, invite=False)
+    held.add(newer, invite=False)
+    token = held.fetching(START)
+    assert token == newer.token(0)
+    held.fetched(token)
+    assert [each.used for each in held.passes] == [0, 1]
 
 
 def test_expired_passes_serve_nothing():
@@ -199,7 +219,7 @@ def test_expired_passes_serve_nothing():
     held.add(a_pass(days=10), invite=False)
     late = START + 20 * DAY
     assert held.left(Right.DEPOSIT, late) == 0
-    assert held.take(Right.DEPOSIT, late) is None
+    assert held.take(late) is None
 
 
 def test_a_contact_cannot_fill_the_store():

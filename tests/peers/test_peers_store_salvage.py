@@ -1,7 +1,7 @@
 """A store that is damaged in places: what still opens is kept, and it counts as one that was put back."""
 
 import pytest
-from store_folder import KEY, copy, everything, filled, opened, raw
+from store_folder import KEY, copy, everything, filled, made, opened, raw
 
 from ptproxy.errors import StartError, StateError
 from ptproxy.peers.store import Doubt, Entry, StoreDoubtError
@@ -60,6 +60,19 @@ def test_what_still_opens_is_kept(tmp_path, damage, lost):
         assert not lists or store.next_number("history") == 13
         store.write({"identity": b"on"}, [Entry("history", 20, b"line 20")])
     assert everything(tmp_path)[0]["identity"] == b"on"
+
+
+@pytest.mark.parametrize("pieces", [{}, {"identity": b"secret", "prekeys": b"more"}])
+def test_a_store_that_has_no_list_yet(tmp_path, pieces):
+    with made(tmp_path) as store:
+        store.write(pieces)
+    assert salvaged(tmp_path) == Lost(0, 0)
+    assert everything(tmp_path, ALL) == (pieces, {})
+    with raw(tmp_path) as database:
+        database.execute("DELETE FROM pieces WHERE rowid = 1")
+    if pieces:
+        assert salvaged(tmp_path) == Lost(0, 0)
+        assert len(everything(tmp_path, ALL)[0]) == 1
 
 
 def test_no_doubt_is_left_out_after_a_row_was_set_back(tmp_path):

@@ -41,7 +41,8 @@ class Meeting:
 
     __slots__ = (
         "_answer", "_hello", "_hello_key", "_keys", "_look_at", "_next", "_opener", "_pair", "_proposed",
-        "_received", "_rng", "_sealer", "_secrets", "_seed", "_turns", "confirmed", "number", "role", "turn",
+        "_received", "_refused_until", "_rng", "_sealer", "_secrets", "_seed", "_turns",
+        "confirmed", "number", "role", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,7 @@ class Meeting:
         self._sealer: Sealer
         self._opener: Opener
         self._look_at = now + REKEY_EVERY
+        self._refused_until = now
         self._proposed: tuple[Rekey, CurveKeyPair, bytes] | None = None
         self._answer: tuple[Rekeyed | Switch | NotNow, StepKeys | None] | None = None
         self._next: StepKeys | None = None  # the acceptor's, from REKEYED to SWITCH
@@ -161,7 +163,7 @@ class Meeting:
     def _propose(self, now: float) -> bytes | None:
         """The opener: REKEY, where the acceptor has taken a later turn or a key has sealed much."""
         much = max(self._sealer.records, self._opener.records) >= REKEY_RECORDS
-        if now < self._look_at and not much:
+        if now < self._refused_until or (now < self._look_at and not much):
             return None
         self._look_at = now + REKEY_EVERY
         secrets = self._turns()
@@ -197,6 +199,10 @@ class Meeting:
                 keys = self._step(rekey, frame, pair, _peer_key(frame.key), secret)
                 self._opener.switch(keys.of(Role.ACCEPTOR))
                 self._answer = Switch(), keys
+            else:
+                self._refused_until = (
+                    self._look_at
+                )  # however much was sealed: it would be asked at once, for ever
             return
         raise StreamRuleError("stream: keys spoken of out of turn")
 
