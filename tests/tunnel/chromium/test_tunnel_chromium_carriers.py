@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import chromium_rig
 import pytest
 from chromium_rig import NAME, PATH, processes, site, until
 from tunnel_live import ECHO, Collect, digest
@@ -331,6 +332,25 @@ def test_a_site_that_is_hard_to_be_a_guest_of(browse: Any, tmp_path: Path) -> No
                 assert len(dialer.tunnel.carriers) == 1
             paths = {re.search(r"(?:GET|POST) (\S+) HTTP", line)[1] for line in there.requests()}  # type: ignore[index]
             assert paths <= {"/", "/worker.js", "/favicon.ico", PATH}
+
+    browse(main())
+
+
+def test_what_stands_in_the_page_is_not_the_page(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame whose text is in its own URL comes without TLS."""
+    allowing = chromium_rig.CONFIG.replace("connect-src 'none'", "frame-src data:")
+    monkeypatch.setattr(chromium_rig, "CONFIG", allowing)
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            (tmp_path / "www" / "index.html").write_bytes(
+                b'<h1>A</h1><iframe src="data:text/html,B"></iframe>'
+            )
+            visited = await there.chromium().visit()
+            assert visited.shown.digest == there.digest
+            assert visited.shown.date
 
     browse(main())
 
