@@ -194,13 +194,17 @@ class Chromium:
         Raises :class:`~ptproxy.errors.DialError` where site or browser cannot
         be had, :class:`~ptproxy.errors.AuthenticationError` where the site is
         not the one that the bridge line means, StartError without a browser,
-        :class:`BrowserFull` where it has enough to carry.
+        :class:`BrowserFull` where it has enough to carry. Whatever it raises,
+        ``visited`` is gone.
         """
-        self._make_room_for(connection)
         try:
+            self._make_room_for(connection)
             for left in reversed(range(TRIES)):
                 try:
-                    if visited is None or not visited.usable:
+                    if visited is not None and not visited.usable:
+                        visited.drop()
+                        visited = None
+                    if visited is None:
                         visited = await self.visit()
                     return await self._join(visited, connection)
                 except BrowserError as error:
@@ -210,6 +214,8 @@ class Chromium:
                     visited = None
             raise AssertionError
         except BaseException:
+            if visited is not None:
+                visited.drop()  # nobody else knows of it
             self._joins = [known for known in self._joins if known is not connection]
             raise
 
