@@ -20,6 +20,7 @@ from ptproxy.codec.interface import CodecSettings
 from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, Reason, StartError
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.chromium.browser import MAX_JOINS, BrowserFull, Run
+from ptproxy.tunnel.chromium.tab import Tab
 from ptproxy.tunnel.client import OpeningRefused, _Nobody
 from ptproxy.tunnel.connect import connect_tls
 
@@ -156,6 +157,34 @@ def test_a_guest_that_waits_is_a_visitor_until_it_is_needed(browse: Any, tmp_pat
             while len((await call("Target.getBrowserContexts"))["browserContextIds"]) > 2:
                 await asyncio.sleep(0.01)  # the carriers' alone: the one that crashed has left as well
             tunnel.close()
+
+    browse(main())
+
+
+def test_a_page_that_crashes_before_it_joins_ends_nothing_else(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Tab.host
+    crashed = []
+
+    async def crashing(tab: Tab, origin: str) -> None:
+        await host(tab, origin)
+        if not crashed:
+            crashed.append(tab)
+            tab._crash({})  # as DevTools tells it
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            first, other = there.browsing("http", browser), there.browsing("websocket", browser)
+            await first.start()
+            before = browser.process_id
+            carriers = list(first.tunnel.carriers)
+            monkeypatch.setattr(Tab, "host", crashing)
+            await other.start()
+            assert crashed
+            assert browser.process_id == before
+            assert list(first.tunnel.carriers) == carriers
 
     browse(main())
 
