@@ -183,7 +183,7 @@ class Chromium:
             self._unreached = self._address
             raise
         except AuthenticationError:
-            if self._trust.pin is not None:  # perhaps what was kept of the pinned leaf is damaged
+            if self._trust.pin is not None and not run.proven:  # perhaps what was kept of the leaf is damaged
                 write_file(self._folder / PINNED, "")
                 await self._give_up(run)
             raise
@@ -338,6 +338,8 @@ class Run:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, process: Process, door: Door, origin: str) -> None:
         self.process = process
+        self.proven = False
+        """It has been shown the leaf that it was to trust: another one is not the fault of what was kept."""
         self._loop = loop
         self._door = door
         self._origin = origin
@@ -377,6 +379,7 @@ class Run:
         except BaseException:
             guest.leave()
             raise
+        self.proven = True
         shown = Shown(hashlib.sha256(visit.leaf).digest(), visit.date)
         return BrowserVisit(self, guest, shown, self.now() + KEPT)
 

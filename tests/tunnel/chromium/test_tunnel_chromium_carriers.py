@@ -20,6 +20,7 @@ from ptproxy.codec.interface import CodecSettings
 from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, Reason, StartError
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.chromium.browser import MAX_JOINS, BrowserFull, Run
+from ptproxy.tunnel.chromium.guest import Guest
 from ptproxy.tunnel.chromium.tab import Tab
 from ptproxy.tunnel.client import OpeningRefused, _Nobody
 from ptproxy.tunnel.connect import connect_tls
@@ -281,6 +282,31 @@ def test_another_certificate_gets_nothing(
                 await there.browsing("http", browser, pin=pin).start()
             assert not any(PATH in line for line in there.requests())
             assert not (tmp_path / "chromium" / "pinned").exists() or known
+
+    browse(main())
+
+
+def test_somebody_in_between_ends_no_carrier_that_is_there(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers one connection with nonsense; the browser calls that ERR_SSL_PROTOCOL_ERROR."""
+
+    async def in_between(guest: Guest, origin: str, page: str) -> Any:
+        raise AuthenticationError("no TLS with the bridge")
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            first, other = there.browsing("http", browser), there.browsing("http", browser)
+            await first.start()
+            before, carriers = browser.process_id, list(first.tunnel.carriers)
+            pinned = (tmp_path / "chromium" / "pinned").read_text()
+            monkeypatch.setattr(Guest, "visit", in_between)
+            with pytest.raises(AuthenticationError):
+                await other.start()
+            assert browser.process_id == before
+            assert list(first.tunnel.carriers) == carriers
+            assert (tmp_path / "chromium" / "pinned").read_text() == pinned
 
     browse(main())
 
