@@ -2,7 +2,8 @@
 
 Each carrier is a visitor for itself (a browser context, as a private window has
 one): it connects, loads a page as everybody does who comes for the first time,
-and what joins then goes on on that connection. Were all carriers one visitor, all
+and what joins then goes on from there: requests on the page's own connections,
+a WebSocket on one beside them, as browsers have it. Were all carriers one visitor, all
 they carry would be on one connection for as long as the browser runs, which no
 visitor of a web site leaves behind.
 
