@@ -44,8 +44,8 @@ INTEREST: Final = 60.0
 """Seconds after the last new stream during which carriers are kept warm."""
 LAPSE_FIRST: Final = 10.0
 LAPSE_LAST: Final = 300.0
-"""Seconds without pages loaded ahead after the site has closed one that waited: doubled from the first
-to the last while none is used. Some servers close what is idle after 5 s (Apache's default)."""
+"""Seconds without pages loaded ahead after one that waited was closed by the site or too old: doubled
+from the first to the last while none is used. Some servers close what is idle after 5 s (Apache)."""
 LEAVE_AFTER: Final = 10.0
 """Seconds that streams may stay on a retired carrier: most end by themselves."""
 SHORT_FOR: Final = 10.0
@@ -142,7 +142,7 @@ class Placement:
         self._visiting -= 1
 
     def lapsed(self, now: float) -> None:
-        """The site has closed a connection that waited."""
+        """What waited was closed by the site, or was too old for use."""
         self._ahead_from = now + min(LAPSE_FIRST * 2**self._lapses, LAPSE_LAST)
         self._lapses = min(self._lapses + 1, 16)
 

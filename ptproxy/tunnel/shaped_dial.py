@@ -5,7 +5,7 @@ class a stream is :mod:`~ptproxy.tunnel.recognise`'s; here it is done. With the
 shape None everything is :class:`~ptproxy.tunnel.dial.TunnelDialer`'s.
 
 What waits for streams to come is a connection with its page loaded and nothing
-of a carrier on it (:class:`~ptproxy.tunnel.visit.Visited`): a censor finds
+of a carrier on it (:class:`~ptproxy.tunnel.waiting.Ahead`): a censor finds
 there what it finds of any visitor. Where no carrier can go on on one, the carrier
 itself is opened ahead.
 """
@@ -361,7 +361,7 @@ class ShapedDialer(TunnelDialer):
         return visited
 
     def _forget_visits(self, placement: Placement, now: float) -> None:
-        """Connections that the site has closed, and those that wait for nobody."""
+        """Those that are no use any more, and those that wait for nobody."""
         if not placement.is_wanted_ahead(now):
             self._waiting.drop()
         elif self._waiting.forget():

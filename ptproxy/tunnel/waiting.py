@@ -48,7 +48,7 @@ class WaitingVisits:
         return None
 
     def forget(self) -> bool:
-        """Drop those that their server has closed; whether there were any."""
+        """Drop those that are no use any more: closed by their server, or too old. Whether there were any."""
         dead = [one for one in self._visits if not one[1].usable]
         for one in dead:
             self._visits.remove(one)

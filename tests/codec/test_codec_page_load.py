@@ -8,6 +8,7 @@ import random
 import time
 from itertools import pairwise
 
+import h2.events
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from test_codec_page_body import PACK
 from ptproxy.codec.http2 import frames
 from ptproxy.codec.http2.client import H2Client
 from ptproxy.codec.http2.plain import encode_plainly
+from ptproxy.codec.http2.stream import DataReceived, HeadReceived, StreamReset
 from ptproxy.codec.page.cache import MAX_NAMED, SiteMemory
 from ptproxy.codec.page.load import MAX_ASSETS, MAX_STYLES, PageLoad
 from ptproxy.codec.page.scan import MAX_CSS
@@ -170,6 +172,25 @@ def test_a_page_that_is_missing_ends_the_load(status):
     rig = Rig({"/": (status, [], b"")}).run()
     assert rig.load.failed
     assert rig.paths == ["/"]
+
+
+def test_a_page_that_breaks_off_leaves_nothing_under_way():
+    """A style sheet without end would come for as long as the connection is kept."""
+    rig = Rig({})
+    load, client = rig.load, rig.client
+    (page,) = load._fetches
+    load.receive_event(HeadReceived(page, 200, []), rig.now)
+    load.receive_event(DataReceived(page, b'<link rel="stylesheet" href="/a.css">'.ljust(4096)), rig.now)
+    while load.asked == 1:
+        rig.now = load.deadline()
+        load.on_deadline(rig.now)
+    for write in client.data_to_send():
+        rig.server.receive_data(bytes(write))
+    load.receive_event(StreamReset(page, 2), rig.now)
+    assert load.finished
+    assert load.failed
+    events = [event for write in client.data_to_send() for event in rig.server.receive_data(bytes(write))]
+    assert [event.stream_id for event in events if isinstance(event, h2.events.StreamReset)] == [3]
 
 
 def test_a_site_that_never_answers_is_given_up():

@@ -232,7 +232,8 @@ def test_over_http_1_1_the_page_has_a_browser_s_connections(
             assert sorted(site.asked) == sorted([b"/", *(b"/%d.png" % n for n in range(9)), b"/favicon.ico"])
             assert len(site.transports) == most
             assert len(dialled) == (most + 1 if codec == "http" else most)
-            assert dialled[:3] == [False, True, True]  # as far as tickets reach: of each there are two
+            assert not dialled[0]
+            assert sum(dialled) >= 2  # as far as tickets reach: two; which is done first may differ
             await echo(dialer)
             assert all(not transport.is_closing() for transport in site.transports)
             assert dialer.visitor is not None

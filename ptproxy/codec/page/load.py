@@ -149,7 +149,7 @@ class PageLoad:
         if self.finished:
             return
         if now >= self._begun + MAX_SECONDS:
-            self._end()
+            self.give_up()
             return
         for step in [name for name, when in self._due.items() if when <= now]:
             del self._due[step]
@@ -230,7 +230,7 @@ class PageLoad:
         self._page_done = True
         if status not in (200, 304):
             self.failed = True
-            self._end()
+            self.give_up()
             return
         first = not self._page_hints and "scan" not in self._due
         self._found(list(known) if status == 304 else self._scanner.feed(b"", True))

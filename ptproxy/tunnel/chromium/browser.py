@@ -183,7 +183,7 @@ class Chromium:
             self._unreached = self._address
             raise
         except AuthenticationError:
-            if self._trust.pin is not None:  # perhaps what was kept of the pinned leaf is damaged
+            if self._trust.pin is not None and not run.proven:  # perhaps what was kept of the leaf is damaged
                 write_file(self._folder / PINNED, "")
                 await self._give_up(run)
             raise
@@ -194,13 +194,17 @@ class Chromium:
         Raises :class:`~ptproxy.errors.DialError` where site or browser cannot
         be had, :class:`~ptproxy.errors.AuthenticationError` where the site is
         not the one that the bridge line means, StartError without a browser,
-        :class:`BrowserFull` where it has enough to carry.
+        :class:`BrowserFull` where it has enough to carry. Whatever it raises,
+        ``visited`` is gone.
         """
-        self._make_room_for(connection)
         try:
+            self._make_room_for(connection)
             for left in reversed(range(TRIES)):
                 try:
-                    if visited is None or not visited.usable:
+                    if visited is not None and not visited.usable:
+                        visited.drop()
+                        visited = None
+                    if visited is None:
                         visited = await self.visit()
                     return await self._join(visited, connection)
                 except BrowserError as error:
@@ -210,6 +214,8 @@ class Chromium:
                     visited = None
             raise AssertionError
         except BaseException:
+            if visited is not None:
+                visited.drop()  # nobody else knows of it
             self._joins = [known for known in self._joins if known is not connection]
             raise
 
@@ -332,6 +338,8 @@ class Run:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, process: Process, door: Door, origin: str) -> None:
         self.process = process
+        self.proven = False
+        """It has been shown the leaf that it was to trust: another one is not the fault of what was kept."""
         self._loop = loop
         self._door = door
         self._origin = origin
@@ -371,6 +379,7 @@ class Run:
         except BaseException:
             guest.leave()
             raise
+        self.proven = True
         shown = Shown(hashlib.sha256(visit.leaf).digest(), visit.date)
         return BrowserVisit(self, guest, shown, self.now() + KEPT)
 

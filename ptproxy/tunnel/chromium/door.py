@@ -39,6 +39,11 @@ class Expected:
     connection: Connection
     joined: asyncio.Future[None]
 
+    def fail(self, error: BrowserError) -> None:
+        """The page has ended; nothing where it had joined."""
+        if not self.joined.done():
+            self.joined.set_exception(error)
+
 
 class Door:
     """Listens on 127.0.0.1 for the pages of one browser."""
@@ -74,7 +79,7 @@ class Door:
         return f"ws://{self.host}/{expected.token}"
 
     async def wait(self, expected: Expected) -> None:
-        """Until it has joined; BrowserError where it does not in time."""
+        """Until it has joined; BrowserError where its page ends or it does not in time."""
         try:
             async with asyncio.timeout(JOIN_TIMEOUT):
                 await expected.joined

@@ -2,7 +2,8 @@
 
 Each carrier is a visitor for itself (a browser context, as a private window has
 one): it connects, loads a page as everybody does who comes for the first time,
-and what joins then goes on on that connection. Were all carriers one visitor, all
+and what joins then goes on from there: requests on the page's own connections,
+a WebSocket on one beside them, as browsers have it. Were all carriers one visitor, all
 they carry would be on one connection for as long as the browser runs, which no
 visitor of a web site leaves behind.
 
@@ -19,7 +20,7 @@ import contextlib
 from ptproxy.log import get_logger
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.chromium.devtools import BrowserError, DevTools
-from ptproxy.tunnel.chromium.door import Door
+from ptproxy.tunnel.chromium.door import Door, Expected
 from ptproxy.tunnel.chromium.tab import Tab, Visit
 
 PERMISSIONS = ("local-network-access", "loopback-network", "local-network")
@@ -75,7 +76,7 @@ class Guest:
                 )
         await self._tab.host(origin)
         expected = door.expect(connection)
-        self._staying = asyncio.ensure_future(self._stay(door.url(expected)))
+        self._staying = asyncio.ensure_future(self._stay(door.url(expected), expected))
         await door.wait(expected)
 
     def leave(self) -> None:
@@ -85,12 +86,13 @@ class Guest:
         self._tab.forget()
         _dispose(self._devtools, self._context)
 
-    async def _stay(self, url: str) -> None:
+    async def _stay(self, url: str, expected: Expected) -> None:
         """Until the local socket has ended."""
         try:
             await self._tab.join(url)
         except BrowserError as error:
             log.debug("a page of the browser has ended", error=str(error))
+            expected.fail(error)
         finally:
             self._staying = None
             self.leave()

@@ -61,11 +61,12 @@ class Visit:
 class Tab:
     """A tab and the DevTools session that drives it."""
 
-    def __init__(self, devtools: DevTools, session: str) -> None:
+    def __init__(self, devtools: DevTools, session: str, target: str) -> None:
         self.crashed = False
         self._loaded = asyncio.Event()
         self._devtools = devtools
         self._session = session
+        self._target = target  # also what its own frame, which holds all others, is called
         self._listen("Inspector.targetCrashed", self._crash)
         self._listen("Page.javascriptDialogOpening", self._answer_dialog)
 
@@ -73,8 +74,9 @@ class Tab:
     async def open(cls, devtools: DevTools, context: str) -> Tab:
         """A new, empty tab of a browser context."""
         created = await devtools.call("Target.createTarget", url="about:blank", browserContextId=context)
-        answer = await devtools.call("Target.attachToTarget", targetId=created["targetId"], flatten=True)
-        tab = cls(devtools, str(answer["sessionId"]))
+        target = str(created["targetId"])
+        answer = await devtools.call("Target.attachToTarget", targetId=target, flatten=True)
+        tab = cls(devtools, str(answer["sessionId"]), target)
         await tab._call("Inspector.enable")
         await tab._call("Page.enable")
         width, height = VIEWPORT
@@ -96,7 +98,7 @@ class Tab:
         documents: list[Params] = []
 
         def received(event: Params) -> None:
-            if event.get("type") == "Document":
+            if event.get("type") == "Document" and event.get("frameId") == self._target:
                 documents.append(event["response"])
 
         self._listen("Network.responseReceived", received)

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import chromium_rig
 import pytest
 from chromium_rig import NAME, PATH, processes, site, until
 from tunnel_live import ECHO, Collect, digest
@@ -19,6 +20,8 @@ from ptproxy.codec.interface import CodecSettings
 from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, Reason, StartError
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.chromium.browser import MAX_JOINS, BrowserFull, Run
+from ptproxy.tunnel.chromium.guest import Guest
+from ptproxy.tunnel.chromium.tab import Tab
 from ptproxy.tunnel.client import OpeningRefused, _Nobody
 from ptproxy.tunnel.connect import connect_tls
 
@@ -152,9 +155,37 @@ def test_a_guest_that_waits_is_a_visitor_until_it_is_needed(browse: Any, tmp_pat
             assert not other.usable, "its connection may be gone by now"
             other.drop()
             call = browser._run.process.devtools.call
-            while len((await call("Target.getBrowserContexts"))["browserContextIds"]) > 3:
-                await asyncio.sleep(0.01)
+            while len((await call("Target.getBrowserContexts"))["browserContextIds"]) > 2:
+                await asyncio.sleep(0.01)  # the carriers' alone: the one that crashed has left as well
             tunnel.close()
+
+    browse(main())
+
+
+def test_a_page_that_crashes_before_it_joins_ends_nothing_else(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Tab.host
+    crashed = []
+
+    async def crashing(tab: Tab, origin: str) -> None:
+        await host(tab, origin)
+        if not crashed:
+            crashed.append(tab)
+            tab._crash({})  # as DevTools tells it
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            first, other = there.browsing("http", browser), there.browsing("websocket", browser)
+            await first.start()
+            before = browser.process_id
+            carriers = list(first.tunnel.carriers)
+            monkeypatch.setattr(Tab, "host", crashing)
+            await other.start()
+            assert crashed
+            assert browser.process_id == before
+            assert list(first.tunnel.carriers) == carriers
 
     browse(main())
 
@@ -169,6 +200,12 @@ def test_a_browser_has_room_for_so_many(browse: Any, tmp_path: Path) -> None:
             browser._joins += full
             with pytest.raises(BrowserFull):
                 await other.start()
+            waiting = await browser.visit()
+            with pytest.raises(BrowserFull):
+                await other.tunnel.connect("websocket", None, waiting)
+            call = browser._run.process.devtools.call
+            while len((await call("Target.getBrowserContexts"))["browserContextIds"]) > 1:
+                await asyncio.sleep(0.01)  # nobody else would have it leave
             full[0].ended = True
             await other.start()
 
@@ -245,6 +282,31 @@ def test_another_certificate_gets_nothing(
                 await there.browsing("http", browser, pin=pin).start()
             assert not any(PATH in line for line in there.requests())
             assert not (tmp_path / "chromium" / "pinned").exists() or known
+
+    browse(main())
+
+
+def test_somebody_in_between_ends_no_carrier_that_is_there(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers one connection with nonsense; the browser calls that ERR_SSL_PROTOCOL_ERROR."""
+
+    async def in_between(guest: Guest, origin: str, page: str) -> Any:
+        raise AuthenticationError("no TLS with the bridge")
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            first, other = there.browsing("http", browser), there.browsing("http", browser)
+            await first.start()
+            before, carriers = browser.process_id, list(first.tunnel.carriers)
+            pinned = (tmp_path / "chromium" / "pinned").read_text()
+            monkeypatch.setattr(Guest, "visit", in_between)
+            with pytest.raises(AuthenticationError):
+                await other.start()
+            assert browser.process_id == before
+            assert list(first.tunnel.carriers) == carriers
+            assert (tmp_path / "chromium" / "pinned").read_text() == pinned
 
     browse(main())
 
@@ -331,6 +393,25 @@ def test_a_site_that_is_hard_to_be_a_guest_of(browse: Any, tmp_path: Path) -> No
                 assert len(dialer.tunnel.carriers) == 1
             paths = {re.search(r"(?:GET|POST) (\S+) HTTP", line)[1] for line in there.requests()}  # type: ignore[index]
             assert paths <= {"/", "/worker.js", "/favicon.ico", PATH}
+
+    browse(main())
+
+
+def test_what_stands_in_the_page_is_not_the_page(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame whose text is in its own URL comes without TLS."""
+    allowing = chromium_rig.CONFIG.replace("connect-src 'none'", "frame-src data:")
+    monkeypatch.setattr(chromium_rig, "CONFIG", allowing)
+
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            (tmp_path / "www" / "index.html").write_bytes(
+                b'<h1>A</h1><iframe src="data:text/html,B"></iframe>'
+            )
+            visited = await there.chromium().visit()
+            assert visited.shown.digest == there.digest
+            assert visited.shown.date
 
     browse(main())
 
