@@ -24,7 +24,7 @@ MAX_UNWRITTEN: Final = 16 << 20
 
 
 class LineReader:
-    """The lines of a descriptor, without their ends; one of more than ``limit`` bytes is cut behind one more."""
+    """The lines of a descriptor, without their ends; one longer than ``limit`` is cut one byte behind it."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
         """Read from now on. In a running loop."""
