@@ -20,6 +20,7 @@ from ptproxy.peers.chat.chat import Chat
 from ptproxy.peers.chat.commands import Add, Contacts, Number, Verify
 from ptproxy.peers.chat.line_mode import Ending, Form, run_lines
 from ptproxy.peers.chat.told import NumberTold, Record, Refused
+from ptproxy.peers.contact_invite import ContactInvite, InviteError
 from ptproxy.peers.messenger import Messenger, OpenInvite
 
 FAILURE: Final = 1
@@ -222,14 +223,23 @@ def _read_invite(source: str) -> str:
     if source == "-":
         if sys.stdin.isatty():
             click.echo("Paste the invite and press Enter:", err=True)
-        return sys.stdin.readline(MAX_INVITE_FILE)
+            return sys.stdin.readline(MAX_INVITE_FILE)
+        return _invite_in(sys.stdin.read(MAX_INVITE_FILE))
     if not source.startswith("@"):
         raise click.UsageError("INVITE is - to paste it, or @FILE: on the command line others could see it")
     try:
         with Path(source[1:]).open("rb") as file:
-            return file.read(MAX_INVITE_FILE).decode("ascii", "replace")
+            return _invite_in(file.read(MAX_INVITE_FILE).decode("ascii", "replace"))
     except OSError as error:
         raise StartError(f"cannot read {source[1:]}: {why(error)}") from None
+
+
+def _invite_in(text: str) -> str:
+    """The invite in all that ``ptproxy chat invite`` printed, or all of it where no line is one."""
+    for line in text.splitlines():
+        with contextlib.suppress(InviteError):
+            return ContactInvite.parse(line).serialize()
+    return text
 
 
 async def _until_stopped(running: Coroutine[Any, Any, int]) -> int:

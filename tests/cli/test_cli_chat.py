@@ -126,7 +126,9 @@ def test_the_screen_needs_a_terminal_and_textual(options, monkeypatch) -> None:
     assert "pip install 'ptproxy[chat]'" in bad(*options)
 
 
-def test_invites_stay_off_the_command_line_and_are_made_offline_too(options, monkeypatch) -> None:
+def test_invites_stay_off_the_command_line_and_are_made_offline_too(
+    options, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(chat_run, "SETTLE", 0.01)
     assert "could see it" in bad(*options, "add", "ptproxy-contact:abc", status=2)
     assert "starts with" in bad(*options, "add", "-", stdin="nonsense")
@@ -137,6 +139,11 @@ def test_invites_stay_off_the_command_line_and_are_made_offline_too(options, mon
     assert ContactInvite.parse(line).persons == 1
     assert "█" in result.stdout
     assert "with oneself" in bad(*options, "add", "-", stdin=line)
+    assert "with oneself" in bad(*options, "add", "-", stdin=result.stdout)  # its QR code and all
+    printed = tmp_path / "printed"
+    printed.write_text(result.stdout, encoding="utf-8")
+    assert "with oneself" in bad(*options, "add", f"@{printed}")
+    assert "with oneself" in bad(*options, "add", "-", stdin=f"{line[:80]}\n  {line[80:]}\n")
 
 
 def test_a_second_program_is_told_so(options, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ class Chat:
     async def _add(self, command: asked.Add) -> list[Record]:
         peer = await self.messenger.add(ContactInvite.parse(command.invite))
         if command.name:
-            await peer.rename(command.name)
+            await peer.rename(shown_name(command.name))
         self.roster.refresh()
         return [
             self.contact(peer),

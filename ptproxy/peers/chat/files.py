@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ptproxy.errors import PtproxyError
+from ptproxy.errors import PtproxyError, why
 from ptproxy.peers.chat.commands import CommandError
 from ptproxy.peers.chat.told import FileState, FileTold
 from ptproxy.peers.file_transfer import FileOffer, FileProgressed, FileRefusedError, FileTransfers
@@ -22,7 +22,8 @@ MAX_FILES: Final = 64
 SEND_AT_ONCE: Final = 8
 """Files of ours that are offered or on their way."""
 
-_OVER: Final = (FileState.DONE, FileState.REFUSED, FileState.FAILED)
+OVER: Final = (FileState.DONE, FileState.REFUSED, FileState.FAILED)
+_WITHDRAWN: Final = "the contact is gone; it has to offer it again"
 _file: ContextVar[str] = ContextVar("file")
 """Which of them the task that runs is about: progress is told from within it."""
 
@@ -57,12 +58,16 @@ class Files:
         """Offer a file; what becomes of it is told. :class:`CommandError` where there is no such file."""
         with contextlib.suppress(RuntimeError):  # ~ of somebody who has no home
             path = path.expanduser()
-        if not path.is_file():
+        try:
+            size = path.stat().st_size if path.is_file() else -1
+        except OSError as error:  # a folder that may not be looked into, a name that is too long
+            raise CommandError(f"cannot read that file: {why(error)}") from None
+        if size < 0:
             raise CommandError("there is no such file")
-        ours = [each for each in self._files.values() if each.offer is None and each.told.state not in _OVER]
+        ours = [each for each in self._files.values() if each.offer is None and each.told.state not in OVER]
         if len(ours) >= SEND_AT_ONCE:
             raise CommandError(f"{SEND_AT_ONCE} files are on their way: wait for one of them")
-        file = self._add(contact, path.name, path.stat().st_size, None, FileState.OFFERING)
+        file = self._add(contact, path.name, size, None, FileState.OFFERING)
         self._run(file, self._transfers.send(contact, path))
 
     def take(self, number: str) -> None:
@@ -89,18 +94,21 @@ class Files:
         if file is None or file.offer is None or file.told.state is not FileState.OFFERED:
             raise CommandError("no file of that number is offered")
         if file.offer.withdrawn:
-            self._change(file, state=FileState.FAILED, why="the contact is gone; it has to offer it again")
+            self._change(file, state=FileState.FAILED, why=_WITHDRAWN)
             raise CommandError("the contact is gone; it has to offer the file again")
         return file, file.offer
 
     def _offered(self, offer: FileOffer) -> None:
+        for file in list(self._files.values()):
+            if file.told.state is FileState.OFFERED and file.offer is not None and file.offer.withdrawn:
+                self._change(file, state=FileState.FAILED, why=_WITHDRAWN)
         self._add(offer.contact, offer.name, offer.size, offer, FileState.OFFERED)
 
     def _add(
         self, contact: ContactId, name: str, size: int, offer: FileOffer | None, state: FileState
     ) -> _File:
         for number, file in list(self._files.items()):
-            if len(self._files) >= MAX_FILES and file.told.state in _OVER:
+            if len(self._files) >= MAX_FILES and file.told.state in OVER:
                 del self._files[number]
         self._last += 1
         told = FileTold(self._label(contact), contact.hex(), str(self._last), name, size, 0, state)

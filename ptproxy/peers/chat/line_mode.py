@@ -21,11 +21,13 @@ from typing import Final, Protocol
 from ptproxy.peers.chat.beside import beside
 from ptproxy.peers.chat.chat import HERE_SECONDS, Chat
 from ptproxy.peers.chat.commands import (
+    MAX_LINE,
     VERBS,
     AnsweredError,
     Asked,
     CommandError,
     Quit,
+    Say,
     parse_json,
     parse_text,
     usage,
@@ -36,6 +38,8 @@ from ptproxy.peers.messenger_events import ContactId, Direction, Event, LineRece
 
 PAGE: Final = 100
 """Lines that are read from the history at once."""
+FLUSH: Final = 50
+"""Records that are written at once: as JSON the longest have 96 KiB, and whoever reads may be slow."""
 
 
 class Form(Enum):
@@ -154,11 +158,15 @@ class _LineMode:
         if isinstance(asked.command, Quit):
             self._tell(Done(""), asked.id)
             return False
-        for record in await self._chat.do(asked.command):
+        for count, record in enumerate(await self._chat.do(asked.command), 1):
             self._tell(record, asked.id)
+            if count % FLUSH == 0:
+                await self._output.flushed()
         return True
 
     def _parse(self, line: bytes) -> Asked | None:
+        if len(line) > MAX_LINE:
+            raise CommandError(f"a line has at most {MAX_LINE} bytes; nothing of this one was done")
         if self._form is Form.JSON:
             return parse_json(line)
         try:
@@ -166,7 +174,7 @@ class _LineMode:
         except UnicodeDecodeError:
             raise CommandError("that is not UTF-8") from None
         if text == "/help":
-            self._output.put("\n".join(("* NAME: TEXT  A line to a contact.", *map(_help, VERBS))))
+            self._output.put("\n".join(("* NAME: TEXT  A line to a contact.", *_HELP)))
             return None
         return Asked(parse_text(text))
 
@@ -181,8 +189,11 @@ class _LineMode:
                     if line.direction is Direction.THEIRS and line.state is LineState.DELIVERED:
                         left -= 1
                         found.append(LineReceived(peer.id, line, peer.standing))
-        for event in sorted(found, key=lambda event: (event.line.arrived, event.line.number)):
+        found.sort(key=lambda event: (event.line.arrived, event.line.number))
+        for count, event in enumerate(found, 1):
             self._happened(event)
+            if count % FLUSH == 0:
+                await self._output.flushed()
 
     async def _leave(self) -> None:
         try:
@@ -207,5 +218,8 @@ class _LineMode:
             self._output.put("\n".join(rows))
 
 
-def _help(verb: str) -> str:
-    return f"* {usage(verb)}  {' '.join((VERBS[verb].__doc__ or '').split())}"
+_HELP: Final = tuple(
+    f"* {usage(verb)}  {' '.join((kind.__doc__ or '').split())}"
+    for verb, kind in VERBS.items()
+    if kind is not Say  # in text it is NAME: TEXT
+)

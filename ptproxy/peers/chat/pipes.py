@@ -24,7 +24,7 @@ MAX_UNWRITTEN: Final = 16 << 20
 
 
 class LineReader:
-    """The lines of a descriptor, without their ends; one longer than ``limit`` bytes is empty."""
+    """The lines of a descriptor, without their ends; one longer than ``limit`` is cut one byte behind it."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
         """Read from now on. In a running loop."""
@@ -43,19 +43,18 @@ class LineReader:
     def _read(self) -> None:
         """In the thread."""
         kept = b""
-        too_long = False
         while data := self._more():
             *lines, rest = data.split(b"\n")
             for line in lines:
-                whole = kept + line
-                self._put(b"" if too_long or len(whole) > self._limit else whole.rstrip(b"\r"))
-                kept, too_long = b"", False
-            kept += rest
-            if len(kept) > self._limit:
-                kept, too_long = b"", True
-        if kept or too_long:
+                self._put(self._cut(kept + line))
+                kept = b""
+            kept = (kept + rest)[: self._limit + 1]
+        if kept:
             self._put(kept)
         self._tell(self._lines.put_nowait, None)
+
+    def _cut(self, line: bytes) -> bytes:
+        return line[: self._limit + 1] if len(line) > self._limit else line.rstrip(b"\r")
 
     def _more(self) -> bytes:
         try:

@@ -16,6 +16,7 @@ from ptproxy.e2e import Standing
 from ptproxy.peers.chat import commands as asked
 from ptproxy.peers.chat.chat import HERE_SECONDS, Chat
 from ptproxy.peers.chat.commands import parse_text
+from ptproxy.peers.chat.files import MAX_FILES
 from ptproxy.peers.chat.told import Done, LineTold, NumberTold, Record, Refused, StandingTold
 from ptproxy.peers.messenger_events import (
     DeliveryTroubled,
@@ -230,3 +231,27 @@ def test_a_contact_that_is_removed_meanwhile_ends_nothing() -> None:
     assert rig.rows("anna: hello") == ["! that contact was removed meanwhile"]
     asyncio.run(rig.chat.tell_presence_again())
     assert rig.rows("/send anna ~nobody-of-that-name/x") == ["! there is no such file"]
+
+
+def test_a_path_that_cannot_be_looked_at_ends_nothing() -> None:
+    [row] = Rig("anna").rows(f"/send anna /{'x' * 5000}")
+    assert row.startswith("! cannot read that file")
+
+
+class WithdrawnOffer:
+    """A file of a contact that has gone."""
+
+    contact = fingerprint_of("anna").data[:16]
+    name = "a.txt"
+    size = 5
+    withdrawn = True
+
+
+def test_a_contact_that_offers_and_withdraws_does_not_pile_up() -> None:
+    rig = Rig("anna")
+    for _ in range(3 * MAX_FILES):
+        rig.chat.files._offered(WithdrawnOffer())
+    assert len(rig.chat.files._files) == MAX_FILES
+    *_, before, offered = rig.take()
+    assert "was broken off: the contact is gone" in before
+    assert f"/take {3 * MAX_FILES} " in offered

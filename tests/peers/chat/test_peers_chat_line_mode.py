@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -13,8 +14,9 @@ from chat_fake import FakeMessenger
 
 from ptproxy.errors import StartError
 from ptproxy.peers.chat.beside import beside
+from ptproxy.peers.chat.commands import MAX_LINE, CommandError, parse_text
 from ptproxy.peers.chat.line_mode import Ending, Form, run_lines
-from ptproxy.peers.chat.pipes import MAX_WAITING, LineReader, LineWriter
+from ptproxy.peers.chat.pipes import MAX_UNWRITTEN, MAX_WAITING, LineReader, LineWriter
 from ptproxy.peers.messenger_events import LineState
 
 PATIENCE = 20.0
@@ -94,6 +96,61 @@ def test_what_was_refused_is_told_by_the_status() -> None:
     assert Script("anna").run("ben: hello") == 1
     assert Script("anna").run("\udcff") == 1
     assert Script("anna").run("anna: hello") == 0
+
+
+@pytest.mark.parametrize("form", Form)
+def test_a_line_that_is_too_long_is_refused_aloud(form: Form) -> None:
+    script = Script("anna")
+    assert script.run("anna: " + "x" * MAX_LINE, form=form) == 1
+    assert "a line has at most" in script.said[-1]
+
+
+def test_help_lists_what_can_be_written() -> None:
+    script = Script()
+    assert script.run("/help") == 0
+    verbs = [row.removeprefix("* /").split()[0] for row in script.said if row.startswith("* /")]
+    assert "verify" in verbs
+    for verb in verbs:
+        with contextlib.suppress(CommandError):
+            parse_text(f"/{verb}")
+            continue
+        with pytest.raises(CommandError, match="too few"):
+            parse_text(f"/{verb}")
+
+
+def test_whoever_writes_much_does_not_end_the_program() -> None:
+    """More than may wait unwritten, at the start and as an answer; whoever reads is only slower."""
+
+    async def main() -> None:
+        theirs, ours = os.pipe()
+        messenger = FakeMessenger("anna")
+        for _ in range(400):
+            messenger.contacts()[0].writes("\N{SNOWMAN}" * 5000 + "\\" * 9000, told=False)
+        writer = LineWriter(ours)
+        reading = asyncio.create_task(asyncio.to_thread(_drain, theirs))
+
+        async def commands():
+            yield json.dumps({"do": "history", "who": "anna", "count": 1000}).encode()
+
+        try:
+            async with asyncio.timeout(PATIENCE):
+                assert await run_lines(messenger, FILES, commands(), writer, Form.JSON, ENDING) == 0
+        finally:
+            writer.close()
+            await asyncio.to_thread(writer._thread.join)
+            os.close(ours)
+        assert await reading > 2 * MAX_UNWRITTEN
+
+    asyncio.run(main())
+
+
+def _drain(descriptor: int) -> int:
+    """How much comes, until its end."""
+    count = 0
+    while data := os.read(descriptor, 1 << 20):
+        count += len(data)
+    os.close(descriptor)
+    return count
 
 
 def test_quit_ends_before_the_input_does() -> None:
@@ -195,11 +252,11 @@ def test_lines_are_read_however_they_are_cut() -> None:
         os.write(theirs, b"one\r\ntw")
         assert await anext(lines) == b"one"
         os.write(theirs, b"o\n\n0123456789\n01234567890\nx")
-        assert [await anext(lines) for _ in range(4)] == [b"two", b"", b"0123456789", b""]
+        assert [await anext(lines) for _ in range(4)] == [b"two", b"", b"0123456789", b"01234567890"]
         os.write(theirs, b"y" * 100_000)
         os.write(theirs, b"z\nlast")
         os.close(theirs)
-        assert [line async for line in lines] == [b"", b"last"]
+        assert [line async for line in lines] == [b"x" + b"y" * 10, b"last"]  # to be seen as too long
         os.close(ours)
 
     asyncio.run(main())

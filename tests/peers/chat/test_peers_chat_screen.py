@@ -13,6 +13,7 @@ from textual.widgets import Input, OptionList, Static
 from ptproxy.e2e import Standing
 from ptproxy.errors import LocalProtocolError, StartError
 from ptproxy.peers.chat.commands import Refuse, Take
+from ptproxy.peers.chat.files import MAX_FILES
 from ptproxy.peers.chat.screen import app as screen_app
 from ptproxy.peers.chat.screen.app import ChatApp, run_screen
 from ptproxy.peers.chat.screen.compose import Compose
@@ -412,6 +413,24 @@ def test_nothing_is_read_while_nobody_looks() -> None:
         assert anna.unread == 1
         rig.app.post_message(events.AppFocus())
         await rig.until(lambda: anna.unread == 0)
+
+    shown(messenger, look)
+
+
+def test_files_that_are_over_do_not_pile_up() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+
+    async def look(rig: Rig) -> None:
+        for number in range(MAX_FILES + 10):
+            state = FileState.OFFERED if number % 16 == 0 else FileState.FAILED
+            rig.app._tell_file(FileTold("x", anna.id.hex(), str(number), "a", 1, 0, state))
+        last = str(MAX_FILES + 9)
+        await rig.until(lambda: last in [view.told.file for view in rig.app.query(FileView)])
+        await rig.until(lambda: len(rig.app.query(FileView)) == MAX_FILES)
+        offered = [view for view in rig.app.query(FileView) if view.told.state is FileState.OFFERED]
+        assert len(offered) == 5  # whoever is to decide still can
+        assert len(rig.app._room._files) == MAX_FILES
 
     shown(messenger, look)
 

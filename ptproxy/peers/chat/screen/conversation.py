@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from ptproxy.peers.chat.files import MAX_FILES, OVER
 from ptproxy.peers.chat.screen.drawn import clock
 from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.shown import shown_text
@@ -120,6 +121,9 @@ class Conversation(VerticalScroll):
         """A file, as it stands now; new ones at the bottom."""
         view = self._files.get(told.file)
         if view is None:
+            over = [number for number, each in self._files.items() if each.told.state in OVER]
+            if len(self._files) >= MAX_FILES and over:
+                await self._files.pop(over[0]).remove()
             self._files[told.file] = view = FileView(told)
             await self.mount(view)
             self.scroll_end(animate=False)

@@ -17,6 +17,7 @@ from ptproxy.e2e import Standing
 from ptproxy.errors import PtproxyError
 from ptproxy.peers.chat.chat import Chat
 from ptproxy.peers.chat.commands import Command, CommandError, Quit, parse_slash
+from ptproxy.peers.chat.files import MAX_FILES, OVER
 from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.conversation import PAGE, Conversation
 from ptproxy.peers.chat.screen.decision import Choice, Decision
@@ -131,6 +132,9 @@ class Room(Vertical):
     async def file_moved(self, told: FileTold) -> bool:
         """A file has come further; whether one sees it here."""
         self._files[told.file] = told
+        if len(self._files) > MAX_FILES:
+            over = (number for number, each in self._files.items() if each.state in OVER)
+            self._files.pop(next(over, told.file))
         if self.open is None or told.contact != self.open.hex():
             return False
         await self.query_one(Conversation).show_file(told)
