@@ -208,8 +208,9 @@ class TroubleTold(Record):
 
     def rows(self) -> list[str]:
         """One row."""
-        whose = f"what you write to {self.who}" if self.who else "your mailbox"
-        return [f"* {whose}: {self.trouble or 'all is well again'}"]
+        if self.who:
+            return [f"* what you write to {self.who}: {self.trouble or 'all is well again'}"]
+        return [f"* your mailbox: {self.trouble or 'it is reached'}"]
 
 
 @dataclass(frozen=True, slots=True)

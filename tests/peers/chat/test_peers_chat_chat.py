@@ -159,7 +159,7 @@ def test_presence_is_told_to_those_it_was_switched_on_for() -> None:
     [
         (InviteReady(bytes(16)), ["* invite 00000000 can be used now"]),
         (InviteUsed(bytes(16), 2), ["* invite 00000000 was used; good for 2 more"]),
-        (MailboxChanged(Trouble.NONE), ["* your mailbox: all is well again"]),
+        (MailboxChanged(Trouble.NONE), ["* your mailbox: it is reached"]),
         (
             MailboxChanged(Trouble.MAILBOX_UNREACHABLE),
             ["* your mailbox: the mailbox is not reached; it is tried again"],
