@@ -23,6 +23,8 @@ MAX_VIEWS: Final = 1_000
 """Lines that are kept on the screen: then the oldest go, and come back when one scrolls to them."""
 MAX_ROWS: Final = 400
 """Rows of one line: whoever writes more is cut, so that nothing is pushed away by blank rows."""
+LAYOUT_TRIES: Final = 100
+"""Refreshes after which lines that were put in have their place, or never will."""
 
 _STATE_STYLES: Final = {LineState.FAILED: "bold $error", LineState.WAITING: "$warning"}
 
@@ -95,10 +97,11 @@ class Conversation(VerticalScroll):
         older = [line for line in reversed(lines) if line.number not in self._views]
         new = {line.number: LineView(line, who, now) for line in older}
         self._asked = False
-        below = self.max_scroll_y - self.scroll_y
+        height, below = self.max_scroll_y, self.max_scroll_y - self.scroll_y
         self._views = new | self._views
         await self.mount(*new.values(), before=0)
-        self.call_after_refresh(self._stay, below)
+        if new:
+            self.call_after_refresh(self._stay, height, below, LAYOUT_TRIES)
 
     async def append(self, line: Line, who: str, now: float) -> None:
         """A line that came or was written; one who reads at the bottom follows it."""
@@ -153,5 +156,9 @@ class Conversation(VerticalScroll):
         self._complete = False
         await self.remove_children(views)
 
-    def _stay(self, below: float) -> None:
+    def _stay(self, height: float, below: float, tries: int) -> None:
+        """Show what was shown; ``height`` was the whole one's before, and a busy screen is laid out later."""
+        if self.max_scroll_y == height and tries:
+            self.call_after_refresh(self._stay, height, below, tries - 1)
+            return
         self.scroll_to(y=self.max_scroll_y - below, animate=False)
