@@ -136,7 +136,8 @@ class Chromium:
             await self._give_up(run)
             raise
         except DialError:
-            self._unreached = self._address
+            if not self._carries():  # another address takes another browser
+                self._unreached = self._address
             raise
         except AuthenticationError:
             if self._trust.pin is not None and not run.proven:  # perhaps what was kept of the leaf is damaged
@@ -183,8 +184,14 @@ class Chromium:
             raise BrowserFull(f"a browser carries at most {MAX_JOINS} connections")
         self._joins.append(connection)
 
+    def _carries(self) -> bool:
+        """Whether anything is carried: it shows that browser and address do, and would be lost with them."""
+        return any(known.transport is not None and not known.ended for known in self._joins)
+
     async def _give_up(self, run: Run) -> None:
-        """End a run, unless another one has taken its place."""
+        """End a run where more than one guest of it failed, unless another one has taken its place."""
+        if self._carries() and await run.answers():
+            return
         async with self._turn:
             if self._run is run:
                 await self._end()

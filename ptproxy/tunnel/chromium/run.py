@@ -116,6 +116,14 @@ class Run:
             guest.leave()
             raise
 
+    async def answers(self) -> bool:
+        """Whether the browser itself is well, whatever became of a page."""
+        try:
+            await self.process.devtools.call("Browser.getVersion")
+        except BrowserError:
+            return False
+        return True
+
     def now(self) -> float:
         """The loop's time."""
         return self._loop.time()

@@ -15,8 +15,10 @@ import pytest
 from chromium_rig import processes, site, until
 from tunnel_live import ECHO, Collect
 
-from ptproxy.errors import DialError
+from ptproxy.errors import DialError, Reason
 from ptproxy.tunnel.chromium import browser as browser_module
+from ptproxy.tunnel.chromium.devtools import BrowserError
+from ptproxy.tunnel.chromium.guest import Guest
 
 pytestmark = pytest.mark.program("chromium", "nginx")
 
@@ -49,6 +51,40 @@ def test_streams_outlive_what_is_killed(browse: Any, tmp_path: Path, kind: str, 
             await until(lambda: first not in dialer.tunnel.carriers)
             await said_back(stream, program, b"after")
             assert len(there.exit.asked) == 1  # the stream itself, not another
+
+    browse(main())
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [BrowserError("the browser does not answer Page.navigate"), DialError(Reason.HOST_UNREACHABLE)],
+    ids=["a page that does not answer", "a visit that reaches nothing"],
+)
+def test_a_guest_that_fails_ends_no_carrier_of_another(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: DialError
+) -> None:
+    async def main() -> None:
+        async with site(tmp_path) as there:
+            browser = there.chromium()
+            dialer = there.browsing("websocket", browser)
+            await dialer.start()
+            first, process = next(iter(dialer.tunnel.carriers)), browser.process_id
+            visit, fails = Guest.visit, iter([failure])
+
+            async def failing(guest: Guest, origin: str, page: str) -> Any:
+                for error in fails:
+                    raise error
+                return await visit(guest, origin, page)
+
+            monkeypatch.setattr(Guest, "visit", failing)
+            with pytest.raises(type(failure)):
+                await browser.visit()
+            visited = await browser.visit()
+            assert (await visited.run.answers(), browser.process_id) == (True, process)
+            visited.drop()
+            stream = await dialer.dial(ECHO, program := Collect())
+            await said_back(stream, program, b"as before")
+            assert list(dialer.tunnel.carriers) == [first]
 
     browse(main())
 
