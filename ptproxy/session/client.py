@@ -41,6 +41,20 @@ class ClientSession(Session):
         self._pending[number] = alive
         return number, alive
 
+    def make_room(self, now: float) -> list[Event]:
+        """R2: where all places are taken, give up the carrier that is missed least, for one to be dialled.
+
+        Carriers may fall silent one after the other, those that carry nothing
+        without anybody noticing (R20). The longest silent suspect one goes, or
+        else the longest silent of those that no stream is on.
+        """
+        if len(self.carriers) + len(self._pending) >= self.limits.max_carriers:
+            given_up = [carrier for carrier in self.carriers.values() if carrier.suspect]
+            given_up = given_up or [carrier for carrier in self.carriers.values() if not carrier.streams]
+            if given_up:
+                self._close(min(given_up, key=lambda carrier: carrier.proved_at), now)
+        return self._take_events()
+
     def attach_carrier(self, number: int, now: float) -> list[Event]:
         """R2, R12: an opening has succeeded: streams without a carrier, or on a suspect one, bind here."""
         alive = self._pending.pop(number, None)

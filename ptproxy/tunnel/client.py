@@ -225,6 +225,7 @@ class ClientTunnel(Tunnel):
 
     def _make_carrier(self, codec: str, settings: CodecSettings, digest: bytes) -> ClientCarrier:
         """A carrier with its opening, for a connection on which a certificate of ``digest`` was seen."""
+        self.dispatch(self.client_session.make_room(self.now()))
         number, alive = self.client_session.next_carrier()
         try:
             carrier = self._open_carrier(codec, settings, digest, number, alive)

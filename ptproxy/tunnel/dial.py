@@ -222,7 +222,7 @@ class TunnelDialer:
 
     def _grow(self, tunnel: ClientTunnel) -> None:
         """Ask for one more carrier; the small streams will move to it."""
-        wanted = len(tunnel.carriers) + 1
+        wanted = _sound(tunnel) + 1
         if self._wanted < wanted:
             self._wanted = wanted
             self._moved = {stream.id: _moved(stream) for stream in tunnel.session.streams.values()}
@@ -259,8 +259,8 @@ class TunnelDialer:
         if self.tunnel.carriers:
             self._up.set()
         if suspected is not None:
-            self._wanted = len(self.tunnel.carriers) + 1
-        if len(self.tunnel.carriers) < self._wanted:
+            self._wanted = min(_sound(self.tunnel) + 1, self._most)
+        if _sound(self.tunnel) < self._wanted:
             self._need.set()
 
     async def _keep(self) -> None:
@@ -271,7 +271,7 @@ class TunnelDialer:
         while True:
             await self._need.wait()
             self._need.clear()
-            while len(self.tunnel.carriers) < self._wanted or self.tunnel.closed:
+            while _sound(self.tunnel) < self._wanted or self.tunnel.closed:
                 if self.tunnel.closed or self.tunnel.goaway:
                     self._replace_tunnel()
                 if carrier is not None and carrier.ended:
@@ -295,7 +295,7 @@ class TunnelDialer:
                     await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
                     pause = min(pause * 2, BACKOFF_LAST)
                     if self.tunnel.carriers and not isinstance(error, DialError):
-                        self._wanted = len(self.tunnel.carriers)
+                        self._wanted = _sound(self.tunnel)
             self._wanted = max(1, min(self._wanted, self._most))
 
     def _was_steady(self, carrier: ClientCarrier, opened_at: float) -> bool:
@@ -345,7 +345,7 @@ class TunnelDialer:
         used = {stream.carrier for stream in tunnel.session.streams.values()}
         for carrier in list(tunnel.carriers.values())[1:]:
             if carrier.number not in used and _rate(carrier, tunnel.now()) < 1.0:
-                self._wanted = max(1, len(tunnel.carriers) - 1)
+                self._wanted = max(1, _sound(tunnel) - 1)
                 carrier.end("spare")
 
     def _give_up_waiting(self, tunnel: ClientTunnel) -> None:
@@ -368,6 +368,12 @@ def _refusals() -> Iterator[None]:
         raise DialError(Reason.LIMIT, str(error)) from None
     except LocalProtocolError:  # GOAWAY or its end came while the dial waited
         raise DialError(Reason.TUNNEL_DOWN, "the session has just ended") from None
+
+
+def _sound(tunnel: ClientTunnel) -> int:
+    """Carriers that are not suspect (R20): what else there is may be dead."""
+    known = tunnel.session.carriers
+    return sum(number in known and not known[number].suspect for number in tunnel.carriers)
 
 
 def _moved(stream: SessionStream) -> int:

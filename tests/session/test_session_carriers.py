@@ -255,6 +255,34 @@ def test_carriers_are_bounded() -> None:
         pair.client.attach_carrier(77, pair.now)
 
 
+def test_room_for_a_carrier_is_made_where_all_have_fallen_silent() -> None:
+    """R2: suspect carriers first, those silent the longest before the others, then those without streams."""
+    pair = Pair(Limits(max_carriers=3), carriers=3)
+    streams = [pair.open(carrier=number)[0] for number in (1, 2)]
+    pair.pump()
+    pair.said(pair.client)
+    pair.tell(pair.client, pair.client.make_room(pair.now))
+    assert [e.carrier for e in pair.said(pair.client)] == [3], "it carries nothing"
+    assert pair.attach() == 4
+    streams += [pair.open(carrier=4)[0]]
+    assert not pair.client.make_room(pair.now), "each is needed, and none is suspect"
+    for stream in (streams[1], streams[0]):
+        stream.send_data(b"nobody hears this", pair.now)
+        pair.drain(pair.client, stream.carrier or 0)
+        pair.now += 0.1
+    for _ in range(40):
+        pair.now += 0.1
+        pair.tell(pair.client, pair.client.on_deadline(pair.now))
+        pair.drain(pair.client, 1)
+        pair.drain(pair.client, 2)
+    assert {e.carrier for e in pair.said(pair.client, events.CarrierSuspected)} == {1, 2}
+    pair.tell(pair.client, pair.client.make_room(pair.now))
+    assert len(pair.said(pair.client, events.CarrierGivenUp)) == 1
+    assert pair.attach() == 5
+    pair.pump()
+    assert all(stream.carrier in pair.client.carriers for stream in streams)
+
+
 def test_goaway_of_a_carrier_empties_and_closes_it() -> None:
     pair = Pair(carriers=2)
     near, far = pair.open(BLOB, carrier=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from walk_profiles import profile_of
 from walk_wire import Watch, split
 
 from ptproxy.errors import SessionError
-from ptproxy.session import BridgeSession, ClientSession, RetentionBudget, Session
+from ptproxy.session import BridgeSession, ClientSession, RetentionBudget, Session, SessionExhausted
 
 CARRIERS = 3
 """The client dials no further one while so many are alive, unless one is suspected."""
@@ -278,10 +279,13 @@ class Carriers:
         """The client begins a connection."""
         used = sum(1 for pipe in self.pipes.values() if pipe.client != "done")
         if used - len(self.client.suspected) < CARRIERS:
-            self.dial_one()
+            with suppress(SessionExhausted):  # all of them are needed, as far as the client knows
+                self.dial_one()
 
     def dial_one(self) -> Pipe:
         """The client begins a connection."""
+        self.take(self.client, self.client.session.make_room(self.now))
+        self.client.watch.sync(self.now)
         number, alive = self.client.session.next_carrier()
         pipe = self.pipes[number] = Pipe(number, alive, self.known)
         self.log(f"client dials {number}, alive {alive}")

@@ -14,6 +14,8 @@ from ptproxy.session.frames import FrameParser
 FRAME_NAMES = {value: name for name, value in vars(frames).items() if name.isupper() and type(value) is int}
 FRAME_NAMES.update({frames.OPEN: "OPEN", frames.DATA: "DATA", frames.PONG: "PONG"})
 
+MOST_CARRIERS = 7
+"""Places for carriers: few, so that room must be made for new ones."""
 NEVER = 1e9
 """Seconds beyond every walk."""
 
@@ -22,6 +24,7 @@ def tiny_limits(rng: random.Random, pressing: bool, strict: bool) -> tuple[Limit
     """Limits of a few bytes; the total and the floor of a retention budget to match."""
     window = rng.choice((3, 6, 12, 12))
     limits = Limits(
+        max_carriers=MOST_CARRIERS,
         initial_window=window,
         window_growth=2,
         max_window=window * rng.choice((1, 4, 16)),

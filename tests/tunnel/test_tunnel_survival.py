@@ -8,78 +8,12 @@ import random
 from typing import Any
 
 import pytest
+from chaos_relay import ChaosRelay, Fate, Kind
 from tunnel_live import ECHO, SOURCE, Collect, live
 
 from ptproxy.errors import DialError, Reason
 
 CODECS = ["websocket", "http", "random"]
-
-
-class Half(asyncio.Protocol):
-    """One side of a forwarded connection."""
-
-    def __init__(self, forwarder: Forwarder, budget: list[int]) -> None:
-        self.forwarder, self.budget = forwarder, budget
-        self.other: Half | None = None
-        self.transport: Any = None
-        self.waiting = bytearray()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.forwarder.transports.add(transport)
-
-    def data_received(self, data: bytes) -> None:
-        cut = self.forwarder.cutting and len(data) > self.budget[0]
-        data = data[: self.budget[0]] if cut else data
-        self.budget[0] -= len(data)
-        if self.other is None:
-            self.waiting += data
-        else:
-            self.other.transport.write(data)
-        if cut:
-            self.forwarder.cuts += 1
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.forwarder.transports.discard(self.transport)
-        if self.other is not None:
-            self.other.transport.abort()
-
-
-class Forwarder:
-    """Passes connections on and cuts each after a random number of bytes, while ``cutting``."""
-
-    def __init__(self, port: int, rng: random.Random, mean: int) -> None:
-        self.port, self.rng, self.mean = port, rng, mean
-        self.cutting = True
-        self.cuts = 0
-        self.transports: set[Any] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> int:
-        self.server = await asyncio.get_running_loop().create_server(self.connected, "127.0.0.1", 0)
-        return int(self.server.sockets[0].getsockname()[1])
-
-    def connected(self) -> Half:
-        near = Half(self, [self.rng.randrange(4000, 2 * self.mean)])
-        task = asyncio.get_running_loop().create_task(self.join(near))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        return near
-
-    async def join(self, near: Half) -> None:
-        far = Half(self, near.budget)
-        await asyncio.get_running_loop().create_connection(lambda: far, "127.0.0.1", self.port)
-        near.other, far.other = far, near
-        far.transport.write(bytes(near.waiting))
-        if near.transport.is_closing():
-            far.transport.abort()
-
-    async def stop(self) -> None:
-        self.server.close()
-        await asyncio.gather(*self.tasks)
-        for transport in list(self.transports):
-            transport.abort()
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -88,25 +22,26 @@ def test_a_transfer_survives_cuts_at_random_bytes(run: Any, tmp_path: Any, codec
         seed = int.from_bytes(os.urandom(4))
         print("seed", seed)
         async with live(tmp_path) as bridge:
-            forwarder = Forwarder(bridge.port, random.Random(seed), 400_000)
-            port = await forwarder.start()
+            fates = random.Random(seed)
+            relay = ChaosRelay(bridge.port, lambda: Fate(Kind.CUT, fates.randrange(4000, 800_000)))
+            port = await relay.start()
             dialer = await bridge.client(codec, port=port, carriers=2)
             local = Collect()
             stream = await dialer.dial(ECHO, local)
             sent = bytearray()
             sizes = random.Random(seed)
-            while len(sent) < 2_000_000 or (forwarder.cuts < 3 and len(sent) < 64_000_000):
+            while len(sent) < 2_000_000 or (relay.strikes.total() < 3 and len(sent) < 64_000_000):
                 block = os.urandom(sizes.randrange(1, 100_000))
                 stream.write(block)
                 sent += block
                 await local.writable.wait()
             assert await local.until(len(sent)) == sent
-            assert forwarder.cuts >= 3
-            forwarder.cutting = False
+            assert relay.strikes.total() >= 3
+            relay.calm()
             stream.close()
             await local.lost
             await dialer.stop()
-            await forwarder.stop()
+            await relay.stop()
 
     run(main())
 
