@@ -135,7 +135,7 @@ class Connection(BufferedReads):
     def flush(self) -> None:
         """Write what the link has to say; close when it is through."""
         link = self.link
-        if link is None or self.transport is None:
+        if link is None or self.transport is None or self.transport.is_closing():
             return
         chunks = link.data_to_send()
         if self.apart:
