@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("proxy", "peers", "inspect"),
     ("tunnel",),
     ("session", "auth", "codec", "front", "e2e", "dht"),
-    ("config", "target", "buffer"),
+    ("config", "target", "buffer", "fields"),
     ("errors",),
 )
 """From the top; whatever stands in one layer must not import its neighbours."""
