@@ -37,7 +37,7 @@ from ptproxy.peers.file_messages import (
 from ptproxy.peers.file_name import safe_name
 from ptproxy.peers.file_pieces import PIECE, append, digest_of, in_thread, partial_name, resume
 from ptproxy.peers.peer_streams import IncomingStream, PeerStreams
-from ptproxy.state import drop_partial, finish_partial, open_partial
+from ptproxy.state import PartialFile
 
 MAX_FILE: Final = 4 << 30
 """Bytes of a file that is taken, unless told otherwise."""
@@ -280,19 +280,19 @@ class _Receiving(asyncio.Protocol):
         if self._decided or self.lost:
             raise DialError(Reason.CANCELLED)
         self._decided = True
-        folder, name = self._transfers.folder, partial_name(self.contact, offer.digest)
+        folder = self._transfers.folder
         try:
-            partial = open_partial(folder, name)
+            partial = PartialFile(folder, partial_name(self.contact, offer.digest))
         except BaseException:
             self._transport.abort()
             raise
         try:
-            digest = await self._fill(partial, offer)
+            digest = await self._fill(partial.file, offer)
             if not hmac.compare_digest(digest, offer.digest):
-                drop_partial(partial, folder, name)
+                partial.drop()
                 self._answer(bytes((Answer.DIFFERENT,)))
                 raise FileDiffersError("what came is not the file that was offered")
-            path = await in_thread(finish_partial, partial, folder, name, offer.name)
+            path = await in_thread(partial.finish, offer.name)
         except OSError as error:
             self._transport.abort()
             raise StartError(f"cannot write in {folder}: {why(error)}") from None
