@@ -14,7 +14,6 @@ Judging (:meth:`KemStep.secret_of`, :meth:`KemStep.check`) changes nothing;
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 from ptproxy.e2e.kem import KemKey, KemKeyPair, require
@@ -29,7 +28,6 @@ INTERVAL: Final = 50
 MAX_WAIT: Final = 7 * 86_400
 """Seconds between two steps where less is written."""
 _MAX_COUNT: Final = 2**32 - 1
-_STORED: Final = struct.Struct(">IIIQ")
 
 
 class KemStep:
@@ -46,8 +44,6 @@ class KemStep:
         "sent",
         "since",
     )
-
-    SIZE = _STORED.size
 
     def __init__(self, *, ours: bool, now: int) -> None:
         """``ours``: whether the first offer is this side's (it is the initiator's).
