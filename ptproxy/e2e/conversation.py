@@ -105,6 +105,12 @@ class Conversation:
         self.contact.hear_succession(heard.new.fingerprint)
         self._contact_changed()
 
+    def person_wants_it(self) -> None:
+        """Whoever is written to is no stranger."""
+        if not self.contact.added:
+            self.contact.added = True
+            self._contact_changed()
+
     def keep(self) -> None:
         """The person stays with the known identity."""
         self.contact.keep()
@@ -186,12 +192,6 @@ class Conversation:
             raise IdentityChangedError(
                 "conversation: the peer's identity has changed; the person has to decide"
             )
-
-    def person_wants_it(self) -> None:
-        """Whoever is written to is no stranger."""
-        if not self.contact.added:
-            self.contact.added = True
-            self._contact_changed()
 
     def _contact_changed(self) -> None:
         self._unsaved.changed(contact_name(self.id), self.contact)
