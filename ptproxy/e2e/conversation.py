@@ -122,6 +122,11 @@ class Conversation:
             self.contact.stale = True
             self._contact_changed()
 
+    def succeed(self, successor: OwnIdentity) -> None:
+        """We are another identity from now on: our sessions were the old one's."""
+        self._owner = successor
+        self._end_sessions()
+
     def take_in(self, session: Session, content: Content, now: float) -> Kind:
         """A message of ``session`` was read: what it means for the conversation, and what it is."""
         self._unsaved.changed(session_name(session.key), session)
@@ -162,10 +167,7 @@ class Conversation:
     def accepted(self, fingerprint: Fingerprint) -> None:
         """The person accepts the new identity: the sessions with the old one end."""
         self.contact.accept(fingerprint)
-        self.contact.stale = False
-        for session in list(self.sessions.values()):
-            self.drop(session)
-        self._contact_changed()
+        self._end_sessions()
 
     def adopt(self, session: Session) -> None:
         """A session of the accepted identity, which had written to us as a stranger."""
@@ -183,6 +185,12 @@ class Conversation:
         self._unsaved.changed(session_name(session.key), session)
         self.person_wants_it()
         return message
+
+    def _end_sessions(self) -> None:
+        self.contact.stale = False
+        for session in list(self.sessions.values()):
+            self.drop(session)
+        self._contact_changed()
 
     def _highest(self) -> Session | None:
         return max(self.sessions.values(), key=lambda session: session.rank, default=None)
