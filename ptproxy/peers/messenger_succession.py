@@ -14,9 +14,9 @@ sessions and prekeys are.
 
 from __future__ import annotations
 
-from ptproxy.e2e import Correspondence, OwnIdentity, Standing
+from ptproxy.e2e import OwnIdentity, Standing
 from ptproxy.errors import LocalProtocolError
-from ptproxy.peers.messenger_ledger import E2E, Change, Ledger
+from ptproxy.peers.messenger_ledger import Change, Ledger
 
 
 def announce(ledger: Ledger, change: Change) -> OwnIdentity:
@@ -38,17 +38,8 @@ def become(ledger: Ledger, change: Change) -> None:
     """From now on we are the successor; :class:`LocalProtocolError` where none was announced."""
     if not ledger.profile.successor:
         raise LocalProtocolError("succession: no successor was announced")
-    old = ledger.correspondence
-    owner = OwnIdentity.parse(ledger.profile.successor)
-    pieces = Correspondence.create(owner, old.prekeys.suite, change.now, ledger.rng).serialize()
-    for name, data in old.serialize().items():
-        if name.startswith("session "):
-            ledger.unsaved.gone(E2E + name)
-        elif name not in pieces:
-            pieces[name] = data
-    ledger.correspondence = Correspondence.parse(pieces)
-    ledger.unsaved.changed(E2E + "identity", ledger.correspondence.owner)
-    ledger.unsaved.changed(E2E + "prekeys", ledger.correspondence.prekeys)
+    successor = OwnIdentity.parse(ledger.profile.successor)
+    ledger.correspondence.succeed(successor, change.now, ledger.rng)
     ledger.profile.successor, ledger.profile.published = b"", b""
     change.profile()
     change.want_box()
