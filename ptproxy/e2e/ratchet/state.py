@@ -51,7 +51,7 @@ class RatchetState:
     """What every message is bound to, 32 bytes."""
     root: Root
     kem: KemStep
-    pair: CurveKeyPair | None
+    pair: CurveKeyPair | None = None
     """This side's key pair, while the newest turn is its own."""
     peer: CurveKey | None = None
     """The other side's public key, while the newest turn is theirs."""
@@ -119,7 +119,7 @@ class RatchetState:
         state = cls(
             ad,
             root,
-            kem=KemStep(ours=_Flag.OURS in flags, now=0),
+            kem=KemStep(ours=_Flag.OURS in flags, since=0),
             pair=None if theirs else CurveKeyPair(key),
             peer=_peer(key) if theirs else None,
             sending=SendingChain(*_chain(fields)) if _Flag.SENDING in flags else None,
