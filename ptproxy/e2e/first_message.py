@@ -183,9 +183,8 @@ def examine(
     encapsulation = Encapsulation.respond(found.kem, ciphertext)
     one_time = found.one_time.public if found.one_time else None
     bound = transcript(suite, ephemeral, ids, found.signed.public, one_time, encapsulation, found.bundle_hash)
-    peer = Identity.parse(
-        _open(keys.sender(products, encapsulation), keys.sender_data(bound), opening.sender)
-    )
+    sender = _open(keys.sender(products, encapsulation), keys.sender_data(bound), opening.sender)
+    peer = Identity.parse(sender)
     if owner.public.shares_a_key_with(peer):
         raise E2EError("first message: from an identity with our own key")
 
@@ -195,14 +194,8 @@ def examine(
     authorship = _verify_proof(_open(keys.proof(material, encapsulation), data, opening.proof), peer, said)
     if authorship not in accepted:
         raise E2EError(f"first message: {authorship.name.lower()}, which is not accepted")
-    return Received(
-        Agreement(keys.secret(material, encapsulation), data, suite),
-        peer,
-        authorship,
-        found.signed,
-        payload,
-        Use(bundle_id, one_time_id, key),
-    )
+    agreement = Agreement(keys.secret(material, encapsulation), data, suite)
+    return Received(agreement, peer, authorship, found.signed, payload, Use(bundle_id, one_time_id, key))
 
 
 def opening_key(message: bytes) -> bytes:

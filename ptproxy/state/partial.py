@@ -6,7 +6,8 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import IO, Final
+from types import TracebackType
+from typing import IO, Final, Self
 
 from ptproxy.errors import StartError, why
 from ptproxy.state.files import FILE_MODE, make_folder, rename_new, sync_folder
@@ -15,9 +16,15 @@ from ptproxy.state.lock import take_lock
 MAX_ALIKE: Final = 1_000
 """Files of one name, told apart by a number."""
 
+_SUFFIX: Final = ".ptproxy.part"
+"""Of names that no other program gives: they stand among a person's own files, and are deleted by it."""
+
 
 class PartialFile:
-    """The unfinished file ``name`` of ``folder``: ``.name.part``, with one writer at a time."""
+    """The unfinished file ``name`` of ``folder``: ``.name.ptproxy.part``, with one writer at a time.
+
+    A context manager that closes it, and leaves it for another day unless it was finished or dropped.
+    """
 
     __slots__ = ("_path", "file")
 
@@ -26,7 +33,7 @@ class PartialFile:
 
         Raises :class:`~ptproxy.errors.StartError` where that is impossible or somebody else has it open.
         """
-        self._path = folder / f".{name}.part"
+        self._path = folder / f".{name}{_SUFFIX}"
         try:
             make_folder(folder)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), FILE_MODE)
@@ -76,6 +83,14 @@ class PartialFile:
         """Close it and leave it for another day. May be called twice, and after the others."""
         self.file.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
 
 def remove_abandoned(folder: Path, before: float) -> int:
     """Delete the unfinished files of ``folder`` last written before ``before`` (Unix time); how many.
@@ -83,11 +98,11 @@ def remove_abandoned(folder: Path, before: float) -> int:
     One that somebody has open stays, whoever that is.
     """
     removed = 0
-    for path in folder.glob(".*.part"):
+    for path in folder.glob(f".*{_SUFFIX}"):
         with contextlib.suppress(StartError, OSError):
             if path.stat(follow_symlinks=False).st_mtime >= before:
                 continue
-            partial = PartialFile(folder, path.name[1 : -len(".part")])
+            partial = PartialFile(folder, path.name[1 : -len(_SUFFIX)])
             if os.fstat(partial.file.fileno()).st_mtime >= before:  # somebody wrote and closed it just now
                 partial.close()
                 continue

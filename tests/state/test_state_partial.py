@@ -19,10 +19,9 @@ def names(folder):
 def test_a_partial_file_grows_and_gets_its_name(tmp_path):
     folder = tmp_path / "files"
     for number, name in enumerate(["a.txt", "a (2).txt", "a (3).txt"]):
-        partial = PartialFile(folder, "x")
-        assert partial.file.tell() == 0
-        partial.file.write(b"%d" % number)
-        partial.close()
+        with PartialFile(folder, "x") as partial:
+            assert partial.file.tell() == 0
+            partial.file.write(b"%d" % number)
         partial = PartialFile(folder, "x")
         assert partial.file.tell() == 1
         assert partial.finish("a.txt") == folder / name
@@ -40,16 +39,16 @@ def test_a_partial_file_has_one_writer(tmp_path):
     PartialFile(tmp_path, "y").close()
     partial.drop()
     partial.close()
-    assert names(tmp_path) == [".y.part"]
+    assert names(tmp_path) == [".y.ptproxy.part"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no symbolic links without rights")
 def test_a_partial_file_is_not_written_through_a_link(tmp_path):
     (tmp_path / "target").write_text("precious")
-    (tmp_path / ".x.part").symlink_to(tmp_path / "target")
+    (tmp_path / ".x.ptproxy.part").symlink_to(tmp_path / "target")
     with pytest.raises(StartError):
         PartialFile(tmp_path, "x")
-    os.utime(tmp_path / ".x.part", (1, 1), follow_symlinks=False)
+    os.utime(tmp_path / ".x.ptproxy.part", (1, 1), follow_symlinks=False)
     assert remove_abandoned(tmp_path, 2) == 0
     assert (tmp_path / "target").read_text() == "precious"
 
@@ -58,7 +57,7 @@ def test_a_file_that_is_dropped_while_it_is_opened_is_not_written(tmp_path, monk
     take = partial_module.take_lock
 
     def slow(file):
-        (tmp_path / ".x.part").unlink()
+        (tmp_path / ".x.ptproxy.part").unlink()
         take(file)
 
     monkeypatch.setattr(partial_module, "take_lock", slow)
@@ -72,19 +71,19 @@ def test_names_run_out(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("")
     with pytest.raises(StartError, match="exists already"):
         PartialFile(tmp_path, "x").finish("a")
-    assert names(tmp_path) == [".x.part", "a"]
+    assert names(tmp_path) == [".x.ptproxy.part", "a"]
 
 
 def test_what_nobody_finishes_is_removed(tmp_path):
     for name, written in [("old", 100), ("open", 100), ("new", 201)]:
         PartialFile(tmp_path, name).close()
-        os.utime(tmp_path / f".{name}.part", (written, written))
-    (tmp_path / "old.part").write_text("somebody else's")
-    os.utime(tmp_path / "old.part", (100, 100))
+        os.utime(tmp_path / f".{name}.ptproxy.part", (written, written))
+    (tmp_path / ".old.part").write_text("somebody else's")
+    os.utime(tmp_path / ".old.part", (100, 100))
     held = PartialFile(tmp_path, "open")
     assert remove_abandoned(tmp_path, 200) == 1
-    assert names(tmp_path) == [".new.part", ".open.part", "old.part"]
+    assert names(tmp_path) == [".new.ptproxy.part", ".old.part", ".open.ptproxy.part"]
     held.close()
     assert remove_abandoned(tmp_path, 200) == 1
     assert remove_abandoned(tmp_path / "missing", 200) == 0
-    assert names(tmp_path) == [".new.part", "old.part"]
+    assert names(tmp_path) == [".new.ptproxy.part", ".old.part"]
