@@ -1,7 +1,8 @@
 """Files that are replaced whole, folders, logs.
 
 A file is replaced by a temporary one beside it: fsync, rename, fsync of the folder. Whoever reads
-sees the old or the new content, never half of it. Files have mode 0600, folders 0700.
+sees the old or the new content, never half of it. Files have mode 0600, folders 0700. A temporary file
+that a kill has left is deleted the next time that the folder is taken.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -19,6 +21,10 @@ from ptproxy.errors import StartError, why
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
+LEFT: Final = 3_600.0
+"""Seconds after which a temporary file was left by a program that was killed: writing one takes no minute."""
+
+_TEMPORARY: Final = ".ptproxy.new"
 
 
 def write_file(path: Path, content: str | bytes, *, mode: int = FILE_MODE, replace: bool = True) -> None:
@@ -30,7 +36,7 @@ def write_file(path: Path, content: str | bytes, *, mode: int = FILE_MODE, repla
     data = content.encode() if isinstance(content, str) else content
     try:
         make_folder(path.parent)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "wb") as file:
@@ -48,6 +54,16 @@ def write_file(path: Path, content: str | bytes, *, mode: int = FILE_MODE, repla
         raise StartError(f"{path} exists already") from None
     except OSError as error:
         raise StartError(f"cannot write {path}: {why(error)}") from None
+
+
+def remove_temporary(folder: Path) -> None:
+    """Delete what a program that was killed while it wrote has left, as far as that is possible."""
+    now = time.time()
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f".*{_TEMPORARY}"):
+            with contextlib.suppress(OSError):
+                if now - path.stat(follow_symlinks=False).st_mtime > LEFT:
+                    path.unlink()
 
 
 def open_log(path: Path) -> TextIO:

@@ -13,7 +13,7 @@ from typing import Self
 from ptproxy.errors import StartError, why
 from ptproxy.state.database import open_database
 from ptproxy.state.document import Document
-from ptproxy.state.files import make_folder
+from ptproxy.state.files import make_folder, remove_temporary
 from ptproxy.state.lock import open_lock, take_lock
 from ptproxy.state.mark import MarkFile
 
@@ -45,6 +45,7 @@ class StateFolder:
             raise StartError(
                 f"state: another ptproxy runs with the folder {path}; stop it, or set another state folder"
             ) from None
+        remove_temporary(path)
 
     def document(self, name: str, version: int = 1) -> Document:
         """The document ``name`` of this folder."""

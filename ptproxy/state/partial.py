@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +27,8 @@ class PartialFile:
 
     __slots__ = ("_path", "file")
 
+    file: IO[bytes]
+
     def __init__(self, folder: Path, name: str) -> None:
         """Open it, made where missing and locked, its position at the end.
 
@@ -36,18 +37,13 @@ class PartialFile:
         self._path = folder / f".{name}{_SUFFIX}"
         try:
             make_folder(folder)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), FILE_MODE)
-            self.file: IO[bytes] = os.fdopen(descriptor, "r+b", buffering=0)
+            self.file = _open_alone(self._path)
+            if os.fstat(self.file.fileno()).st_nlink > 1:  # finished, and killed before this name went
+                self.drop()
+                self.file = _open_alone(self._path)
+            self.file.seek(0, os.SEEK_END)
         except OSError as error:
             raise StartError(f"cannot write {self._path}: {why(error)}") from None
-        try:
-            take_lock(self.file)
-            if not os.fstat(self.file.fileno()).st_nlink:
-                raise OSError(errno.ESTALE, "deleted while it was opened")
-            self.file.seek(0, os.SEEK_END)
-        except OSError:
-            self.file.close()
-            raise StartError(f"cannot write {self._path}: it is being written already") from None
 
     def finish(self, final: str) -> Path:
         """Close it and give it the name ``final``, or, where that is taken, one like it: the path.
@@ -90,6 +86,21 @@ class PartialFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open_alone(path: Path) -> IO[bytes]:
+    """The file, locked; raises OSError, and StartError where it is being written already."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), FILE_MODE)
+    file = os.fdopen(descriptor, "r+b", buffering=0)
+    try:
+        take_lock(file)
+        there = os.fstat(file.fileno()).st_nlink
+    except OSError:
+        there = 0
+    if not there:  # locked by another, or deleted by one that had it locked until now
+        file.close()
+        raise StartError(f"cannot write {path}: it is being written already")
+    return file
 
 
 def remove_abandoned(folder: Path, before: float) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from ptproxy import state
 from ptproxy.errors import StartError
 from ptproxy.state import StateFolder
+from ptproxy.state.files import LEFT
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 
@@ -86,3 +90,27 @@ def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
         state.write_file(tmp_path / "x" / "y", "")
     with pytest.raises(StartError, match="cannot use the folder"):
         StateFolder(tmp_path / "x")
+
+
+def test_what_a_kill_has_left_goes_when_the_folder_is_taken(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from ptproxy.state import write_file
+os.replace = lambda one, other: os.kill(os.getpid(), 9)
+write_file(Path({str(tmp_path)!r}) / "key", "secret")
+"""
+    root = str(Path(__file__).parent.parent.parent)
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=False)
+    assert done.returncode != 0
+    (left,) = tmp_path.iterdir()
+    assert left.read_text() == "secret"
+    other = tmp_path / ".key.swp"
+    other.write_text("an editor's")
+    os.utime(other, (1, 1))
+    StateFolder(tmp_path).close()  # it may be in the middle of writing: a command holds no lock of the folder
+    assert left.exists()
+    old = time.time() - 2 * LEFT
+    os.utime(left, (old, old))
+    StateFolder(tmp_path).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".key.swp", "lock"]

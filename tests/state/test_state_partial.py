@@ -66,6 +66,26 @@ def test_a_file_that_is_dropped_while_it_is_opened_is_not_written(tmp_path, monk
     assert names(tmp_path) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a file is renamed, and has one name at any time")
+def test_a_kill_between_two_names_leaves_the_finished_file_alone(tmp_path, monkeypatch):
+    def linked_and_killed(old, new):
+        os.link(old, new)
+        raise KeyboardInterrupt
+
+    partial = PartialFile(tmp_path, "x")
+    partial.file.write(b"all of it")
+    with monkeypatch.context() as patched:
+        patched.setattr(partial_module, "rename_new", linked_and_killed)
+        with pytest.raises(KeyboardInterrupt):
+            partial.finish("a")
+    partial.close()
+    assert names(tmp_path) == [".x.ptproxy.part", "a"]
+    with PartialFile(tmp_path, "x") as again:
+        assert again.file.tell() == 0
+        again.file.write(b"something else")
+    assert (tmp_path / "a").read_bytes() == b"all of it"
+
+
 def test_names_run_out(tmp_path, monkeypatch):
     monkeypatch.setattr(partial_module, "MAX_ALIKE", 3)
     (tmp_path / "a").write_text("")
