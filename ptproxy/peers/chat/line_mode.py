@@ -32,7 +32,8 @@ from ptproxy.peers.chat.commands import (
     parse_text,
     usage,
 )
-from ptproxy.peers.chat.told import Done, ReadyTold, Record, Refused
+from ptproxy.peers.chat.told import Done, Record, Refused
+from ptproxy.peers.chat.told_own import ReadyTold
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import ContactId, Direction, Event, LineReceived, LineState
 

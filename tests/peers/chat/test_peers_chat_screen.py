@@ -22,7 +22,8 @@ from ptproxy.peers.chat.screen.conversation import MAX_ROWS, PAGE, Conversation,
 from ptproxy.peers.chat.screen.decision import Decision
 from ptproxy.peers.chat.screen.drawn import clock
 from ptproxy.peers.chat.screen.file_view import FileView
-from ptproxy.peers.chat.told import STATES, FileState, FileTold
+from ptproxy.peers.chat.told import STATES
+from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.messenger_events import (
     InviteReady,
     LineState,

@@ -29,7 +29,8 @@ from ptproxy.peers.chat.screen.conversation import Conversation
 from ptproxy.peers.chat.screen.dialogs import AddDialog, HelpDialog, InviteDialog, ToAdd, VerifyDialog
 from ptproxy.peers.chat.screen.room import Room
 from ptproxy.peers.chat.shown import shown_name
-from ptproxy.peers.chat.told import TROUBLES, FileState, FileTold, Record, Refused
+from ptproxy.peers.chat.told import TROUBLES, Record, Refused
+from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import (

@@ -14,7 +14,8 @@ from ptproxy.peers.chat.files import MAX_FILES, OVER
 from ptproxy.peers.chat.screen.drawn import clock
 from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.shown import shown_text
-from ptproxy.peers.chat.told import STATES, FileTold
+from ptproxy.peers.chat.told import STATES
+from ptproxy.peers.chat.told_files import FileTold
 from ptproxy.peers.messenger_events import Direction, Line, LineState
 
 PAGE: Final = 50

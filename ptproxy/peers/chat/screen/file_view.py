@@ -13,7 +13,7 @@ from textual.widgets import Button, Static
 
 from ptproxy.peers.chat.commands import Refuse, Take
 from ptproxy.peers.chat.shown import shown_name, shown_text
-from ptproxy.peers.chat.told import FileState, FileTold, amount
+from ptproxy.peers.chat.told_files import FileState, FileTold, amount
 
 BAR: Final = 30
 """Cells of the bar."""

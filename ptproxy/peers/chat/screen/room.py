@@ -24,7 +24,8 @@ from ptproxy.peers.chat.screen.decision import Choice, Decision
 from ptproxy.peers.chat.screen.drawn import STANDING_WORDS
 from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.shown import shown_text
-from ptproxy.peers.chat.told import TROUBLES, FileTold, Record, Refused
+from ptproxy.peers.chat.told import TROUBLES, Record, Refused
+from ptproxy.peers.chat.told_files import FileTold
 from ptproxy.peers.messenger_events import (
     ContactId,
     Event,
