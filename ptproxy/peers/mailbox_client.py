@@ -321,13 +321,16 @@ async def collect(
     window: int = WINDOW,
     rng: random.Random | None = None,
     again: tuple[float, float] = AGAIN,
+    caught_up: Callable[[], None] = lambda: None,
 ) -> None:
     """Deliver all that comes, one after another and in order, until cancelled.
 
     ``deliver`` returns when the message is safe; only then is it deleted at the
-    mailbox. Lost streams are opened again. A message that comes again because
-    its deletion was not confirmed is not delivered again by the same call of
-    this; after a restart of the program it can be, with the same id.
+    mailbox. ``caught_up`` is called when all that waited at the opening of a stream
+    has been delivered, for each stream once at the most. Lost streams are opened
+    again. A message that comes again because its deletion was not confirmed is
+    not delivered again by the same call of this; after a restart of the program
+    it can be, with the same id.
 
     Ends with what ``deliver`` raises, with :class:`BoxTakenOver`, or with
     MailboxFrameError.
@@ -338,9 +341,13 @@ async def collect(
     while True:
         try:
             async with await connect() as owner:
+                left = owner.state.messages
                 await owner.listen(window)
                 wait = 1.0
                 while True:
+                    if not left:
+                        caught_up()
+                    left -= 1
                     mail = await owner.next_mail()
                     if mail.id not in seen:
                         await deliver(mail)

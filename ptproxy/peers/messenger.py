@@ -23,6 +23,7 @@ what is sent next), ``payload`` and ``contact_invite`` (the formats).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -65,6 +66,8 @@ __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
 MAX_INVITES: Final = 32
 """Invites of ours that are good at a time, 544 tokens of a box's 4,096; and a quarter of those that are kept
 while mail may still come under them."""
+COLLECTED: Final = 20.0
+"""Seconds that :meth:`Messenger.settled` waits for the first look into our box."""
 
 
 class Messenger:
@@ -159,20 +162,23 @@ class Messenger:
             await self.streams.close()
 
     async def settled(self) -> None:
-        """Wait until nothing waits to leave: no line, no grant, no publication. Needs :meth:`run`.
+        """Wait until what waited for us has been taken in, and nothing waits to leave. Needs :meth:`run`.
 
-        Contacts whose identity is in doubt are left out, as what waits for them does not leave.
+        The first is waited for no longer than ``COLLECTED`` seconds: a mailbox may be out of reach. The
+        second (lines, grants, publications) takes as long as it takes: bound it. Contacts whose identity is
+        in doubt are left out, as what waits for them does not leave. :meth:`~ptproxy.peers.peer.Peer.settled`
+        asks for one contact.
         """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COLLECTED):
+                await self._box.collected.wait()
         while not self._is_settled():
             await self.ledger.next_change()
 
     def _is_settled(self) -> bool:
         ledger = self.ledger
         return messenger_box.settled(ledger) and not any(
-            ledger.outboxes[record.id].sealed
-            or messenger_sending.has_to_say(record, ledger.outboxes[record.id])
-            for record in ledger.contacts.values()
-            if ledger.correspondence.conversations[record.id].standing is not Standing.CHANGED
+            messenger_sending.waits(ledger, record) for record in ledger.contacts.values()
         )
 
     # ---- ourselves

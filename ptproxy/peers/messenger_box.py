@@ -43,6 +43,8 @@ class Box:
         """``pace`` multiplies every wait (tests)."""
         self.trouble = Trouble.MAILBOX_UNREACHABLE
         """Whether it is reached."""
+        self.collected = asyncio.Event()
+        """Set once all that waited there when this start first looked has been taken in."""
         self._ledger = ledger
         self._dialers = dialers
         self._pace = pace
@@ -64,7 +66,7 @@ class Box:
         again = AGAIN[0] * self._pace, AGAIN[1] * self._pace
         while True:
             try:
-                await collect(self._connect, self._deliver, again=again)
+                await collect(self._connect, self._deliver, again=again, caught_up=self.collected.set)
             except MailboxFrameError as error:
                 log.warning("the mailbox breaks its protocol", why=str(error))
                 await self._say(Trouble.MAILBOX_UNREACHABLE)
