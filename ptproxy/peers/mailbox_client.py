@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
-from ptproxy.peers.mailbox_answers import Answer, Bundle, Mail, Refused, RequestRefused, State
+from ptproxy.peers.mailbox_answers import Answer, Bundle, Mail, Note, Refused, RequestRefused, State
 from ptproxy.peers.mailbox_conversation import MAX_UNANSWERED, ClientConversation, prove
 from ptproxy.peers.mailbox_delivery import DeliveryToken
 from ptproxy.peers.mailbox_frames import MAX_ITEMS, MAX_SUPPLY, MAX_WINDOW, MailboxFrameError
@@ -37,8 +37,10 @@ from ptproxy.peers.mailbox_requests import (
     Deposit,
     Fetch,
     Grant,
+    Keep,
     Listen,
     Publish,
+    Recall,
     Request,
     Revoke,
     Status,
@@ -308,6 +310,15 @@ class MailboxOwner(_Session):
         """These are ours now: the mailbox deletes them. Only after they are safe on our side."""
         for start in range(0, len(ids), MAX_WINDOW):
             await self._stream.request(Taken(tuple(ids[start : start + MAX_WINDOW])))
+
+    async def keep(self, note: bytes) -> None:
+        """Leave a note of 1 to 64 bytes, opaque to the mailbox, in place of the one there was."""
+        await self._stream.request(Keep(note))
+
+    async def recall(self) -> bytes:
+        """The note that was left last, by whichever copy of us; b"": none."""
+        note: Note = await self._stream.request(Recall())
+        return note.note
 
     async def close_box(self) -> None:
         """Delete the box with all that is in it, and end the stream."""
