@@ -281,8 +281,9 @@ class Ledger:
 
     def lines(self, contact: ContactId, first: int, count: int) -> list[tuple[Line, int]]:
         """Inside of a change: the lines of these numbers that there are, newest first."""
+        oldest = self.contacts[contact].oldest  # those below may still be on disk, until this change is
         entries = self.store.entries(history_list(contact), first + count, count)
-        return [parse_line(number, data) for number, data in entries if number >= first]
+        return [parse_line(number, data) for number, data in entries if number >= max(first, oldest)]
 
     def set_state(self, change: Change, contact: ContactId, number: int, state: LineState) -> bool:
         """A line of ours has come further; whether it had not been so far."""

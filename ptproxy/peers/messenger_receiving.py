@@ -35,6 +35,7 @@ from ptproxy.peers.messenger_events import (
     StandingChanged,
     UnknownReceived,
 )
+from ptproxy.peers.messenger_history import add_line
 from ptproxy.peers.messenger_ledger import Change, Ledger, TokenOwner
 from ptproxy.peers.messenger_profile import OwnInvite
 from ptproxy.peers.payload import (
@@ -168,7 +169,7 @@ def _take_in(
         case Hello():
             _hello(ledger, change, record, part)
         case TextLine():
-            _line(change, record, received, part)
+            _line(ledger, change, record, received, part)
         case Receipt():
             _receipt(ledger, change, record, part)
         case Pass():
@@ -210,7 +211,9 @@ def is_local(host: str) -> bool:
     return address.is_multicast or not address.is_global
 
 
-def _line(change: Change, record: ContactRecord, received: ReceivedMessage, said: TextLine) -> None:
+def _line(
+    ledger: Ledger, change: Change, record: ContactRecord, received: ReceivedMessage, said: TextLine
+) -> None:
     line = Line(
         record.next_number(),
         Direction.THEIRS,
@@ -221,8 +224,7 @@ def _line(change: Change, record: ContactRecord, received: ReceivedMessage, said
     )
     record.unread += 1
     record.owe(record.owed_delivered, said.number)
-    change.contact(record)
-    change.line(record.id, line, said.number)
+    add_line(ledger, change, record, line, said.number)
     change.tell(LineReceived(record.id, line, received.standing))
 
 

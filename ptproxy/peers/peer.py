@@ -22,6 +22,7 @@ from ptproxy.peers.messenger_events import (
     StandingChanged,
     Trouble,
 )
+from ptproxy.peers.messenger_history import add_line
 from ptproxy.peers.messenger_identity import accept, remove
 from ptproxy.peers.messenger_ledger import Change
 from ptproxy.peers.messenger_outbox import OutboxFullError
@@ -212,8 +213,7 @@ class Peer:
             record = self._record
             number = record.next_number()
             line = Line(number, Direction.OURS, LineState.WAITING, change.now, change.now, text)
-            change.contact(record)
-            change.line(self.id, line)
+            add_line(ledger, change, record, line)
             part = serialize_part(TextLine(number, int(change.now * 1000), text))
             change.waiting(self.id, ledger.outboxes[self.id].add(number, part))
             change.wake(self.id)
