@@ -10,13 +10,12 @@ it is another contact's, and nobody where the invite was for others.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from typing import Final
 
 from ptproxy.e2e import Kind, ReceivedMessage
 from ptproxy.errors import E2EError
 from ptproxy.log import get_logger
+from ptproxy.peers.local_hosts import is_local
 from ptproxy.peers.mailbox_answers import Mail
 from ptproxy.peers.mailbox_delivery import EnvelopeError
 from ptproxy.peers.messenger_contact import ContactRecord
@@ -58,11 +57,6 @@ MOST_CONFIRMED: Final = 1_024
 """Lines that one receipt is looked up for: who claims millions costs no more than that."""
 OWN_CLOCK: Final = 86_400.0
 """Seconds that a peer's presence may have been said in our future: clocks are wrong."""
-
-LOCAL_NAMES: Final = frozenset({"localhost", "local", "internal", "lan", "home", "arpa"})
-"""Last labels of names that belong to no public host (RFC 6761, RFC 6762, and what routers use)."""
-_HEXADECIMAL: Final = re.compile("0x[0-9a-f]*")
-"""Of a name that ends like this resolvers make an IPv4 address: inet_aton(3) reads 0x7f.0x1 as 127.0.0.1."""
 
 log = get_logger(__name__)
 
@@ -199,16 +193,6 @@ def _hello(ledger: Ledger, change: Change, record: ContactRecord, hello: Hello) 
     if before != (record.said_name, record.mailbox, record.prekeys_key):
         change.contact(record)
         change.tell(ContactChanged(record.id))
-
-
-def is_local(host: str) -> bool:
-    """Whether this is a machine of some private network, as far as its name shows: no place to send us to."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        _, dot, last = host.rpartition(".")
-        return not dot or last in LOCAL_NAMES or _HEXADECIMAL.fullmatch(last) is not None
-    return address.is_multicast or not address.is_global
 
 
 def _line(

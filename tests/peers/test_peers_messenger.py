@@ -43,7 +43,6 @@ from ptproxy.peers.messenger_events import (
 )
 from ptproxy.peers.messenger_outbox import MAX_WAITING
 from ptproxy.peers.messenger_passes import MAX_GIVEN, RESERVE, TOKENS
-from ptproxy.peers.messenger_receiving import is_local
 from ptproxy.peers.payload import MAX_TEXT, Hello, Payload, Presence, Unknown, serialize_part
 
 KILLS = int(os.environ.get("PTPROXY_MESSENGER_KILLS", "4"))
@@ -957,20 +956,6 @@ def test_receipts_can_be_kept_to_oneself(tmp_path):
         assert number not in [event.number for event in bob.told(LineRead)]
 
     at(tmp_path, story)
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.1.1", True), ("169.254.1.1", True), ("::1", True),
-        ("fd00::1", True), ("localhost", True), ("printer.local", True), ("a.internal", True),
-        ("router", True), ("0x7f000001", True), ("127.0.0.0x1", True), ("0x7f.0x1", True),
-        ("239.1.2.3", True), ("ff02::1", True), ("::ffff:10.0.0.1", True), ("0x7f.example", False),
-        ("example.org", False), ("93.184.216.34", False), ("2606:2800:220:1::1", False), ("local.org", False),
-    ],
-)  # fmt: skip
-def test_which_hosts_are_within_a_private_network(host, local):
-    assert is_local(host) is local
 
 
 def test_a_contact_cannot_send_us_into_our_own_network(tmp_path):
