@@ -38,7 +38,6 @@ from ptproxy.e2e import identity as identities
 from ptproxy.e2e.agreement import Agreement, associated_data, transcript
 from ptproxy.e2e.bundle import VerifiedBundle
 from ptproxy.e2e.curve import CurveKey, CurveKeyPair
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.identity import Identity, OwnIdentity
 from ptproxy.e2e.pqxdh import Encapsulation
 from ptproxy.e2e.prekeys import Prekeys, Use
@@ -49,6 +48,7 @@ from ptproxy.e2e.signing import SIGNATURE
 from ptproxy.e2e.suite import Suite
 from ptproxy.e2e.x3dh import EphemeralProducts
 from ptproxy.errors import E2EError
+from ptproxy.fields import Fields
 
 MAX_PAYLOAD: Final = 262_144
 """Bytes of the ratchet's message in a first message: more is a file's, and files go in streams."""

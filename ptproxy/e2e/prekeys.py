@@ -39,7 +39,6 @@ from ptproxy.e2e.bundle import (
     bundle_hash,
 )
 from ptproxy.e2e.curve import CurveKeyPair
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.identity import OwnIdentity
 from ptproxy.e2e.kem import KemKeyPair
 from ptproxy.e2e.refusals import KnownOpeningError, UnknownPrekeyError
@@ -47,6 +46,7 @@ from ptproxy.e2e.replay import MAX_BUNDLES, ReplayCache
 from ptproxy.e2e.rng import Rng
 from ptproxy.e2e.suite import Suite
 from ptproxy.errors import E2EError, LocalProtocolError, StateError
+from ptproxy.fields import Fields
 
 ROTATION: Final = 7 * 86_400
 """Seconds for which a signed prekey is the current one."""

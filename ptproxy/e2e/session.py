@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import Final
 
 from ptproxy.e2e.content import Content, Kind
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.first_message import Authorship, Beginning, Received
 from ptproxy.e2e.ratchet import Ratchet
 from ptproxy.e2e.replay import KEY
 from ptproxy.e2e.rng import Rng
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 
 CONVERSATION: Final = 16
 """Bytes of a conversation's id."""

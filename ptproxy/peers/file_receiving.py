@@ -15,7 +15,7 @@ from ptproxy.peers.file_messages import Answer, FileDiffersError, FileProtocolEr
 from ptproxy.peers.file_name import safe_name
 from ptproxy.peers.file_pieces import append, in_thread, partial_name, resume
 from ptproxy.peers.file_sending import FileProgressed
-from ptproxy.state import drop_partial, finish_partial, open_partial
+from ptproxy.state import PartialFile
 
 if TYPE_CHECKING:
     from ptproxy.peers.file_transfer import FileTransfers
@@ -140,13 +140,15 @@ class Receiving(asyncio.Protocol):
         folder, name = self._transfers.folder, partial_name(self.contact, offer.digest)
         with contextlib.ExitStack() as opened:
             try:
-                partial = await in_thread(lambda: opened.enter_context(open_partial(folder, name)))
-                digest = await self._fill(partial, offer)
+                partial = await in_thread(
+                    lambda: opened.enter_context(contextlib.closing(PartialFile(folder, name)))
+                )
+                digest = await self._fill(partial.file, offer)
                 if hmac.compare_digest(digest, offer.digest):
-                    path = await in_thread(finish_partial, partial, folder, name, offer.name)
+                    path = await in_thread(partial.finish, offer.name)
                     self._answer(bytes((Answer.COMPLETE,)))
                     return path
-                await in_thread(drop_partial, partial, folder, name)
+                await in_thread(partial.drop)
             except OSError as error:
                 self._transport.abort()
                 raise StartError(f"cannot write in {folder}: {why(error)}") from None

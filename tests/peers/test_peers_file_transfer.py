@@ -422,8 +422,8 @@ def test_the_disk_is_not_waited_for_in_the_loop(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, watched)
 
     watch(file_transfer, "open_to_send")
-    for name in ("open_partial", "finish_partial", "drop_partial"):
-        watch(file_receiving, name)
+    watch(file_receiving.PartialFile, "finish")
+    watch(file_receiving, "PartialFile")
 
     async def main(alice, bob, alices, bobs):
         sending = going(alices.transfers.send(Party.CONTACT, path))
@@ -431,7 +431,7 @@ def test_the_disk_is_not_waited_for_in_the_loop(tmp_path, monkeypatch):
         await sending
 
     exchange(tmp_path, main)
-    assert where == [("open_to_send", False), ("open_partial", False), ("finish_partial", False)]
+    assert where == [("open_to_send", False), ("PartialFile", False), ("finish", False)]
 
 
 def test_a_pipe_that_nobody_writes_to_is_no_file(tmp_path):

@@ -15,7 +15,6 @@ from enum import IntFlag
 from typing import Final
 
 from ptproxy.e2e.curve import CurveKey, CurveKeyPair
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.kem import SEED, KemKeyPair
 from ptproxy.e2e.ratchet.chains import ReceivingChain, SendingChain
 from ptproxy.e2e.ratchet.header import MAX_CHAIN
@@ -25,6 +24,7 @@ from ptproxy.e2e.ratchet.kept import KEY, MAX_KEPT, MAX_OLD_CHAINS, KeptChain
 from ptproxy.e2e.ratchet.refusals import RatchetRuleError
 from ptproxy.e2e.ratchet.root import Root, TurnKeys
 from ptproxy.errors import E2EError, StateError
+from ptproxy.fields import Fields
 
 VERSION: Final = 1
 _FIXED: Final = struct.Struct(">BQ32sI")

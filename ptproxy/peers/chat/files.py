@@ -97,6 +97,11 @@ class Files:
             file.task.cancel()
         self._change(file, state=FileState.FAILED, why=_STOPPED)
 
+    async def finished(self) -> None:
+        """Wait until nothing is on its way any more; what is only offered to us is not waited for."""
+        while tasks := [file.task for file in self._files.values() if file.task and not file.task.done()]:
+            await asyncio.wait(tasks)
+
     async def close(self) -> None:
         """Break off what is on its way; what has come is kept, and gone on with when it is offered again."""
         tasks = [file.task for file in self._files.values() if file.task is not None]
