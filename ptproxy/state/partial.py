@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -55,7 +56,7 @@ class PartialFile:
         path = folder / final
         try:
             os.fsync(self.file.fileno())
-            self.file.close()
+            self._let_go()
             for number in range(2, MAX_ALIKE):
                 with contextlib.suppress(FileExistsError):
                     rename_new(self._path, path)
@@ -67,17 +68,25 @@ class PartialFile:
             sync_folder(folder)
         except OSError as error:
             raise StartError(f"cannot write {path}: {why(error)}") from None
+        finally:
+            self.file.close()
         return path
 
     def drop(self) -> None:
         """Close it and delete it, as far as that is possible."""
-        self.file.close()
+        self._let_go()
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+        self.file.close()
 
     def close(self) -> None:
         """Close it and leave it for another day. May be called twice, and after the others."""
         self.file.close()
+
+    def _let_go(self) -> None:
+        """Before its name goes: an open file keeps its name on Windows, elsewhere it keeps others out."""
+        if sys.platform == "win32":
+            self.file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -94,10 +103,10 @@ def _open_alone(path: Path) -> IO[bytes]:
     file = os.fdopen(descriptor, "r+b", buffering=0)
     try:
         take_lock(file)
-        there = os.fstat(file.fileno()).st_nlink
+        ours = os.path.samestat(os.fstat(file.fileno()), path.stat(follow_symlinks=False))
     except OSError:
-        there = 0
-    if not there:  # locked by another, or deleted by one that had it locked until now
+        ours = False
+    if not ours:  # locked by another, or deleted or finished by one that had it locked until now
         file.close()
         raise StartError(f"cannot write {path}: it is being written already")
     return file

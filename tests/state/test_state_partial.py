@@ -11,6 +11,8 @@ from ptproxy.errors import StartError
 from ptproxy.state import PartialFile, remove_abandoned
 from ptproxy.state import partial as partial_module
 
+posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere a file is renamed, and closed before that")
+
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
@@ -66,7 +68,7 @@ def test_a_file_that_is_dropped_while_it_is_opened_is_not_written(tmp_path, monk
     assert names(tmp_path) == []
 
 
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere a file is renamed, and has one name at any time")
+@posix
 def test_a_kill_between_two_names_leaves_the_finished_file_alone(tmp_path, monkeypatch):
     def linked_and_killed(old, new):
         os.link(old, new)
@@ -84,6 +86,37 @@ def test_a_kill_between_two_names_leaves_the_finished_file_alone(tmp_path, monke
         assert again.file.tell() == 0
         again.file.write(b"something else")
     assert (tmp_path / "a").read_bytes() == b"all of it"
+
+
+def test_a_file_that_is_finished_while_it_is_opened_is_not_written(tmp_path, monkeypatch):
+    first = PartialFile(tmp_path, "x")
+    first.file.write(b"all of it")
+    take = partial_module.take_lock
+
+    def slow(file):
+        first.finish("a")
+        take(file)
+
+    monkeypatch.setattr(partial_module, "take_lock", slow)
+    with pytest.raises(StartError, match="already"):
+        PartialFile(tmp_path, "x")
+    assert names(tmp_path) == ["a"]
+
+
+@posix
+def test_nobody_else_has_it_before_it_has_its_name(tmp_path, monkeypatch):
+    rename, tried = partial_module.rename_new, []
+
+    def slow(old, new):
+        with pytest.raises(StartError, match="already"):
+            PartialFile(tmp_path, "x")
+        tried.append(new)
+        rename(old, new)
+
+    monkeypatch.setattr(partial_module, "rename_new", slow)
+    PartialFile(tmp_path, "x").finish("a")
+    assert tried == [tmp_path / "a"]
+    assert names(tmp_path) == ["a"]
 
 
 def test_names_run_out(tmp_path, monkeypatch):
