@@ -75,22 +75,19 @@ class Place:
     async def messenger(self) -> AsyncIterator[Messenger]:
         """What is kept here, at work on its own tunnels as soon as it runs."""
         key = self.key()
-        with StateFolder(self.folder) as folder, self._open(folder, key) as store:
-            dialers = TunnelDialers()
-            try:
-                doubts = store.doubts  # none any more once something is written
-                messenger = await Messenger.open(store, dialers)
-                if doubts:
-                    await messenger.start_anew()  # an old state would seal what was read already
-                yield messenger
-            finally:
-                await dialers.close()
-
-    def _open(self, folder: StateFolder, key: StoreKey) -> PeerStore:
         accepted = frozenset(ACCEPTED[name] for name in self.accepted)
         try:
-            return PeerStore.open(folder, key, accepted)
-        except StoreDoubtError as error:
+            with StateFolder(self.folder) as folder, PeerStore.open(folder, key, accepted) as store:
+                dialers = TunnelDialers()
+                try:
+                    doubts = store.doubts  # none any more once something is written
+                    messenger = await Messenger.open(store, dialers)
+                    if doubts:
+                        await messenger.start_anew()  # an old state would seal what was read already
+                    yield messenger
+                finally:
+                    await dialers.close()
+        except StoreDoubtError as error:  # at the start, or from what the mailbox knows
             word = next(name for name, doubt in ACCEPTED.items() if doubt is error.doubt)
             raise StartError(f"{error}; ptproxy chat --accept {word} goes on all the same") from None
 

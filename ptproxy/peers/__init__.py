@@ -32,6 +32,8 @@ Above them is a person's side (``MESSENGER.md``, ``STORE.md``):
 - ``messenger_ledger``      its state, and the transactions in which that changes
 - ``messenger_receiving``, ``messenger_sending``, ``messenger_identity``  what each of them does
 - ``messenger_box``, ``messenger_courier``  our own mailbox; those of contacts
+- ``messenger_history``     how much of each conversation is kept
+- ``messenger_copies``      the note there: another copy of this state, or an older one
 - ``messenger_profile``, ``messenger_contact``, ``messenger_passes``, ``messenger_outbox``,
   ``messenger_line``        what is stored
 - ``dialers``               under which key what is dialled

@@ -13,6 +13,7 @@ from ptproxy.peers.mailbox_frames import (
     CHALLENGE,
     ENVELOPE_SIZES,
     MAX_BUNDLE,
+    MAX_NOTE,
     MAX_ONE_TIME,
     MESSAGE_ID,
     TOKEN_ID,
@@ -190,16 +191,34 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What the owner had kept last; b"": nothing."""
+
+    TYPE: ClassVar[int] = 0x88
+    SIZES: ClassVar[tuple[int, int]] = (0, MAX_NOTE)
+    note: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """See :class:`Frame`."""
+        return cls(body)
+
+    def serialize(self) -> bytes:
+        """See :class:`Frame`."""
+        return frame(self.TYPE, self.note)
+
+
+@dataclass(frozen=True, slots=True)
 class Displaced(EmptyFrame):
     """Unasked, and the last frame: another stream has opened the owner's box."""
 
     TYPE: ClassVar[int] = 0x87
 
 
-Answer = Done | State | Bundle | Refused
+Answer = Done | State | Bundle | Refused | Note
 """What a request is answered with."""
 Downward = Hello | Answer | Mail | Displaced
 
 DOWN_FRAMES: Final[Mapping[int, type[Downward]]] = {
-    kind.TYPE: kind for kind in (Hello, Done, State, Bundle, Refused, Mail, Displaced)
+    kind.TYPE: kind for kind in (Hello, Done, State, Bundle, Refused, Mail, Displaced, Note)
 }

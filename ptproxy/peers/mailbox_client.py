@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
-from ptproxy.peers.mailbox_answers import Answer, Bundle, Mail, Refused, RequestRefused, State
+from ptproxy.peers.mailbox_answers import Answer, Bundle, Mail, Note, Refused, RequestRefused, State
 from ptproxy.peers.mailbox_conversation import MAX_UNANSWERED, ClientConversation, prove
 from ptproxy.peers.mailbox_delivery import DeliveryToken
 from ptproxy.peers.mailbox_frames import MAX_ITEMS, MAX_SUPPLY, MAX_WINDOW, MailboxFrameError
@@ -37,8 +37,10 @@ from ptproxy.peers.mailbox_requests import (
     Deposit,
     Fetch,
     Grant,
+    Keep,
     Listen,
     Publish,
+    Recall,
     Request,
     Revoke,
     Status,
@@ -309,6 +311,15 @@ class MailboxOwner(_Session):
         for start in range(0, len(ids), MAX_WINDOW):
             await self._stream.request(Taken(tuple(ids[start : start + MAX_WINDOW])))
 
+    async def keep(self, note: bytes) -> None:
+        """Leave a note of 1 to 64 bytes, opaque to the mailbox, in place of the one there was."""
+        await self._stream.request(Keep(note))
+
+    async def recall(self) -> bytes:
+        """The note that was left last, by whichever copy of us; b"": none."""
+        note: Note = await self._stream.request(Recall())
+        return note.note
+
     async def close_box(self) -> None:
         """Delete the box with all that is in it, and end the stream."""
         await self._stream.request(Close())
@@ -321,13 +332,16 @@ async def collect(
     window: int = WINDOW,
     rng: random.Random | None = None,
     again: tuple[float, float] = AGAIN,
+    caught_up: Callable[[], None] = lambda: None,
 ) -> None:
     """Deliver all that comes, one after another and in order, until cancelled.
 
     ``deliver`` returns when the message is safe; only then is it deleted at the
-    mailbox. Lost streams are opened again. A message that comes again because
-    its deletion was not confirmed is not delivered again by the same call of
-    this; after a restart of the program it can be, with the same id.
+    mailbox. ``caught_up`` is called when all that waited at the opening of a stream
+    has been delivered, for each stream once at the most. Lost streams are opened
+    again. A message that comes again because its deletion was not confirmed is
+    not delivered again by the same call of this; after a restart of the program
+    it can be, with the same id.
 
     Ends with what ``deliver`` raises, with :class:`BoxTakenOver`, or with
     MailboxFrameError.
@@ -338,9 +352,13 @@ async def collect(
     while True:
         try:
             async with await connect() as owner:
+                left = owner.state.messages
                 await owner.listen(window)
                 wait = 1.0
                 while True:
+                    if not left:
+                        caught_up()
+                    left -= 1
                     mail = await owner.next_mail()
                     if mail.id not in seen:
                         await deliver(mail)

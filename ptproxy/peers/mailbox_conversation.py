@@ -34,6 +34,7 @@ from ptproxy.peers.mailbox_answers import (
     Downward,
     Hello,
     Mail,
+    Note,
     Refused,
     State,
 )
@@ -46,6 +47,7 @@ from ptproxy.peers.mailbox_requests import (
     Fetch,
     Listen,
     Open,
+    Recall,
     Request,
     Status,
     Taken,
@@ -194,6 +196,8 @@ class ClientConversation:
             kind = State
         elif type(request) is Fetch:
             kind = Bundle
+        elif type(request) is Recall:
+            kind = Note
         self._expected.append(kind)
         return request.serialize()
 

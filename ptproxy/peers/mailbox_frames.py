@@ -29,6 +29,8 @@ MESSAGE_ID: Final = 16
 BOX_KEY: Final = 32
 """Bytes of an Ed25519 public key (RFC 8032 section 5.1.5)."""
 SIGNATURE: Final = 64
+MAX_NOTE: Final = 64
+"""Bytes of an owner's note to the other copies of itself: 52 today (``store_doubt``)."""
 ENVELOPE_SIZES: Final = (2_048, 8_192, 32_768, 131_072)
 """Bytes of an envelope: four, so that a size says little; the largest bounds every buffer here."""
 MAX_BUNDLE: Final = 8_192

@@ -13,6 +13,7 @@ from ptproxy.peers.mailbox_frames import (
     ENVELOPE_SIZES,
     MAX_BUNDLE,
     MAX_ITEMS,
+    MAX_NOTE,
     MAX_SUPPLY,
     MAX_SUPPLY_ITEMS,
     MAX_WINDOW,
@@ -208,6 +209,31 @@ class Close(EmptyFrame):
     TYPE: ClassVar[int] = 0x09
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep this note in place of the one there was: for whoever opens the box next."""
+
+    TYPE: ClassVar[int] = 0x0A
+    SIZES: ClassVar[tuple[int, int]] = (1, MAX_NOTE)
+    note: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """See :class:`Frame`."""
+        return cls(body)
+
+    def serialize(self) -> bytes:
+        """See :class:`Frame`."""
+        return frame(self.TYPE, self.note)
+
+
+@dataclass(frozen=True, slots=True)
+class Recall(EmptyFrame):
+    """Which note is kept?"""
+
+    TYPE: ClassVar[int] = 0x0B
+
+
 # ---- what anybody says
 
 
@@ -249,12 +275,12 @@ class Fetch:
         return frame(self.TYPE, self.token)
 
 
-OwnerRequest = Grant | Revoke | Publish | Supply | Status | Listen | Taken | Close
+OwnerRequest = Grant | Revoke | Publish | Supply | Status | Listen | Taken | Close | Keep | Recall
 SenderRequest = Deposit | Fetch
 Request = Open | OwnerRequest | SenderRequest
 
 OWNER_FRAMES: Final[Mapping[int, type[OwnerRequest]]] = {
-    kind.TYPE: kind for kind in (Grant, Revoke, Publish, Supply, Status, Listen, Taken, Close)
+    kind.TYPE: kind for kind in (Grant, Revoke, Publish, Supply, Status, Listen, Taken, Close, Keep, Recall)
 }
 SENDER_FRAMES: Final[Mapping[int, type[SenderRequest]]] = {kind.TYPE: kind for kind in (Deposit, Fetch)}
 FIRST_FRAMES: Final[Mapping[int, type[Request]]] = {Open.TYPE: Open, **SENDER_FRAMES}

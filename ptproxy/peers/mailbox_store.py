@@ -16,19 +16,20 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
-from ptproxy.peers.mailbox_answers import Bundle, Mail, Refusal, RequestRefused, State
+from ptproxy.peers.mailbox_answers import Bundle, Mail, Note, Refusal, RequestRefused, State
 from ptproxy.peers.mailbox_delivery import DAY
 from ptproxy.peers.mailbox_rates import Rates
 from ptproxy.peers.mailbox_requests import Right, TokenGrant
 from ptproxy.peers.mailbox_schema import (
     BOX_COST,
     MESSAGE_COST,
+    NOTES,
     ONE_TIME_COST,
     SLACK,
     TOKEN_COST,
     StoreLimits,
 )
-from ptproxy.state import DATABASE_PAGE
+from ptproxy.state.database import DATABASE_PAGE
 
 SHARE: Final = 4
 """One token may hold a fourth of its box: one contact cannot shut the others out."""
@@ -53,6 +54,8 @@ class MailboxStore:
         self._swept = False
         self._handed_out = Rates(ONE_TIME_BURST, ONE_TIME_RATE)
         pages = (limits.size * 3 // 2 + SLACK) // DATABASE_PAGE
+        with contextlib.suppress(sqlite3.Error):  # no room: notes are refused, all else goes on
+            database.execute(NOTES)
         database.execute(f"PRAGMA max_page_count = {pages}")
 
     def close(self) -> None:
@@ -213,6 +216,16 @@ class MailboxStore:
             row = self._one("SELECT place FROM messages WHERE box = ? AND id = ?", box, message_id)
             if row is not None:
                 self._delete_message(row[0])
+
+    def keep(self, box: int, note: bytes) -> None:
+        """The owner's note, in place of the one there was."""
+        self.state(box)
+        self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (box, note))
+
+    def recall(self, box: int) -> Note:
+        """The owner's note; an empty one where there is none."""
+        row = self._one("SELECT note FROM notes WHERE box = ?", box)
+        return Note(b"" if row is None else row[0])
 
     def close_box(self, box: int) -> None:
         """Delete the box and all that is in it."""

@@ -19,9 +19,11 @@ from ptproxy.peers.mailbox_requests import (
     Deposit,
     Fetch,
     Grant,
+    Keep,
     Listen,
     Open,
     Publish,
+    Recall,
     Request,
     Revoke,
     Status,
@@ -190,14 +192,10 @@ class MailboxStream(asyncio.Protocol):
             cost = len(request.tokens) * TOKEN_COST
             self._keep(cost, lambda store: store.grant(box, request.tokens, now))
         elif isinstance(request, Publish):
-            cost = (
-                len(request.bundle)
-                + sum(map(len, request.one_times))
-                + len(request.one_times) * ONE_TIME_COST
-            )
+            cost = len(request.bundle) + _cost(request.one_times)
             self._keep(cost, lambda store: store.publish(box, request.bundle, request.one_times))
         elif isinstance(request, Supply):
-            cost = sum(map(len, request.one_times)) + len(request.one_times) * ONE_TIME_COST
+            cost = _cost(request.one_times)
             self._keep(cost, lambda store: store.supply(box, request.one_times))
         elif isinstance(request, Revoke):
             self._submit(lambda store: store.revoke(box, request.token_ids), self._answer)
@@ -207,6 +205,10 @@ class MailboxStream(asyncio.Protocol):
             self._submit(
                 lambda store: store.taken(box, request.ids), lambda outcome: self._taken(request, outcome)
             )
+        elif isinstance(request, Keep):
+            self._submit(lambda store: store.keep(box, request.note), self._answer)
+        elif isinstance(request, Recall):
+            self._submit(lambda store: store.recall(box), self._answer)
         elif isinstance(request, Close):
             self._submit(lambda store: store.close_box(box), self._closed)
         elif isinstance(request, Listen):

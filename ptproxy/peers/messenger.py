@@ -23,6 +23,7 @@ what is sent next), ``payload`` and ``contact_invite`` (the formats).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from ptproxy.peers.dialers import Dialers, Errand, Purpose
 from ptproxy.peers.mailbox_delivery import DAY
 from ptproxy.peers.messenger_box import Box
 from ptproxy.peers.messenger_contact import ContactRecord
+from ptproxy.peers.messenger_copies import start_anew
 from ptproxy.peers.messenger_courier import Couriers
 from ptproxy.peers.messenger_events import (
     ContactAdded,
@@ -53,7 +55,7 @@ from ptproxy.peers.messenger_ledger import Change, Ledger, Store
 from ptproxy.peers.messenger_outbox import OutboxFullError
 from ptproxy.peers.messenger_passes import HeldPasses
 from ptproxy.peers.messenger_profile import MAX_LABEL, PROFILE, OpenInvite, OwnInvite, Profile
-from ptproxy.peers.messenger_succession import announce, become
+from ptproxy.peers.messenger_succession import announce, announced, become, untold
 from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
 from ptproxy.peers.peer_meetings import Home
@@ -65,6 +67,10 @@ __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
 MAX_INVITES: Final = 32
 """Invites of ours that are good at a time, 544 tokens of a box's 4,096; and a quarter of those that are kept
 while mail may still come under them."""
+FIRST_LOOK: Final = 10.0
+"""Seconds that nothing leaves while our own mailbox may still say that this state is an old one."""
+COLLECTED: Final = 20.0
+"""Seconds that :meth:`Messenger.settled` waits for the first look into our box."""
 
 
 class Messenger:
@@ -129,15 +135,10 @@ class Messenger:
     async def start_anew(self) -> None:
         """The store was put back to an earlier state, and the person goes on: before :meth:`run`.
 
-        New prekeys, new sessions, new passes for every contact. What came or was given since that state
-        is forgotten: mail under passes of that time cannot be opened.
+        See :func:`~ptproxy.peers.messenger_copies.start_anew`.
         """
         async with self.ledger.change() as change:
-            self.ledger.correspondence.start_anew(change.now, self.ledger.rng)
-            for record in self.ledger.contacts.values():
-                if not record.stranger:
-                    record.owes_hello = record.pass_due = record.wishes = True
-                    change.contact(record)
+            start_anew(self.ledger, change)
 
     # ---- at work
 
@@ -146,33 +147,45 @@ class Messenger:
 
         Raises :class:`~ptproxy.peers.mailbox_client.BoxTakenOver` where another program has
         opened our box: then there are two copies of this state, and neither may go on unasked.
+        Raises :class:`~ptproxy.peers.store.StoreDoubtError` where the mailbox knows a later state than
+        this one, or one of another copy; whoever goes on opens the store with that doubt accepted.
         Raises what kept the store from saving; then the messenger is to be opened again.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._box.run())
-                tasks.create_task(self.couriers.run())
+                tasks.create_task(self._carry())
                 tasks.create_task(self.ledger.watch())
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
             await self.streams.close()
 
-    async def settled(self) -> None:
-        """Wait until nothing waits to leave: no line, no grant, no publication. Needs :meth:`run`.
+    async def _carry(self) -> None:
+        """Couriers go once the mailbox was asked whether this state is the newest one, if it can be asked."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK):
+                await self._box.asked.wait()
+        await self.couriers.run()
 
-        Contacts whose identity is in doubt are left out, as what waits for them does not leave.
+    async def settled(self) -> None:
+        """Wait until what waited for us has been taken in, and nothing waits to leave. Needs :meth:`run`.
+
+        The first is waited for no longer than ``COLLECTED`` seconds: a mailbox may be out of reach. The
+        second (lines, grants, publications) takes as long as it takes: bound it. Contacts whose identity is
+        in doubt are left out, as what waits for them does not leave. :meth:`~ptproxy.peers.peer.Peer.settled`
+        asks for one contact.
         """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COLLECTED):
+                await self._box.collected.wait()
         while not self._is_settled():
             await self.ledger.next_change()
 
     def _is_settled(self) -> bool:
         ledger = self.ledger
         return messenger_box.settled(ledger) and not any(
-            ledger.outboxes[record.id].sealed
-            or messenger_sending.has_to_say(record, ledger.outboxes[record.id])
-            for record in ledger.contacts.values()
-            if ledger.correspondence.conversations[record.id].standing is not Standing.CHANGED
+            messenger_sending.waits(ledger, record) for record in ledger.contacts.values()
         )
 
     # ---- ourselves
@@ -223,6 +236,15 @@ class Messenger:
         async with self.ledger.change() as change:
             successor = announce(self.ledger, change)
         return successor.public.fingerprint
+
+    @property
+    def successor(self) -> Fingerprint | None:
+        """The fingerprint of the identity that was announced; None where none was."""
+        return announced(self.ledger)
+
+    def untold(self) -> list[ContactId]:
+        """Contacts whose mailbox does not have the announcement yet, nor what was written before it."""
+        return untold(self.ledger)
 
     async def become_successor(self) -> None:
         """Be the identity that was announced: all sessions begin anew, our invites are revoked.

@@ -23,6 +23,7 @@ from ptproxy.peers.mailbox_delivery import DAY, DeliveryPass, seal_prekeys
 from ptproxy.peers.mailbox_frames import MailboxFrameError
 from ptproxy.peers.mailbox_requests import Right, TokenGrant
 from ptproxy.peers.messenger_contact import ContactRecord
+from ptproxy.peers.messenger_copies import Notes
 from ptproxy.peers.messenger_events import InviteReady, MailboxChanged, Trouble
 from ptproxy.peers.messenger_ledger import Change, Ledger
 from ptproxy.peers.messenger_passes import FETCH_USES, GOOD_FOR, Given, PassState
@@ -43,10 +44,15 @@ class Box:
         """``pace`` multiplies every wait (tests)."""
         self.trouble = Trouble.MAILBOX_UNREACHABLE
         """Whether it is reached."""
+        self.asked = asyncio.Event()
+        """Set once this start has looked at its note there, or has not reached the mailbox."""
+        self.collected = asyncio.Event()
+        """Set once all that waited there when this start first looked has been taken in."""
         self._ledger = ledger
         self._dialers = dialers
         self._pace = pace
         self._owner: MailboxOwner | None = None
+        self._notes = Notes(ledger)
         self._wanted = asyncio.Event()
         self._tending = asyncio.Lock()
 
@@ -55,7 +61,7 @@ class Box:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Until cancelled; raises :class:`~ptproxy.peers.mailbox_client.BoxTakenOver`."""
+        """Until cancelled; raises :class:`~ptproxy.peers.mailbox_client.BoxTakenOver`, StoreDoubtError."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._collect())
             tasks.create_task(self._keep())
@@ -64,7 +70,7 @@ class Box:
         again = AGAIN[0] * self._pace, AGAIN[1] * self._pace
         while True:
             try:
-                await collect(self._connect, self._deliver, again=again)
+                await collect(self._connect, self._deliver, again=again, caught_up=self.collected.set)
             except MailboxFrameError as error:
                 log.warning("the mailbox breaks its protocol", why=str(error))
                 await self._say(Trouble.MAILBOX_UNREACHABLE)
@@ -77,9 +83,12 @@ class Box:
             dialer = self._dialers.dialer(profile.mailbox, profile.purpose(Errand.OWN_BOX, profile.mailbox))
             owner = await MailboxOwner.connect(dialer, profile.mailbox.key, profile.box_key())
         except PtproxyError:
+            self.asked.set()
             await self._say(Trouble.MAILBOX_UNREACHABLE)
             raise
         try:
+            await self._notes.compare(owner)
+            self.asked.set()
             self._ledger.box_tokens = owner.state.most_tokens
             await self._tend(owner, look=True)
         except BaseException:
@@ -124,6 +133,7 @@ class Box:
                 await self._grant(owner)  # behind it: an invite that is ready finds a bundle
                 if look:
                     await self._refill(owner)
+                await self._notes.follow(owner)
             except RequestRefused as refused:
                 log.warning("the mailbox does not take what it should", why=str(refused))
                 trouble = Trouble.MAILBOX_FULL

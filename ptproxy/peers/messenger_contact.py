@@ -2,7 +2,8 @@
 
 Stored, as the piece ``messenger/contact <id in hex>``::
 
-    version u8 = 1 │ flags u8 │ last number u64 │ read u64 │ unread u32
+    version u8 = 2 │ flags u8 │ last number u64 │ read u64 │ unread u32
+    │ oldest u64 │ kept u64                       (not in version 1: a history without an end)
     │ own name length u16 │ own name │ said name length u16 │ said name
     │ link length u16 │ link │ prekeys key 0 or 32 (where there is a link)
     │ held passes │ given passes │ owed delivered │ owed read        (messenger_passes.py, _Numbers)
@@ -18,8 +19,8 @@ from enum import IntFlag
 from typing import Final
 
 from ptproxy.config.link import MAX_LINK, Link
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 from ptproxy.peers.messenger_events import ContactId
 from ptproxy.peers.messenger_passes import GivenPasses, HeldPasses
 from ptproxy.peers.payload import MAX_NAME, MAX_NUMBER, PREKEYS_KEY
@@ -28,7 +29,9 @@ MAX_OWED: Final = 4_096
 """Lines whose receipts wait; beyond that the oldest are not confirmed: the contact wrote thousands
 that we could not answer."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+_ENDLESS: Final = 1
+"""The version before: its histories are counted from now on."""
 CONTACT: Final = 16
 """Bytes of a contact's id."""
 
@@ -69,6 +72,10 @@ class ContactRecord:
     """It is to be told, in the old identity's name, who follows it."""
     last_number: int = 0
     """Of the history's lines."""
+    oldest: int = 1
+    """No line below this number is kept any more."""
+    kept: int = 0
+    """Bytes of the lines that are kept, as they are stored."""
     read: int = 0
     """The person has seen the lines up to this number."""
     unread: int = 0
@@ -113,6 +120,8 @@ class ContactRecord:
                 self.last_number.to_bytes(8, "big"),
                 self.read.to_bytes(8, "big"),
                 self.unread.to_bytes(4, "big"),
+                self.oldest.to_bytes(8, "big"),
+                self.kept.to_bytes(8, "big"),
                 _sized(self.own_name.encode()),
                 _sized(self.said_name.encode()),
                 _sized(link),
@@ -130,13 +139,15 @@ class ContactRecord:
         damaged = StateError("contact record: damaged, or of a version that this program does not know")
         fields = Fields(data, damaged)
         version, flags = fields.number(1), fields.number(1)
-        if version != _VERSION or flags & ~_ALL:
+        if version not in (_VERSION, _ENDLESS) or flags & ~_ALL:
             raise damaged
         record = cls(contact)
         record.owes_hello, record.stranger = bool(flags & _Flag.OWES_HELLO), bool(flags & _Flag.STRANGER)
         record.wishes, record.pass_due = bool(flags & _Flag.WISHES), bool(flags & _Flag.PASS_DUE)
         record.owes_succession = bool(flags & _Flag.OWES_SUCCESSION)
         record.last_number, record.read, record.unread = fields.number(8), fields.number(8), fields.number(4)
+        if version != _ENDLESS:
+            record.oldest, record.kept = fields.number(8), fields.number(8)
         try:
             record.own_name = fields.take(fields.number(2)).decode()
             record.said_name = fields.take(fields.number(2)).decode()

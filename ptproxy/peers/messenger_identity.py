@@ -7,6 +7,7 @@ from typing import Final
 from ptproxy.e2e import Fingerprint
 from ptproxy.peers.messenger_contact import ContactRecord, history_list
 from ptproxy.peers.messenger_events import ContactRemoved, Direction, Line, LineFailed, LineState
+from ptproxy.peers.messenger_history import add_line, forget
 from ptproxy.peers.messenger_ledger import Change, Ledger
 from ptproxy.peers.messenger_outbox import sealed_piece
 from ptproxy.peers.messenger_passes import MAX_HELD
@@ -65,19 +66,23 @@ def _merge(ledger: Ledger, change: Change, record: ContactRecord, other: Contact
         del record.held.passes[MAX_HELD:]
         record.said_name, record.mailbox = other.said_name, other.mailbox
         record.prekeys_key = other.prekeys_key
-    record.given.passes += other.given.passes
-    for given in other.given.passes:
+    displaced = record.given.take_over(other.given)
+    ledger.forget_tokens(other)
+    ledger.forget_tokens(record)
+    for given in record.given.passes:
         ledger.know_tokens(given, record)
+    if displaced:
+        ledger.profile.revoke(displaced)
+        change.profile()
     waiting = {entry.number for entry in change.entries if entry.list == history_list(other.id)}
-    change.entries = [entry for entry in change.entries if entry.list != history_list(other.id)]
     for line, said in reversed(_newest(ledger, other)):
         state = LineState.FAILED if line.number in waiting else line.state
         moved = Line(record.next_number(), line.direction, state, line.written, line.arrived, line.text)
-        change.line(record.id, moved, said)
-        change.entries.append(Entry(history_list(other.id), line.number, None))
+        add_line(ledger, change, record, moved, said)
         if moved.direction is Direction.THEIRS and moved.state < LineState.READ:
             record.unread += 1
             record.owe(record.owed_delivered, said)
+    forget(change, other)
     for invite in ledger.invites.values():
         if other.id in invite.waiting:
             invite.waiting = [record.id if each == other.id else each for each in invite.waiting]
@@ -87,7 +92,7 @@ def _merge(ledger: Ledger, change: Change, record: ContactRecord, other: Contact
 
 
 def _newest(ledger: Ledger, record: ContactRecord) -> list[tuple[Line, int]]:
-    return ledger.lines(record.id, max(1, record.last_number - MERGED + 1), MERGED)
+    return ledger.lines(record.id, max(record.oldest, record.last_number - MERGED + 1), MERGED)
 
 
 def _forget(ledger: Ledger, record: ContactRecord) -> None:
@@ -101,8 +106,10 @@ async def remove(ledger: Ledger, record: ContactRecord) -> None:
     while True:
         async with ledger.change() as change:
             entries = ledger.store.entries(history_list(record.id), None, AT_A_TIME)
-            change.entries += [Entry(history_list(record.id), number, None) for number, _ in entries]
             if entries:
+                change.entries += [Entry(history_list(record.id), number, None) for number, _ in entries]
+                record.kept = max(0, record.kept - sum(len(data) for _, data in entries))
+                change.contact(record)
                 continue
             _take_leave(ledger, change, record)
             return

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -32,7 +32,7 @@ from ptproxy.peers.messenger_line import parse_line, serialize_line
 from ptproxy.peers.messenger_outbox import Outbox, Sealed, Waiting, outbox_list, sealed_piece
 from ptproxy.peers.messenger_passes import FEWEST, MAX_GIVEN, TOKENS, Given
 from ptproxy.peers.messenger_profile import PROFILE, OwnInvite, Profile, invite_piece
-from ptproxy.peers.store import Entry
+from ptproxy.peers.store import Doubt, Entry
 
 E2E: Final = "e2e/"
 _CONTACT: Final = "messenger/contact "
@@ -55,6 +55,16 @@ class Store(Protocol):
 
     def next_number(self, list: str) -> int:
         """A number that no entry of the list has had."""
+
+    def note(self) -> bytes:
+        """How far it has come, sealed, for other copies of it."""
+
+    def check_clone(self, note: bytes) -> None:
+        """Compare with a note: StoreRolledBackError, StoreClonedError, StateError where it is none."""
+
+    @property
+    def accepted(self) -> Collection[Doubt]:
+        """What the person has said to go on in spite of."""
 
 
 @dataclass(slots=True)
@@ -150,6 +160,8 @@ class Ledger:
         self.unsaved = Unsaved()
         self.box_tokens = BOX_TOKENS
         """Tokens that our box may have, as the mailbox said last."""
+        self.changes = 0
+        """Transactions of this start that are on disk."""
         self.on_event: Callable[[Event], None] = lambda _: None
         self.on_wake: Callable[[ContactId], None] = lambda _: None
         self.on_box_wanted: Callable[[], None] = lambda: None
@@ -227,6 +239,7 @@ class Ledger:
             if (error := writing.exception()) is not None:
                 self._break(error)
                 raise error
+            self.changes += 1
         self._tell(change)
         if cancelled:
             raise asyncio.CancelledError
@@ -268,8 +281,9 @@ class Ledger:
 
     def lines(self, contact: ContactId, first: int, count: int) -> list[tuple[Line, int]]:
         """Inside of a change: the lines of these numbers that there are, newest first."""
+        oldest = self.contacts[contact].oldest  # those below may still be on disk, until this change is
         entries = self.store.entries(history_list(contact), first + count, count)
-        return [parse_line(number, data) for number, data in entries if number >= first]
+        return [parse_line(number, data) for number, data in entries if number >= max(first, oldest)]
 
     def set_state(self, change: Change, contact: ContactId, number: int, state: LineState) -> bool:
         """A line of ours has come further; whether it had not been so far."""

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 from ptproxy.peers.mailbox_delivery import DAY, DeliveryPass, DeliveryToken, PassError
 from ptproxy.peers.mailbox_requests import Right
 
@@ -214,15 +214,23 @@ class GivenPasses:
         The passes that have been retired longest are forgotten beyond ``MAX_RETIRED``.
         """
         self.passes.append(given)
-        alike = self.of(given.given.right)
-        most = MAX_GIVEN if given.given.right is Right.DEPOSIT else 1
-        if len(alike) <= most:
-            return []
-        alike[0].state = PassState.RETIRED
+        return self._retire_oldest(given.given.right)
+
+    def take_over(self, other: GivenPasses) -> list[bytes]:
+        """Those of the same peer under another identity, too, as newer ones; returns as :meth:`add` does."""
+        self.passes += other.passes
+        return self._retire_oldest(Right.DEPOSIT) + self._retire_oldest(Right.FETCH)
+
+    def _retire_oldest(self, right: Right) -> list[bytes]:
+        """No more than there may be of a right, and of those that are good no longer."""
+        alike = self.of(right)
+        displaced = alike[: -(MAX_GIVEN if right is Right.DEPOSIT else 1)]
+        for each in displaced:
+            each.state = PassState.RETIRED
         retired = [each for each in self.passes if each.state is PassState.RETIRED]
         for each in retired[:-MAX_RETIRED]:
             self.passes.remove(each)
-        return alike[0].unused_ids()
+        return [number for each in displaced for number in each.unused_ids()]
 
     def untold(self, state: PassState) -> list[Given]:
         """Those that have come so far and no further."""

@@ -2,7 +2,8 @@
 
 Stored, as the piece ``messenger/profile``::
 
-    version u8 = 1 │ flags u8 (1: tell what was read) │ box seed 32 │ prekeys key 32 │ dialling secret 32
+    version u8 = 1 │ flags u8 (1: tell what was read, 2: the note at the mailbox is void)
+    │ box seed 32 │ prekeys key 32 │ dialling secret 32
     │ published 0 or 32 with its length u8 │ name length u16 │ name │ link length u16 │ link
     │ successor 0 or 65 with its length u8                            the identity that is to follow, secret
     │ count u16 │ (token id 32) *                                     to be revoked
@@ -25,8 +26,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ptproxy.config.link import Link
 from ptproxy.e2e import OwnIdentity, Rng
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 from ptproxy.peers.contact_invite import MAX_PERSONS, ContactInvite, InviteError
 from ptproxy.peers.dialers import Errand, Purpose
 from ptproxy.peers.mailbox_delivery import DAY
@@ -59,6 +60,8 @@ class Profile:
     """SHA-256 of the bundle that the mailbox has with all its one-time prekeys; b"": not known."""
     receipts: bool = True
     """Contacts are told what was read."""
+    note_void: bool = False
+    """The note at the mailbox is of a time that we have forgotten, and went on without."""
     successor: bytes = field(default=b"", repr=False)
     """An :class:`~ptproxy.e2e.OwnIdentity`, serialized, that contacts are being told of; b"": none."""
     revoked: list[bytes] = field(default_factory=list)
@@ -88,7 +91,7 @@ class Profile:
         name, link = self.name.encode(), self.mailbox.serialize().encode("ascii")
         return b"".join(
             (
-                bytes((_VERSION, self.receipts)),
+                bytes((_VERSION, self.receipts | self.note_void << 1)),
                 self.box_seed,
                 self.prekeys_key,
                 self.dialling,
@@ -106,7 +109,7 @@ class Profile:
         damaged = StateError("profile: damaged, or of a version that this program does not know")
         fields = Fields(data, damaged)
         version, flags = fields.number(1), fields.number(1)
-        if version != _VERSION or flags > 1:
+        if version != _VERSION or flags > 3:
             raise damaged
         seed, prekeys_key, dialling = fields.take(_SECRET), fields.take(PREKEYS_KEY), fields.take(_SECRET)
         published = fields.take(fields.number(1))
@@ -122,7 +125,9 @@ class Profile:
             OwnIdentity.parse(successor)
         if len(published) not in (0, 32) or len(name.encode()) > MAX_NAME:
             raise damaged
-        return cls(name, mailbox, seed, prekeys_key, dialling, published, bool(flags), successor, revoked)
+        profile = cls(name, mailbox, seed, prekeys_key, dialling, published, bool(flags & 1))
+        profile.note_void, profile.successor, profile.revoked = bool(flags & 2), successor, revoked
+        return profile
 
 
 @dataclass(slots=True)

@@ -10,13 +10,12 @@ it is another contact's, and nobody where the invite was for others.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from typing import Final
 
 from ptproxy.e2e import Kind, ReceivedMessage
 from ptproxy.errors import E2EError
 from ptproxy.log import get_logger
+from ptproxy.peers.local_hosts import is_local
 from ptproxy.peers.mailbox_answers import Mail
 from ptproxy.peers.mailbox_delivery import EnvelopeError
 from ptproxy.peers.messenger_contact import ContactRecord
@@ -35,6 +34,7 @@ from ptproxy.peers.messenger_events import (
     StandingChanged,
     UnknownReceived,
 )
+from ptproxy.peers.messenger_history import add_line
 from ptproxy.peers.messenger_ledger import Change, Ledger, TokenOwner
 from ptproxy.peers.messenger_profile import OwnInvite
 from ptproxy.peers.payload import (
@@ -57,11 +57,6 @@ MOST_CONFIRMED: Final = 1_024
 """Lines that one receipt is looked up for: who claims millions costs no more than that."""
 OWN_CLOCK: Final = 86_400.0
 """Seconds that a peer's presence may have been said in our future: clocks are wrong."""
-
-LOCAL_NAMES: Final = frozenset({"localhost", "local", "internal", "lan", "home", "arpa"})
-"""Last labels of names that belong to no public host (RFC 6761, RFC 6762, and what routers use)."""
-_HEXADECIMAL: Final = re.compile("0x[0-9a-f]*")
-"""Of a name that ends like this resolvers make an IPv4 address: inet_aton(3) reads 0x7f.0x1 as 127.0.0.1."""
 
 log = get_logger(__name__)
 
@@ -168,7 +163,7 @@ def _take_in(
         case Hello():
             _hello(ledger, change, record, part)
         case TextLine():
-            _line(change, record, received, part)
+            _line(ledger, change, record, received, part)
         case Receipt():
             _receipt(ledger, change, record, part)
         case Pass():
@@ -200,17 +195,9 @@ def _hello(ledger: Ledger, change: Change, record: ContactRecord, hello: Hello) 
         change.tell(ContactChanged(record.id))
 
 
-def is_local(host: str) -> bool:
-    """Whether this is a machine of some private network, as far as its name shows: no place to send us to."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        _, dot, last = host.rpartition(".")
-        return not dot or last in LOCAL_NAMES or _HEXADECIMAL.fullmatch(last) is not None
-    return address.is_multicast or not address.is_global
-
-
-def _line(change: Change, record: ContactRecord, received: ReceivedMessage, said: TextLine) -> None:
+def _line(
+    ledger: Ledger, change: Change, record: ContactRecord, received: ReceivedMessage, said: TextLine
+) -> None:
     line = Line(
         record.next_number(),
         Direction.THEIRS,
@@ -221,8 +208,7 @@ def _line(change: Change, record: ContactRecord, received: ReceivedMessage, said
     )
     record.unread += 1
     record.owe(record.owed_delivered, said.number)
-    change.contact(record)
-    change.line(record.id, line, said.number)
+    add_line(ledger, change, record, line, said.number)
     change.tell(LineReceived(record.id, line, received.standing))
 
 

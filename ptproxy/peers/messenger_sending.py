@@ -110,6 +110,14 @@ def has_to_say(record: ContactRecord, outbox: Outbox) -> bool:
     )
 
 
+def waits(ledger: Ledger, record: ContactRecord) -> bool:
+    """Whether something is to leave for this contact, and may: not while its identity is in doubt."""
+    if ledger.correspondence.conversations[record.id].standing is Standing.CHANGED:
+        return False
+    outbox = ledger.outboxes[record.id]
+    return outbox.sealed is not None or has_to_say(record, outbox)
+
+
 def _drop_stale(change: Change, outbox: Outbox) -> None:
     """Signals that are too old, and presence, are worth nothing."""
     for waiting in [each for each in outbox.waiting if each.until and each.until < change.now * 1000]:

@@ -22,9 +22,11 @@ from ptproxy.peers.messenger_events import (
     StandingChanged,
     Trouble,
 )
+from ptproxy.peers.messenger_history import add_line
 from ptproxy.peers.messenger_identity import accept, remove
 from ptproxy.peers.messenger_ledger import Change
 from ptproxy.peers.messenger_outbox import OutboxFullError
+from ptproxy.peers.messenger_sending import waits
 from ptproxy.peers.payload import (
     MAX_NAME,
     MAX_PRESENCE,
@@ -211,12 +213,20 @@ class Peer:
             record = self._record
             number = record.next_number()
             line = Line(number, Direction.OURS, LineState.WAITING, change.now, change.now, text)
-            change.contact(record)
-            change.line(self.id, line)
+            add_line(ledger, change, record, line)
             part = serialize_part(TextLine(number, int(change.now * 1000), text))
             change.waiting(self.id, ledger.outboxes[self.id].add(number, part))
             change.wake(self.id)
         return number
+
+    async def settled(self) -> None:
+        """Wait until nothing waits to leave for this contact; needs ``Messenger.run``, takes what it takes.
+
+        Nothing leaves while its identity is in doubt: then this returns at once.
+        """
+        ledger = self._messenger.ledger
+        while waits(ledger, self._record):
+            await ledger.next_change()
 
     async def history(self, before: int | None = None, limit: int = 100) -> list[Line]:
         """Lines numbered below ``before`` (None: the newest), newest first, at most ``limit``."""

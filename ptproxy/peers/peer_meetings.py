@@ -9,6 +9,7 @@ rendezvous, is passed over by going to the next number.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -27,6 +28,12 @@ LINGER: Final = 300.0
 RETRY_FIRST: Final = 0.25
 RETRY_LAST: Final = 30.0
 """Seconds between attempts to meet: doubled from the first to the last, each jittered by half."""
+HASTE: Final = 5.0
+"""Seconds between two attempts at least, whoever asks for more: the peer's word ends a pause, and two whose
+bridges both fail would otherwise drive each other on as fast as signals travel ..."""
+AT_ONCE: Final = 8
+"""... but for so many, which may follow one another freely: 68 in a whole linger."""
+
 log = get_logger(__name__)
 
 
@@ -134,6 +141,8 @@ class Meetings:
         self._wake = asyncio.Event()
         self._unsupported = 0
         self._attempts = 0
+        self._paid = 0.0
+        """When all attempts that have begun are paid for, at ``HASTE`` each, by the loop's clock."""
 
     def wake(self) -> None:
         """Something has changed for who waits: another number, the peer's word, the end."""
@@ -176,16 +185,24 @@ class Meetings:
             self._stream.give_up(Reason.CANCELLED)
             return
         if self._stream.sealed.number == connection.number:
-            self._stream.sealed.end_meeting()
+            self._leave_number()
             self._tell_number()
         if not connection.confirmed:
             self._attempts += 1
+
+    def _leave_number(self) -> None:
+        """The two were joined: nobody comes to this number again (rule M1), with keys or without."""
+        if self._stream.sealed.meeting is None:
+            self._stream.sealed.skip_meeting()
+        else:
+            self._stream.sealed.end_meeting()
 
     async def _find(self) -> Connection | None:
         """Go where the peer should be, again and again; None when the stream is over meanwhile."""
         while not self._stream.ended:
             if self._attempts:
                 await self._pause()
+            await self._hold_back()
             number = self._stream.sealed.number
             connection = Connection(self._stream, number)
             try:
@@ -237,11 +254,20 @@ class Meetings:
         """Between attempts; the peer's word that it is there ends it."""
         seconds = min(RETRY_FIRST * 2 ** min(self._attempts - 1, 20), RETRY_LAST)
         self._wake.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds * random.uniform(0.5, 1.0)):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
+
+    async def _hold_back(self) -> None:
+        """No attempt before the floor permits it; the end of the stream ends the wait."""
+        clock = asyncio.get_running_loop().time
+        due = self._paid - (AT_ONCE - 1) * HASTE
+        while not self._stream.ended and clock() < due:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
+        self._paid = max(self._paid, clock()) + HASTE
 
     def _home(self) -> Home:
         """Where the meeting is."""

@@ -47,10 +47,10 @@ MAX_STREAMS: Final = 64
 """Streams at a time: a window of 4 MiB each way is theirs at most."""
 MAX_STREAMS_OF_ONE: Final = 8
 """... with one contact."""
-MAX_REMEMBERED: Final = 256
-"""Streams that ended well and are remembered, for a peer that has missed the last word."""
-MAX_SIGNALS: Final = 256
-"""Signals that wait to be handed to the conversation; beyond, the oldest are dropped."""
+MAX_REMEMBERED: Final = 32
+"""Streams of one contact that are over and remembered, for a peer that has missed the last word."""
+MAX_SIGNALS: Final = 64
+"""Signals to one contact that wait to be handed to the conversation; beyond, the oldest are dropped."""
 CLOSE_WAIT: Final = 5.0
 """Seconds that the last signals have to reach the conversation's store."""
 OPEN_WAIT: Final = 120.0
@@ -111,8 +111,10 @@ class PeerStreams:
         self._offers: dict[bytes, Callable[[IncomingStream], None]] = {}
         self._streams: dict[tuple[bytes, bytes], PeerStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._finished: OrderedDict[tuple[bytes, bytes], bool] = OrderedDict()
-        self._signals: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_SIGNALS)
+        self._finished: dict[bytes, OrderedDict[bytes, bool]] = {}
+        """By contact: its streams that are over, and whether they ended well."""
+        self._signals: dict[bytes, deque[bytes]] = {}
+        """By contact: what waits to be said to it. The contacts take turns."""
         self._sender: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -163,7 +165,7 @@ class PeerStreams:
             return
         stream = self._streams.get((contact, signal.stream))
         if isinstance(signal, OpenSignal):
-            if stream is None and (contact, signal.stream) not in self._finished:
+            if stream is None and signal.stream not in self._finished.get(contact, ()):
                 self._offered(contact, signal)
         elif stream is None:
             if isinstance(signal, MeetSignal):
@@ -183,7 +185,10 @@ class PeerStreams:
     def tell(self, contact: bytes, signal: StreamSignal) -> None:
         """Send a signal, as soon as the conversation takes it."""
         if not self._closed:
-            self._signals.append((contact, signal.serialize()))
+            waiting = self._signals.setdefault(contact, deque(maxlen=MAX_SIGNALS))
+            body = signal.serialize()
+            if body not in waiting:  # who asks the same a hundred times is told once
+                waiting.append(body)
             if self._sender is None:
                 self._sender = asyncio.ensure_future(self._send_signals())
 
@@ -235,25 +240,31 @@ class PeerStreams:
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             del self._streams[key]
-            self._finished[key] = stream.sealed.finished
-            while len(self._finished) > MAX_REMEMBERED:
-                self._finished.popitem(last=False)
+            over = self._finished.setdefault(contact, OrderedDict())
+            over[signal.stream] = stream.sealed.finished
+            while len(over) > MAX_REMEMBERED:
+                over.popitem(last=False)
 
         task.add_done_callback(ended)
         return stream
 
     def _stale(self, contact: bytes, stream: bytes) -> None:
         """MEET for a stream that is not here."""
-        well = self._finished.get((contact, stream))
+        over = self._finished.get(contact)
+        well = None if over is None else over.get(stream)
         if well is None:
             return  # never accepted, or long ago: as if we were away
         self.tell(contact, FinishedSignal(stream) if well else EndSignal(stream, Reason.SESSION_LOST))
 
     async def _send_signals(self) -> None:
-        """Hand the signals to the conversation, one after another; then end."""
+        """Hand the signals to the conversations, one of each contact in turn; then end."""
         try:
             while self._signals:
-                contact, body = self._signals.popleft()
+                contact = next(iter(self._signals))
+                waiting = self._signals.pop(contact)
+                body = waiting.popleft()
+                if waiting:
+                    self._signals[contact] = waiting  # behind the others
                 try:
                     await self._signal(contact, body)
                 except PtproxyError as error:

@@ -65,6 +65,7 @@ class PeerStore:
     """One identity's pieces and lists. A context manager that closes it."""
 
     __slots__ = (
+        "_accepted",
         "_db",
         "_doubts",
         "_keys",
@@ -84,6 +85,7 @@ class PeerStore:
         self._tables = tables
         self._run: bytes | None = None
         """This start's, once it has written."""
+        self._accepted: frozenset[Doubt] = frozenset()
         self._doubts: frozenset[Doubt] = frozenset()
         self._since_tidy = 0
         self._unusable = False
@@ -138,6 +140,7 @@ class PeerStore:
             witness = _witness(folder, keys)
             store = cls(database, keys, witness, tables)
             store._doubts = check_witness(witness, tables.head, accepted)
+            store._accepted = frozenset(accepted)
             undo.pop_all()
             return store
 
@@ -145,6 +148,11 @@ class PeerStore:
     def doubts(self) -> frozenset[Doubt]:
         """What it was opened in spite of; nothing any more once something has been written."""
         return self._doubts
+
+    @property
+    def accepted(self) -> frozenset[Doubt]:
+        """The doubts in spite of which whoever opened it goes on, had there been any or not."""
+        return self._accepted
 
     def close(self) -> None:
         """Close the files. May be called twice."""

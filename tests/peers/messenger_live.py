@@ -70,6 +70,15 @@ class MemoryStore:
     def next_number(self, list):
         return self.last.get(list, 0) + 1
 
+    accepted = frozenset()
+
+    def note(self):
+        """Copies of this store know nothing of each other."""
+        return b"a note"
+
+    def check_clone(self, note):
+        assert note == b"a note"
+
     def copy(self):
         """A disk image of this moment."""
         other = MemoryStore()

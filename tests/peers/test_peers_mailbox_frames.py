@@ -15,6 +15,7 @@ from ptproxy.peers.mailbox_answers import (
     Done,
     Hello,
     Mail,
+    Note,
     Refusal,
     Refused,
     RequestRefused,
@@ -38,9 +39,11 @@ from ptproxy.peers.mailbox_requests import (
     Deposit,
     Fetch,
     Grant,
+    Keep,
     Listen,
     Open,
     Publish,
+    Recall,
     Revoke,
     Right,
     Status,
@@ -70,6 +73,9 @@ frames = st.one_of(
     st.builds(Refused, st.sampled_from(Refusal), u32),
     st.builds(Mail, exactly(16), exactly(32), envelopes),
     st.just(Displaced()),
+    st.builds(Note, st.binary(max_size=64)),
+    st.builds(Keep, st.binary(min_size=1, max_size=64)),
+    st.just(Recall()),
     st.builds(Open, exactly(32), exactly(64)),
     st.builds(Grant, st.lists(grants, min_size=1, max_size=5).map(lambda found: tuple(sorted(found)))),
     st.builds(Revoke, st.lists(exactly(32), min_size=1, max_size=5).map(lambda found: tuple(sorted(found)))),
@@ -145,8 +151,8 @@ def test_no_frame_is_longer_than_an_envelope_and_its_head():
 
 def test_types_are_of_one_direction_each():
     assert not set(UP_FRAMES) & set(DOWN_FRAMES)
-    assert len(UP_FRAMES) == 11
-    assert len(DOWN_FRAMES) == 7
+    assert len(UP_FRAMES) == 13
+    assert len(DOWN_FRAMES) == 8
 
 
 @pytest.mark.parametrize("size", [0, 1, 2047, 2049, 4096, 131_071])
@@ -224,6 +230,8 @@ def test_nothing_secret_in_a_repr():
         Publish(secret),
         Supply((secret,)),
         Bundle(secret),
+        Keep(secret),
+        Note(secret),
     ):
         assert "SECRET" not in repr(frame)
 

@@ -15,7 +15,7 @@ import pytest
 from peers_live import DAY, START, rng_of
 
 from ptproxy.errors import StartError
-from ptproxy.peers.mailbox_answers import Bundle, Refusal, RequestRefused
+from ptproxy.peers.mailbox_answers import Bundle, Note, Refusal, RequestRefused
 from ptproxy.peers.mailbox_delivery import DeliveryPass, message_id_of
 from ptproxy.peers.mailbox_requests import Right, TokenGrant
 from ptproxy.peers.mailbox_schema import (
@@ -648,4 +648,32 @@ def test_a_walk(tmp_path, seed):
         for box, kept in boxes.items():
             assert [(mail.token_id, mail.envelope) for mail in rig.waiting(box)] == kept
     rig.check_sums()
+    rig.close()
+
+
+# ---- the owner's note ---------------------------------------------------------------------------
+
+
+def test_a_note_takes_the_place_of_the_last_and_goes_with_its_box(rig):
+    box, other = rig.box("a"), rig.box("b")
+    assert rig.do("recall", box) == Note(b"")
+    for note in (b"first", b"second"):
+        rig.do("keep", box, note)
+    assert (rig.do("recall", box), rig.do("recall", other)) == (Note(b"second"), Note(b""))
+    rig.do("close_box", box)
+    assert rig.store._db.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+    with pytest.raises(RequestRefused):
+        rig.do("keep", box, b"third")
+
+
+def test_a_mailbox_of_before_there_were_notes_gets_their_table(tmp_path):
+    rig = Rig(tmp_path / "state")
+    rig.store._db.execute("DROP TABLE notes")
+    rig.close()
+    rig = Rig(tmp_path / "state")
+    box = rig.box()
+    rig.do("keep", box, b"a note")
+    rig.close()
+    rig = Rig(tmp_path / "state")
+    assert rig.do("recall", box) == Note(b"a note")
     rig.close()

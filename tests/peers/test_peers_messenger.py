@@ -15,6 +15,7 @@ from ptproxy.e2e import IdentityChangedError, OwnIdentity, Standing, Suite
 from ptproxy.e2e.prekeys import Prekeys
 from ptproxy.e2e.succession import declare
 from ptproxy.errors import E2EError, LocalProtocolError, StartError, StateError
+from ptproxy.peers import messenger, messenger_sending
 from ptproxy.peers.contact_invite import DEPOSITS, InviteError
 from ptproxy.peers.dialers import Errand
 from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxOwner, MailboxSender
@@ -42,7 +43,6 @@ from ptproxy.peers.messenger_events import (
 )
 from ptproxy.peers.messenger_outbox import MAX_WAITING
 from ptproxy.peers.messenger_passes import MAX_GIVEN, RESERVE, TOKENS
-from ptproxy.peers.messenger_receiving import is_local
 from ptproxy.peers.payload import MAX_TEXT, Hello, Payload, Presence, Unknown, serialize_part
 
 KILLS = int(os.environ.get("PTPROXY_MESSENGER_KILLS", "4"))
@@ -262,6 +262,60 @@ def test_weeks_away(tmp_path):
         assert await alice.heard(12) == said
         await alice.peer(bob).send("back")
         assert await bob.heard(1) == ["back"]
+
+    at(tmp_path, story)
+
+
+def test_who_only_looks_in_gets_what_waited(tmp_path):
+    """A program that starts, waits until all is settled and leaves has asked its mailbox."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        await alice.stop()
+        for number in range(30):
+            await bob.peer(alice).send(f"line {number}")
+            await bob.peer(alice).settled()
+        await alice.start()
+        await alice.messenger.settled()
+        assert alice.lines() == [f"line {number}" for number in range(30)]
+        assert alice.peer(bob).unread == 30
+        await alice.stop()
+        await alice.start()
+        await alice.messenger.settled()  # nothing waits: that is all there is to know
+        assert len(alice.lines()) == 30
+
+    at(tmp_path, story)
+
+
+def test_who_cannot_look_in_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(messenger, "COLLECTED", 0.01)
+
+    async def story(here):
+        alice, _ = await here.met()
+        await alice.stop()
+        alice.wires.down = True
+        await alice.start()
+        await alice.messenger.settled()
+        assert alice.messenger.trouble is Trouble.MAILBOX_UNREACHABLE
+
+    at(tmp_path, story)
+
+
+def test_one_contact_is_settled_though_another_is_not(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        elsewhere = link_of(bytes(32), "gone.example")
+        carol = await here.person("carol").start()
+        await carol.messenger.add(replace(await alice.invite(), mailbox=elsewhere))
+        await carol.messenger.add(await bob.invite())
+        friend = carol.peer(bob)
+        await friend.send("hello")
+        await friend.settled()
+        assert [line.state >= LineState.DEPOSITED for line in await friend.history()] == [True]
+        assert not messenger_sending.waits(carol.messenger.ledger, carol.messenger.ledger.contacts[friend.id])
+        assert messenger_sending.waits(
+            carol.messenger.ledger, carol.messenger.ledger.contacts[carol.peer(alice).id]
+        )
 
     at(tmp_path, story)
 
@@ -580,9 +634,13 @@ def test_an_identity_is_followed_by_another(tmp_path):
             await alice.messenger.become_successor()
         old, contact = alice.messenger.fingerprint, bob.peer(alice)
         assert await contact.compare(old.digits())
+        assert (alice.messenger.successor, alice.messenger.untold()) == (None, [])
         new = await alice.messenger.announce_successor()
+        assert alice.messenger.successor == new
+        assert alice.messenger.untold() == [alice.peer(bob).id]
         await alice.peer(bob).send("the last one")
         await alice.messenger.settled()
+        assert alice.messenger.untold() == []
         await bob.until(lambda: bob.told(StandingChanged)[-1:] == [
             StandingChanged(contact.id, Standing.CHANGED, new, True)
         ])  # fmt: skip
@@ -592,6 +650,7 @@ def test_an_identity_is_followed_by_another(tmp_path):
         assert await alice.messenger.announce_successor() == new
         await alice.messenger.become_successor()
         assert alice.messenger.fingerprint == new != old
+        assert (alice.messenger.successor, alice.messenger.untold()) == (None, [])
         await alice.peer(bob).send("from the second")
         await alice.messenger.settled()
         assert (await bob.heard(3))[2] == "from the second"  # as somebody new, with our own pass
@@ -902,20 +961,6 @@ def test_receipts_can_be_kept_to_oneself(tmp_path):
         assert number not in [event.number for event in bob.told(LineRead)]
 
     at(tmp_path, story)
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.1.1", True), ("169.254.1.1", True), ("::1", True),
-        ("fd00::1", True), ("localhost", True), ("printer.local", True), ("a.internal", True),
-        ("router", True), ("0x7f000001", True), ("127.0.0.0x1", True), ("0x7f.0x1", True),
-        ("239.1.2.3", True), ("ff02::1", True), ("::ffff:10.0.0.1", True), ("0x7f.example", False),
-        ("example.org", False), ("93.184.216.34", False), ("2606:2800:220:1::1", False), ("local.org", False),
-    ],
-)  # fmt: skip
-def test_which_hosts_are_within_a_private_network(host, local):
-    assert is_local(host) is local
 
 
 def test_a_contact_cannot_send_us_into_our_own_network(tmp_path):

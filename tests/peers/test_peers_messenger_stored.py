@@ -49,6 +49,7 @@ def a_record():
     record.given.add(Given(a_pass(Right.FETCH, 1, 8)))
     record.owes_hello = record.pass_due = record.owes_succession = True
     record.last_number, record.read, record.unread = 1 << 40, 7, 3
+    record.oldest, record.kept = 5, 1 << 33
     record.owed_delivered, record.owed_read = [5, 6], [1 << 61]
     return record
 
@@ -97,7 +98,7 @@ def test_what_is_damaged_says_so(name, data):
 def test_another_version_is_refused(name):
     whole, parse = STORED[name]
     with pytest.raises(StateError):
-        parse(b"\2" + whole[1:])
+        parse(b"\x7f" + whole[1:])
 
 
 @pytest.mark.parametrize("name", ["contact", "profile", "invite"])
@@ -249,6 +250,41 @@ def test_the_oldest_given_pass_retires_and_still_opens_what_waits():
         given.add(Given(a_pass()))
     assert len(given.passes) == MAX_RETIRED + MAX_GIVEN + 1
     assert len(given.of(Right.DEPOSIT)) == MAX_GIVEN
+
+
+def test_any_number_of_identities_may_turn_out_to_be_one_peer():
+    """Each of them was given passes: their count is one byte, and some are enough."""
+    mine = GivenPasses()
+    for _ in range(60):
+        other = GivenPasses()
+        for _ in range(MAX_GIVEN + MAX_RETIRED):
+            other.add(Given(a_pass(count=2), PassState.TOLD, 0b01))
+        newest = Given(a_pass(count=2))
+        other.add(newest)
+        other.add(Given(a_pass(Right.FETCH, 1, 8)))
+        before = mine.good()
+        revoked = mine.take_over(other)
+        assert revoked == [
+            token.id
+            for each in before
+            for token in each.tokens
+            if not (each.used and token is each.tokens[0])
+        ]
+        assert newest in mine.good()
+        assert len(mine.passes) == MAX_GIVEN + 1 + MAX_RETIRED
+    record = ContactRecord(ID, given=mine)
+    assert ContactRecord.parse(ID, record.serialize()).serialize() == record.serialize()
+
+
+def test_a_record_of_before_histories_had_an_end():
+    record = a_record()
+    data = bytearray(record.serialize())
+    data[0] = 1
+    del data[22:38]
+    old = ContactRecord.parse(ID, bytes(data))
+    assert (old.oldest, old.kept) == (1, 0)
+    old.oldest, old.kept = record.oldest, record.kept
+    assert old.serialize() == record.serialize()
 
 
 def test_a_pass_that_can_have_mail_is_kept():

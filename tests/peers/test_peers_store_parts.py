@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from store_folder import CHEAP
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import LocalProtocolError, StartError, StateError
+from ptproxy.fields import Fields
 from ptproxy.peers import store_key
 from ptproxy.peers.store_head import Head, ListState, Named
 from ptproxy.peers.store_index import Index
@@ -270,13 +270,18 @@ def test_a_lineage_forgets_the_oldest():
 # ---- index --------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.integers(1, 30), st.booleans(), st.binary(min_size=12, max_size=12))))
+does = st.sampled_from(("put", "put", "drop", "look"))
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), does, st.binary(min_size=12, max_size=12))))
 def test_an_index_is_what_a_dictionary_would_be(changes):
     index, model = Index(), {}
-    for number, there, nonce in changes:
-        if there:
+    for number, what, nonce in changes:
+        if what == "put":
             index.put(number, nonce)
             model[number] = nonce
+        elif what == "look":
+            assert index.page(99, 99) == sorted(model.items(), reverse=True)
         else:
             index.drop(number)
             model.pop(number, None)
@@ -286,3 +291,13 @@ def test_an_index_is_what_a_dictionary_would_be(changes):
         for limit in (0, 3, 99):
             below = sorted((key for key in model if key < number), reverse=True)[:limit]
             assert index.page(number, limit) == [(key, model[key]) for key in below]
+
+
+def test_entries_that_come_backwards_are_moved_once_and_not_each_time():
+    index = Index()
+    for number in range(10_000, 0, -1):
+        index.put(number, number.to_bytes(12))
+        assert len(index._numbers) == 1  # the others wait
+    assert index.nonce(77) == (77).to_bytes(12)
+    assert [number for number, _ in index.page(4, 9)] == [3, 2, 1]
+    assert len(index._numbers) == len(index) == 10_000

@@ -28,6 +28,7 @@ def quick(monkeypatch):
     """Attempts follow one another at once."""
     monkeypatch.setattr(peer_meetings, "RETRY_FIRST", 0.005)
     monkeypatch.setattr(peer_meetings, "RETRY_LAST", 0.02)
+    monkeypatch.setattr(peer_meetings, "HASTE", 0.001)
 
 
 def conversation(main, **options):
@@ -350,6 +351,65 @@ def test_an_identity_that_changed_gets_no_stream(monkeypatch):
     conversation(main)
 
 
+class NoWay:
+    """A bridge that is not reached."""
+
+    def __init__(self):
+        self.dials = 0
+
+    async def dial(self, target, protocol, first_data=b""):
+        self.dials += 1
+        raise DialError(Reason.TUNNEL_DOWN)
+
+    def sever(self):
+        """Nothing is there."""
+
+
+def test_two_whose_bridges_fail_do_not_drive_each_other_on(monkeypatch):
+    """Each MEET ends the other's pause: there is a floor under the attempts all the same."""
+    monkeypatch.setattr(peer_meetings, "HASTE", 1e6)
+
+    async def main(alice, bob):
+        for party in (alice, bob):
+            party.homes = dict.fromkeys(Home, NoWay())
+        taken = taken_by(bob, Talker())
+        opening = asyncio.ensure_future(alice.streams.open_stream(Party.CONTACT, TALK, Talker()))
+        dials = [party.homes[Home.OURS] for party in (alice, bob)]
+        await until(lambda: all(bridge.dials >= peer_meetings.AT_ONCE for bridge in dials))
+        name = taken[0].sealed.seed.stream
+        for number in range(100, 120):
+            for party in (alice, bob):
+                party.streams.signal_received(Party.CONTACT, MeetSignal(name, number).serialize())
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert [bridge.dials for bridge in dials] == [peer_meetings.AT_ONCE] * 2
+        opening.cancel()  # and the floor holds nobody up who leaves
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await until(lambda: not alice.streams.streams(Party.CONTACT))
+
+    conversation(main)
+
+
+def test_a_meeting_without_a_common_turn_was_begun_all_the_same():
+    """Alice has no session when the two are joined, and no signal arrives: both go to the next number."""
+
+    async def main(alice, bob):
+        stream, taken, here, there = await opened(alice, bob)
+        alice.deaf = bob.deaf = True
+        alice.streams.session = lambda contact: None
+        sever(alice)
+        await until(lambda: stream.sealed.number > 3)
+        assert abs(taken.sealed.number - stream.sealed.number) <= 1
+        alice.streams.session = alice.session
+        await until(lambda: stream.meetings == taken.meetings == 2)
+        here.transport.write_eof()
+        there.transport.write_eof()
+        assert await here.lost is None
+
+    conversation(main)
+
+
 # ---- who may what --------------------------------------------------------------------------------
 
 
@@ -496,5 +556,55 @@ def test_who_knows_only_the_seed_is_not_taken_for_the_contact():
             await alice.streams.open_stream(Party.CONTACT, TALK, Talker(), wait=0.3)
         assert taken[0].sealed.number > 2  # they were joined, again and again
         assert not there.made
+
+    conversation(main)
+
+
+def test_a_contact_takes_no_other_contacts_turn_to_be_told():
+    """Mallory has us say thousands of things; Bob hears at once what is for him."""
+
+    async def main(alice, bob):
+        said, gate = [], asyncio.Event()
+
+        async def signal(contact, body):
+            await gate.wait()
+            said.append(contact)
+
+        streams = peer_streams.PeerStreams(lambda *_: None, signal, lambda _: None)
+        for number in range(1, 3_000):
+            streams.tell(b"mallory", MeetSignal(bytes(16), number))
+            streams.tell(b"mallory", EndSignal(bytes(16), Reason.LIMIT))
+        streams.tell(b"bob", EndSignal(bytes(16), Reason.LIMIT))
+        streams.tell(b"bob", EndSignal(bytes(16), Reason.LIMIT))
+        gate.set()
+        await until(lambda: b"bob" in said and streams._sender is None)
+        assert said.index(b"bob") <= 2
+        assert said.count(b"bob") == 1  # the same twice is said once
+        assert said.count(b"mallory") <= peer_streams.MAX_SIGNALS + 1
+        await streams.close()
+
+    conversation(main)
+
+
+def test_a_contact_displaces_nothing_that_is_remembered_of_others():
+    async def main(alice, bob):
+        stream, _, here, _there = await opened(alice, bob, Talker(b"all"), Talker(b"of it"))
+        await here.lost
+        streams, name = alice.streams, stream.sealed.seed.stream
+        streams.session, streams.dialer, told = lambda _: bob.session(Party.CONTACT), lambda *_: None, []
+        streams.offer(TALK, lambda incoming: incoming.accept(Talker()))
+        for number in range(400):
+            opening = OpenSignal(number.to_bytes(16), bytes(32), TALK)
+            streams.signal_received(b"mallory", opening.serialize())
+            streams.signal_received(b"mallory", EndSignal(opening.stream, Reason.LIMIT).serialize())
+            await until(lambda: not streams.streams(b"mallory"))
+
+        async def signal(contact, body):
+            told.append((contact, parse_signal(body)))
+
+        streams._signal = signal
+        streams.signal_received(Party.CONTACT, MeetSignal(name, 7).serialize())
+        await until(lambda: told)
+        assert told == [(Party.CONTACT, FinishedSignal(name))]
 
     conversation(main)
