@@ -65,7 +65,7 @@ class ClientSession(Session):
             if other not in self.carriers and other not in self._pending:
                 carrier.closed[other] = None
                 self._mark(carrier)
-        for stream in list(self.streams.values()):
+        for stream in sorted(self.streams.values(), key=_moved_since_bound):
             old = self.carriers.get(stream.carrier) if stream.carrier is not None else None
             if old is None or old.suspect:
                 self._rebind(stream, carrier, now)
@@ -159,6 +159,7 @@ class ClientSession(Session):
     def _rebind(self, stream: Stream, carrier: Carrier, now: float) -> None:
         """R12: generation + 1 on ``carrier``, sent := acknowledged; an OPEN not acknowledged is the BIND."""
         unacknowledged = stream.high - stream.acknowledged
+        stream.moved_before = stream.acknowledged + stream.received
         if stream.carrier != carrier.number or stream.queue is not None:
             self._place(stream, carrier.number)
         stream.generation += 1
@@ -378,3 +379,12 @@ class ClientSession(Session):
         if carrier.probe_at is None:
             carrier.probe_at = now
         self._watch(carrier, now)
+
+
+def _moved_since_bound(stream: Stream) -> int:
+    """Bytes that the carrier it had until now was good for, to it.
+
+    Those with the least are bound first, and so served first at both ends: where
+    carriers live shorter than a round through all streams, none is left out.
+    """
+    return stream.acknowledged + stream.received - stream.moved_before

@@ -44,6 +44,8 @@ class Stream:
     """Number of the carrier that this side's bytes go to."""
     generation: int = 0
     """How often the stream was bound: of two BINDs the higher one holds (R12)."""
+    moved_before: int = 0
+    """Bytes of both ways that were through when it was bound last (R12)."""
     draining: int = 0
     """The carrier on which the rest must be acknowledged before sending goes on (R15); 0: none."""
     held: bool = False

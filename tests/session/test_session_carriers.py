@@ -48,6 +48,22 @@ def test_resume_is_one_frame_and_both_directions_go_on() -> None:
         assert pair.received[pair.client, far.id] == BLOB[::-1]
 
 
+def test_who_moved_least_is_bound_first() -> None:
+    """R12: where a carrier lives shorter than a round through all streams, none is left out for good."""
+    pair = Pair(Limits(shared_frame=1000, acknowledge_after=1))
+    streams = [pair.open()[0] for _ in range(4)]
+    for stream in streams:
+        stream.send_data(BLOB, pair.now)
+    pair.give(pair.bridge, 1, pair.drain(pair.client, 1, 2000))  # a turn of the first two
+    pair.give(pair.client, 1, pair.drain(pair.bridge, 1))
+    moved = [stream.acknowledged for stream in streams]
+    assert [bool(count) for count in moved] == [True, True, False, False]
+    pair.lose(1)
+    number = pair.attach()
+    said = [frame[1] for frame in frames_of(pair.drain(pair.client, number)) if frame[0] == frames.BIND]
+    assert said == [stream.id for stream in (*streams[2:], *streams[:2])]
+
+
 def test_eof_and_reset_are_repeated_when_their_carrier_dies() -> None:
     pair = Pair()
     ended, far_ended = pair.open()
