@@ -225,12 +225,20 @@ class GivenPasses:
         """No more than there may be of a right, and of those that are good no longer."""
         alike = self.of(right)
         displaced = alike[: -(MAX_GIVEN if right is Right.DEPOSIT else 1)]
+        self._retire(displaced)
+        return [number for each in displaced for number in each.unused_ids()]
+
+    def retire_all(self) -> None:
+        """The box moves: they are good for the old one alone, and what comes there is still read."""
+        self.passes = [each for each in self.passes if each.state is not PassState.MADE]
+        self._retire(self.good())
+
+    def _retire(self, displaced: list[Given]) -> None:
         for each in displaced:
             each.state = PassState.RETIRED
         retired = [each for each in self.passes if each.state is PassState.RETIRED]
         for each in retired[:-MAX_RETIRED]:
             self.passes.remove(each)
-        return [number for each in displaced for number in each.unused_ids()]
 
     def untold(self, state: PassState) -> list[Given]:
         """Those that have come so far and no further."""
