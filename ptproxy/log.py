@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from ptproxy import state
+from ptproxy.state import open_log
 
 if TYPE_CHECKING:
     from ptproxy.config.model import LogConfig
@@ -60,7 +60,7 @@ def set_up(config: LogConfig, stream: TextIO | None = None) -> None:
     ``stream`` takes the place of standard error (tests). Raises
     :class:`~ptproxy.errors.StartError` when the log file cannot be opened.
     """
-    file = state.open_log(config.file) if config.file is not None else None
+    file = open_log(config.file) if config.file is not None else None
     out = file or stream or sys.stderr
     chain = processors(config.format, config.addresses, colors=_colors(out))
     _configure(chain, config.level, out, cache=True)

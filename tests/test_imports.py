@@ -1,4 +1,7 @@
-"""Imports go strictly down, packages side by side never see one another, protocols do no I/O."""
+"""Imports go strictly down, packages side by side never see one another, protocols do no I/O.
+
+And only :mod:`ptproxy.state` writes files.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("proxy", "peers", "inspect"),
     ("tunnel",),
     ("session", "auth", "codec", "front", "e2e", "dht"),
-    ("config", "target", "buffer"),
+    ("config", "target", "buffer", "fields"),
     ("errors",),
 )
 """From the top; whatever stands in one layer must not import its neighbours."""
@@ -44,6 +47,31 @@ PURE |= {f"ptproxy.peers.store_{name}" for name in ("head", "index", "lineage", 
 
 ENDS = {"inspect": {"cli"}}
 """Packages that only some may import, whatever their layer."""
+
+WRITING = {
+    "os": {
+        "chmod", "link", "makedirs", "mkdir", "mkfifo", "remove", "rename", "replace", "rmdir", "symlink",
+        "truncate", "unlink",
+    },
+    "shutil": {"copy", "copy2", "copyfile", "copytree", "move", "rmtree"},
+    "sqlite3": {"connect"},
+    "tempfile": {
+        "NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryDirectory", "TemporaryFile", "mkdtemp",
+        "mkstemp",
+    },
+}  # fmt: skip
+"""Functions of modules that make, change, name or delete files."""
+WRITING_METHODS = {"hardlink_to", "mkdir", "rmdir", "symlink_to", "unlink", "write_bytes", "write_text"}
+"""Of :class:`~pathlib.Path`; no others here have methods of these names."""
+WRITERS = {
+    "ptproxy.inspect.greeting": "ssl reads certificates from files: a scratch folder",
+    "ptproxy.inspect.programs": "what a program reports is read from a scratch folder",
+    "ptproxy.peers.store_schema": "a database in memory",
+    "ptproxy.proxy.bridge": "the mode of a socket's name",
+    "ptproxy.tunnel.boring.check": "ssl reads certificates from files: a scratch folder",
+    "ptproxy.tunnel.listen": "a socket's name that was left behind",
+}
+"""Modules outside :mod:`ptproxy.state` that touch files all the same, and why that keeps no state."""
 
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 
@@ -102,20 +130,108 @@ def violations(source: str, module: str, *, package: bool = False) -> list[str]:
     return found
 
 
+def writes(source: str) -> list[int]:
+    """The lines of a module's source that make, change, name or delete files."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if (isinstance(node, ast.Call) and _writes(node))
+        or (isinstance(node, ast.ImportFrom) and {each.name for each in node.names} & _writing(node.module))
+    ]
+
+
+def _writing(module: str | None) -> set[str]:
+    return WRITING.get(module or "", set())
+
+
+def _writes(call: ast.Call) -> bool:
+    function, texts = call.func, [ast.unparse(each) for each in call.args]
+    texts += [ast.unparse(each.value) for each in call.keywords if each.arg in ("mode", "flags")]
+    if isinstance(function, ast.Name):
+        return function.id == "open" and _mode_writes(texts[1:])
+    if not isinstance(function, ast.Attribute):
+        return False
+    place = ast.unparse(function.value)
+    if function.attr == "open":
+        if place == "os":
+            return any("O_CREAT" in text or "O_TRUNC" in text or "O_APPEND" in text for text in texts)
+        return _mode_writes(texts)
+    return function.attr in _writing(place) or (place != "os" and function.attr in WRITING_METHODS)
+
+
+def _mode_writes(texts: list[str]) -> bool:
+    """Whether one of the arguments is a mode of :func:`open` that writes."""
+    modes = (text.strip("'") for text in texts if text.startswith("'"))
+    return any(set(mode) <= set("rwaxbt+") and set(mode) & set("wax+") for mode in modes)
+
+
 def modules() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
 
 
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_down(path: Path) -> None:
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
-    package = parts[-1] == "__init__"
-    name = ".".join(parts[:-1] if package else parts)
-    assert violations(path.read_text("utf-8"), name, package=package) == []
+    package = path.stem == "__init__"
+    assert violations(path.read_text("utf-8"), module_name(path), package=package) == []
+
+
+def test_only_state_writes_files() -> None:
+    found = {
+        name: lines
+        for path in modules()
+        if room(name := module_name(path)) != "state" and (lines := writes(path.read_text("utf-8")))
+    }
+    assert {name: lines for name, lines in found.items() if name not in WRITERS} == {}
+    assert found.keys() == WRITERS.keys(), "one that no longer writes is no exception any more"
+    assert any(writes(path.read_text("utf-8")) for path in (ROOT / "state").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(path, 'w')",
+        "open(path, mode='ab')",
+        "path.open('r+b')",
+        "path.open(mode='x')",
+        "os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)",
+        "os.open(path, flags=os.O_RDWR | os.O_TRUNC)",
+        "os.replace(one, two)",
+        "(folder / 'x').write_text('')",
+        "path.unlink(missing_ok=True)",
+        "sqlite3.connect(path)",
+        "tempfile.mkstemp()",
+        "shutil.rmtree(path)",
+        "from shutil import rmtree",
+    ],
+)
+def test_writing_is_seen(source: str) -> None:
+    assert writes(f"def f():\n    {source}\n") == [2]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(path)",
+        "open(path, 'rb')",
+        "path.open('rb')",
+        "store.open('a name with w and x')",
+        "os.open(os.devnull, os.O_WRONLY)",
+        "text.replace('a', 'w')",
+        "shutil.which('tor')",
+        "transport.write(data)",
+    ],
+)
+def test_reading_is_no_writing(source: str) -> None:
+    assert writes(source) == []
 
 
 def test_there_is_something_to_check() -> None:
-    names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts) for path in modules()}
+    names = {module_name(path) for path in modules()}
     assert names >= PURE
     assert len(modules()) > 20
     assert {room(".".join(("ptproxy", *path.relative_to(ROOT).parts))) for path in modules()} & PROTOCOLS
@@ -144,7 +260,8 @@ def test_there_is_something_to_check() -> None:
         ("ptproxy.pt.tor", "from ptproxy.inspect import pcap"),
         ("ptproxy.config.model", "from ptproxy.target import Target"),
         ("ptproxy.errors", "from ptproxy.target import Target"),
-        ("ptproxy.state", "from ptproxy.log import get_logger"),
+        ("ptproxy.state.files", "from ptproxy.log import get_logger"),
+        ("ptproxy.state.document", "from ptproxy.tunnel.tcp import TcpDialer"),
         ("ptproxy.log", "from ptproxy.tunnel import stream"),
         ("ptproxy.tunnel.client", "from ptproxy.utils import helper"),
     ],

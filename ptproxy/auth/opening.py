@@ -327,6 +327,7 @@ class _RememberingKey:
         self._known: dict[bytes, bytes] = {}
 
     def exchange(self, public: bytes) -> bytes:
+        """The shared secret, computed once for each ``public``."""
         shared = self._known.get(public)
         if shared is None:
             shared = self._known[public] = self._key.exchange(public)

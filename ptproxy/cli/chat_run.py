@@ -61,7 +61,7 @@ def screen(place: Place) -> None:
     type=words.DURATION,
     default="60s",
     show_default=True,
-    help="How long to wait for lines to leave, after the input has ended.",
+    help="How long to wait for lines and files to come and to leave, after the input has ended.",
 )
 @click.option("--follow", is_flag=True, help="Go on when the input has ended, until stopped.")
 @click.pass_obj
@@ -73,7 +73,9 @@ def lines(place: Place, *, form: str, wait: float, follow: bool) -> int:
       /contacts              who there is; /help tells all commands
     With --json: {"do": "say", "who": "anna", "text": "hello", "id": "1"}
 
-    Exit status 1: something was refused, or has not left.
+    Without any input it tells what has come, and leaves: ptproxy chat lines </dev/null
+
+    Exit status 1: something was refused or has not left, or your mailbox was not reached.
     """
     from ptproxy.peers.chat.commands import MAX_LINE
     from ptproxy.peers.chat.pipes import LineReader, LineWriter

@@ -26,9 +26,9 @@ from typing import Final
 
 from ptproxy.dht import signing
 from ptproxy.dht.epoch import epoch_of
-from ptproxy.dht.fields import Fields
 from ptproxy.dht.signing import KEY, SIGNATURE, SigningKey
 from ptproxy.errors import DhtError, LocalProtocolError
+from ptproxy.fields import Fields
 
 VALUE: Final = 32
 """Bytes of a beacon's value."""

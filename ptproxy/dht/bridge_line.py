@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ptproxy.config.link import Link
-from ptproxy.dht.fields import Fields
 from ptproxy.dht.record import RecordError
+from ptproxy.fields import Fields
 
 
 def take_line(fields: Fields) -> Link:

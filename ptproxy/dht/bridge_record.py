@@ -16,10 +16,10 @@ from typing import Final
 
 from ptproxy.config.link import Link
 from ptproxy.dht.bridge_line import serialize_line, take_line
-from ptproxy.dht.fields import Fields
 from ptproxy.dht.record import RecordError
 from ptproxy.dht.record_secret import MAX_CONTENT
 from ptproxy.errors import LocalProtocolError
+from ptproxy.fields import Fields
 
 MAX_BRIDGES: Final = 3
 """Bridges of a bucket: whoever leaks an invite exposes at most these."""

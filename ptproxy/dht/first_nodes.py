@@ -21,10 +21,10 @@ from typing import Final, TypeVar
 
 from ptproxy.dht.beacon import MAX_SIGNERS, BeaconSigners
 from ptproxy.dht.contact import MAX_CONTACT, Contact
-from ptproxy.dht.fields import Fields
 from ptproxy.dht.signing import KEY, SIGNATURE, SigningKey, verify
 from ptproxy.dht.work import WorkTarget
 from ptproxy.errors import DhtError, LocalProtocolError
+from ptproxy.fields import Fields
 
 MAX_NODES: Final = 64
 """Nodes in a list: one that lives is enough, and each is asked by newcomers all day."""

@@ -23,11 +23,11 @@ from typing import Final
 from ptproxy.config.link import Link
 from ptproxy.dht import signing
 from ptproxy.dht.bridge_record import BridgeBucket
-from ptproxy.dht.fields import Fields
 from ptproxy.dht.identifier import Rng
 from ptproxy.dht.record_secret import SECRET, RecordSecret
 from ptproxy.dht.signing import KEY, SIGNATURE, SigningKey
 from ptproxy.errors import DhtError, LocalProtocolError
+from ptproxy.fields import Fields
 
 PREFIX: Final = "ptproxy-invite:"
 MAX_TEXT: Final = 2_953

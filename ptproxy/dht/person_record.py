@@ -19,10 +19,10 @@ from typing import Final
 
 from ptproxy.config.link import Link
 from ptproxy.dht.bridge_line import serialize_line, take_line
-from ptproxy.dht.fields import Fields
 from ptproxy.dht.record import RecordError
 from ptproxy.dht.record_secret import MAX_CONTENT
 from ptproxy.errors import LocalProtocolError
+from ptproxy.fields import Fields
 
 MAX_PASSES: Final = 1_024
 """Bytes of passes: several times 77, beside a usual bridge line."""

@@ -27,7 +27,7 @@ Read in this order:
 - ``session``, ``content``          one ratchet with its name, and what its plaintexts hold
 - ``stream/``                       streams of bytes under keys from the ratchet, a package with its own map
 - ``unsaved``                       what to save before bytes leave or text is shown
-- ``fields``, ``rng``               how formats are taken apart, where randomness comes from
+- ``rng``                         where randomness comes from
 
 A program begins with :class:`Correspondence`, whose module shows the order of calls. Beneath it, one
 side begins::

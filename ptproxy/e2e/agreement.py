@@ -16,14 +16,10 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from ptproxy.e2e import curve, signing
 from ptproxy.e2e.curve import CurveKey
 from ptproxy.e2e.identity import Identity
 from ptproxy.e2e.pqxdh import Encapsulation
 from ptproxy.e2e.suite import Suite
-
-ASSOCIATED_DATA: Final = 2 * curve.ENCODED + 2 * signing.ENCODED + 1 + 32
-"""Bytes of the associated data."""
 
 _TRANSCRIPT_LABEL: Final = b"ptproxy 1 e2e transcript\x00"
 _SESSION_LABEL: Final = b"ptproxy 1 e2e session\x00"

@@ -22,7 +22,6 @@ from typing import Final
 from ptproxy.e2e import curve
 from ptproxy.e2e import identity as identities
 from ptproxy.e2e.curve import CurveKey
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.fingerprint import Fingerprint
 from ptproxy.e2e.identity import Identity, OwnIdentity
 from ptproxy.e2e.kem import KemKey
@@ -30,6 +29,7 @@ from ptproxy.e2e.refusals import ExpiredError, IdentityChangedError
 from ptproxy.e2e.signing import SIGNATURE
 from ptproxy.e2e.suite import POST_QUANTUM, Suite
 from ptproxy.errors import E2EError
+from ptproxy.fields import Fields
 
 BUNDLE_LIFE: Final = 35 * 86_400
 """Seconds from a bundle's making to its expiry: a week as the current one, four as the one before."""

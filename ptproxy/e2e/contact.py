@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.fingerprint import LENGTH, Fingerprint
 from ptproxy.errors import E2EError, StateError
+from ptproxy.fields import Fields
 
 _VERSION: Final = 1
 

@@ -105,6 +105,12 @@ class Conversation:
         self.contact.hear_succession(heard.new.fingerprint)
         self._contact_changed()
 
+    def person_wants_it(self) -> None:
+        """Whoever is written to is no stranger."""
+        if not self.contact.added:
+            self.contact.added = True
+            self._contact_changed()
+
     def keep(self) -> None:
         """The person stays with the known identity."""
         self.contact.keep()
@@ -115,6 +121,11 @@ class Conversation:
         if self.sessions and not self.contact.stale:
             self.contact.stale = True
             self._contact_changed()
+
+    def succeed(self, successor: OwnIdentity) -> None:
+        """We are another identity from now on: our sessions were the old one's."""
+        self._owner = successor
+        self._end_sessions()
 
     def take_in(self, session: Session, content: Content, now: float) -> Kind:
         """A message of ``session`` was read: what it means for the conversation, and what it is."""
@@ -156,10 +167,7 @@ class Conversation:
     def accepted(self, fingerprint: Fingerprint) -> None:
         """The person accepts the new identity: the sessions with the old one end."""
         self.contact.accept(fingerprint)
-        self.contact.stale = False
-        for session in list(self.sessions.values()):
-            self.drop(session)
-        self._contact_changed()
+        self._end_sessions()
 
     def adopt(self, session: Session) -> None:
         """A session of the accepted identity, which had written to us as a stranger."""
@@ -178,6 +186,12 @@ class Conversation:
         self.person_wants_it()
         return message
 
+    def _end_sessions(self) -> None:
+        self.contact.stale = False
+        for session in list(self.sessions.values()):
+            self.drop(session)
+        self._contact_changed()
+
     def _highest(self) -> Session | None:
         return max(self.sessions.values(), key=lambda session: session.rank, default=None)
 
@@ -186,12 +200,6 @@ class Conversation:
             raise IdentityChangedError(
                 "conversation: the peer's identity has changed; the person has to decide"
             )
-
-    def person_wants_it(self) -> None:
-        """Whoever is written to is no stranger."""
-        if not self.contact.added:
-            self.contact.added = True
-            self._contact_changed()
 
     def _contact_changed(self) -> None:
         self._unsaved.changed(contact_name(self.id), self.contact)

@@ -175,6 +175,22 @@ class Correspondence:
         for conversation in self.conversations.values():
             conversation.start_anew()
 
+    def succeed(self, successor: OwnIdentity, now: float, rng: Rng) -> None:
+        """From now on we are ``successor``: new prekeys, no session; the contacts are the same.
+
+        Save, then publish the bundle, with :meth:`replace` in place of all one-time prekeys. What is under
+        way to the old identity cannot be read any more. :class:`LocalProtocolError`, and nothing changes,
+        where the two have a key in common.
+        """
+        if self.owner.public.shares_a_key_with(successor.public):
+            raise LocalProtocolError("succession: a new identity has two new keys")
+        self.prekeys = Prekeys.create(successor, self.prekeys.suite, now, rng)
+        self.owner = successor
+        self._unsaved.changed(_IDENTITY, successor)
+        self._prekeys_changed()
+        for conversation in self.conversations.values():
+            conversation.succeed(successor)
+
     def bundle(self) -> bytes:
         """The bundle to publish."""
         return self.prekeys.bundle(self.owner)

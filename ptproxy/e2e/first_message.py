@@ -38,7 +38,6 @@ from ptproxy.e2e import identity as identities
 from ptproxy.e2e.agreement import Agreement, associated_data, transcript
 from ptproxy.e2e.bundle import VerifiedBundle
 from ptproxy.e2e.curve import CurveKey, CurveKeyPair
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.identity import Identity, OwnIdentity
 from ptproxy.e2e.pqxdh import Encapsulation
 from ptproxy.e2e.prekeys import Prekeys, Use
@@ -49,6 +48,7 @@ from ptproxy.e2e.signing import SIGNATURE
 from ptproxy.e2e.suite import Suite
 from ptproxy.e2e.x3dh import EphemeralProducts
 from ptproxy.errors import E2EError
+from ptproxy.fields import Fields
 
 MAX_PAYLOAD: Final = 262_144
 """Bytes of the ratchet's message in a first message: more is a file's, and files go in streams."""
@@ -140,14 +140,14 @@ def begin(
     if authorship is Authorship.SIGNED:
         said = _signed(suite, ephemeral.public, owner.public, peer, verified.hash)
         signature = owner.signing.sign(_SIGNATURE_LABEL, said)
-    opening = (
-        keys.header
-        + _seal(keys.gate(products.dh2), keys.gate_data, ids + encapsulation.ciphertext)
-        + _seal(keys.sender(products, encapsulation), keys.sender_data(bound), owner.public.serialize())
-        + _seal(keys.proof(material, encapsulation), data, bytes((authorship,)) + signature)
+    opening = _Opening(
+        ephemeral.public,
+        _seal(keys.gate(products.dh2), keys.gate_data, ids + encapsulation.ciphertext),
+        _seal(keys.sender(products, encapsulation), keys.sender_data(bound), owner.public.serialize()),
+        _seal(keys.proof(material, encapsulation), data, bytes((authorship,)) + signature),
     )
     agreement = Agreement(keys.secret(material, encapsulation), data, suite)
-    return Beginning(agreement, bundle.signed_prekey, opening, replay_key(ephemeral.public))
+    return Beginning(agreement, bundle.signed_prekey, opening.serialize(suite), replay_key(ephemeral.public))
 
 
 def examine(
@@ -159,28 +159,22 @@ def examine(
     """Judge a first message; nothing changes, whatever it is.
 
     ``accepted`` says which proofs will do. Whoever takes deniable beginnings takes those of a
-    thief of our own keys, too: in anybody's name. It is to be shown with the message.
+    thief of our signed prekey, too: in anybody's name. It is to be shown with the message.
 
     Raises :class:`KnownOpeningError` for an opening that was accepted before,
     :class:`UnknownPrekeyError` for prekeys that are not here, and :class:`E2EError` for
     everything else that is wrong. The texts are for our own log: the sender learns nothing.
     """
     suite = prekeys.suite
-    wrong = E2EError("first message: of another version, suite or length than ours")
-    if not opening_length(suite) < len(message) <= opening_length(suite) + MAX_PAYLOAD:
-        raise wrong
-    fields = Fields(message, wrong)
-    if fields.take(2) != bytes((_VERSION, suite)):
-        raise wrong
-    ephemeral = CurveKey.parse(fields.take(curve.ENCODED))
-    gate, sender, proof = fields.take(_gate_length(suite)), fields.take(_SENDER), fields.take(_PROOF)
+    opening, payload = _Opening.parse(message, suite)
+    ephemeral = opening.ephemeral
     key = replay_key(ephemeral)
     if key in prekeys.seen:
         raise KnownOpeningError(key)
 
     keys = _Keys(suite, ephemeral, owner.public)
     dh2 = owner.agreement.exchange(ephemeral)
-    opened = _open(keys.gate(dh2), keys.gate_data, gate)
+    opened = _open(keys.gate(dh2), keys.gate_data, opening.gate)
     ids, ciphertext = opened[: 2 * _ID], opened[2 * _ID :]
     bundle_id, one_time_id = int.from_bytes(ids[:_ID], "big"), int.from_bytes(ids[_ID:], "big")
     found = prekeys.find(bundle_id, one_time_id)
@@ -189,24 +183,19 @@ def examine(
     encapsulation = Encapsulation.respond(found.kem, ciphertext)
     one_time = found.one_time.public if found.one_time else None
     bound = transcript(suite, ephemeral, ids, found.signed.public, one_time, encapsulation, found.bundle_hash)
-    peer = Identity.parse(_open(keys.sender(products, encapsulation), keys.sender_data(bound), sender))
+    sender = _open(keys.sender(products, encapsulation), keys.sender_data(bound), opening.sender)
+    peer = Identity.parse(sender)
     if owner.public.shares_a_key_with(peer):
         raise E2EError("first message: from an identity with our own key")
 
     material = x3dh.key_material(found.signed.exchange(peer.agreement), products)
     data = associated_data(peer, owner.public, suite, bound)
     said = _signed(suite, ephemeral, peer, owner.public, found.bundle_hash)
-    authorship = _verify_proof(_open(keys.proof(material, encapsulation), data, proof), peer, said)
+    authorship = _verify_proof(_open(keys.proof(material, encapsulation), data, opening.proof), peer, said)
     if authorship not in accepted:
         raise E2EError(f"first message: {authorship.name.lower()}, which is not accepted")
-    return Received(
-        Agreement(keys.secret(material, encapsulation), data, suite),
-        peer,
-        authorship,
-        found.signed,
-        fields.rest(),
-        Use(bundle_id, one_time_id, key),
-    )
+    agreement = Agreement(keys.secret(material, encapsulation), data, suite)
+    return Received(agreement, peer, authorship, found.signed, payload, Use(bundle_id, one_time_id, key))
 
 
 def opening_key(message: bytes) -> bytes:
@@ -220,34 +209,68 @@ def opening_key(message: bytes) -> bytes:
     return replay_key(CurveKey.parse(message[2:_HEADER]))
 
 
-class _Keys:
-    """The keys of one opening and what goes with them; see ``PROTOCOL.md``, "First message"."""
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """An opening as it travels, its three parts sealed."""
 
-    __slots__ = ("_info", "_responder", "header")
+    ephemeral: CurveKey
+    gate: bytes
+    sender: bytes
+    proof: bytes
+
+    @classmethod
+    def parse(cls, message: bytes, suite: Suite) -> tuple[_Opening, bytes]:
+        """From the front of a first message, with what is behind it; :class:`E2EError` for anything else."""
+        wrong = E2EError("first message: of another version, suite or length than ours")
+        if not opening_length(suite) < len(message) <= opening_length(suite) + MAX_PAYLOAD:
+            raise wrong
+        fields = Fields(message, wrong)
+        if fields.take(2) != bytes((_VERSION, suite)):
+            raise wrong
+        ephemeral = CurveKey.parse(fields.take(curve.ENCODED))
+        gate, sender, proof = fields.take(_gate_length(suite)), fields.take(_SENDER), fields.take(_PROOF)
+        return cls(ephemeral, gate, sender, proof), fields.rest()
+
+    def serialize(self, suite: Suite) -> bytes:
+        """:func:`opening_length` bytes."""
+        return _header(suite, self.ephemeral) + self.gate + self.sender + self.proof
+
+
+class _Keys:
+    """The keys of one opening and what is authenticated with each (``PROTOCOL.md``, "First message")."""
+
+    __slots__ = ("_info", "_responder", "gate_data")
 
     def __init__(self, suite: Suite, ephemeral: CurveKey, responder: Identity) -> None:
         self._info = suite.info
         self._responder = responder.serialize()
-        self.header: bytes = bytes((_VERSION, suite)) + ephemeral.serialize()
-
-    @property
-    def gate_data(self) -> bytes:
-        return self.header + self._responder
+        self.gate_data: bytes = _header(suite, ephemeral) + self._responder
+        """What goes with the gate."""
 
     def sender_data(self, bound: bytes) -> bytes:
+        """What goes with the sender; ``bound`` is T."""
         return self._responder + bound
 
     def gate(self, dh2: bytes) -> bytes:
+        """K1."""
         return x3dh.derive(dh2, self._info + b" gate")
 
     def sender(self, products: EphemeralProducts, encapsulation: Encapsulation) -> bytes:
+        """K2."""
         return x3dh.derive(products.material() + encapsulation.secret, self._info + b" sender")
 
     def proof(self, material: bytes, encapsulation: Encapsulation) -> bytes:
+        """K3; ``material`` is the DHs of KM."""
         return x3dh.derive(material + encapsulation.secret, self._info + b" proof")
 
     def secret(self, material: bytes, encapsulation: Encapsulation) -> bytes:
+        """SK; ``material`` is the DHs of KM."""
         return x3dh.derive(material + encapsulation.secret, self._info)
+
+
+def _header(suite: Suite, ephemeral: CurveKey) -> bytes:
+    """What an opening begins with, in the clear."""
+    return bytes((_VERSION, suite)) + ephemeral.serialize()
 
 
 def _gate_length(suite: Suite) -> int:

@@ -16,11 +16,11 @@ from typing import Final
 
 from ptproxy.e2e import curve, signing
 from ptproxy.e2e.curve import CurveKey, CurveKeyPair
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.fingerprint import Fingerprint
 from ptproxy.e2e.rng import Rng
 from ptproxy.e2e.signing import SigningKey, VerifyingKey
 from ptproxy.errors import E2EError, StateError
+from ptproxy.fields import Fields
 
 ENCODED: Final = signing.ENCODED + curve.ENCODED
 """Bytes of an encoded identity."""

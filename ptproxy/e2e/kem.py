@@ -21,8 +21,6 @@ from ptproxy.errors import E2EError, StartError
 
 SEED: Final = 64
 """Bytes of a private key's seed."""
-SHARED_SECRET: Final = 32
-"""Bytes of a shared secret (FIPS 203 table 3)."""
 
 
 class Kem(Enum):

@@ -18,8 +18,8 @@ import hashlib
 from typing import Final
 
 from ptproxy.e2e.curve import CurveKey
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import LocalProtocolError, StateError
+from ptproxy.fields import Fields
 
 KEY: Final = 16
 """Bytes of an entry: nobody finds two ephemeral keys with the same 128 bits for what that would gain."""

@@ -10,15 +10,16 @@ Stored: ``version u8 = 1 │ conversation 16 │ key 16 │ session id 32 │ be
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from ptproxy.e2e.content import Content, Kind
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.first_message import Authorship, Beginning, Received
 from ptproxy.e2e.ratchet import Ratchet
 from ptproxy.e2e.replay import KEY
 from ptproxy.e2e.rng import Rng
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 
 CONVERSATION: Final = 16
 """Bytes of a conversation's id."""
@@ -31,29 +32,25 @@ _VERSION: Final = 1
 _ID: Final = 32
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Session:
     """A ratchet with its name."""
 
-    __slots__ = ("authorship", "begun", "conversation", "heard", "id", "key", "opening", "ratchet")
-
-    def __init__(
-        self, conversation: bytes, key: bytes, session_id: bytes, ratchet: Ratchet, authorship: Authorship
-    ) -> None:
-        self.conversation = conversation
-        """The id of the conversation that it belongs to, 16 bytes."""
-        self.key = key
-        """16 bytes: what :func:`~ptproxy.e2e.first_message.opening_key` says of its opening."""
-        self.id = session_id
-        """32 bytes, public, the same on both sides."""
-        self.ratchet = ratchet
-        self.authorship = authorship
-        """Which proof its opening carried, whoever made it."""
-        self.begun = 0
-        """When, in unix seconds of who began it; a new one says at least one more than those it knows."""
-        self.heard = 0
-        """When it was begun here, or last read, in unix seconds of our clock."""
-        self.opening = b""
-        """What goes before each message of ours until one of the peer's was read."""
+    conversation: bytes
+    """The id of the conversation that it belongs to, 16 bytes."""
+    key: bytes
+    """16 bytes: what :func:`~ptproxy.e2e.first_message.opening_key` says of its opening."""
+    id: bytes
+    """32 bytes, public, the same on both sides."""
+    ratchet: Ratchet
+    authorship: Authorship
+    """Which proof its opening carried, whoever made it."""
+    begun: int = 0
+    """When, in unix seconds of who began it; a new one says at least one more than those it knows."""
+    heard: int = 0
+    """When it was begun here, or last read, in unix seconds of our clock."""
+    opening: bytes = b""
+    """What goes before each message of ours until one of the peer's was read."""
 
     @classmethod
     def initiate(
@@ -68,9 +65,16 @@ class Session:
         """The side that has begun."""
         agreed = beginning.agreement
         ratchet = Ratchet.initiate(agreed.secret, agreed.associated_data, beginning.ratchet_key, now, rng)
-        session = cls(conversation, beginning.key, agreed.session_id, ratchet, authorship)
-        session.begun, session.heard, session.opening = begun, max(0, int(now)), beginning.opening
-        return session
+        return cls(
+            conversation,
+            beginning.key,
+            agreed.session_id,
+            ratchet,
+            authorship,
+            begun,
+            heard=max(0, int(now)),
+            opening=beginning.opening,
+        )
 
     @classmethod
     def respond(cls, conversation: bytes, received: Received, now: float) -> tuple[Session, Content]:
@@ -133,9 +137,8 @@ class Session:
         opening = fields.take(fields.number(2))
         if authorship not in tuple(Authorship):
             raise damaged
-        session = cls(conversation, key, session_id, Ratchet.parse(fields.rest()), Authorship(authorship))
-        session.begun, session.heard, session.opening = begun, heard, opening
-        return session
+        ratchet = Ratchet.parse(fields.rest())
+        return cls(conversation, key, session_id, ratchet, Authorship(authorship), begun, heard, opening)
 
     def __repr__(self) -> str:
         return f"<Session {self.key.hex()}, {self.ratchet!r}>"

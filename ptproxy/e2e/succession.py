@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from ptproxy.e2e import identity as identities
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.fingerprint import Fingerprint
 from ptproxy.e2e.identity import Identity, OwnIdentity
 from ptproxy.e2e.signing import SIGNATURE
 from ptproxy.errors import E2EError, LocalProtocolError
+from ptproxy.fields import Fields
 
 LENGTH: Final = 1 + 2 * identities.ENCODED + 8 + 2 * SIGNATURE
 """Bytes of a statement."""

@@ -59,7 +59,7 @@ class EphemeralProducts:
 
 
 def key_material(dh1: bytes, products: EphemeralProducts) -> bytes:
-    """KM of X3DH section 3.3: DH1 │ DH2 │ DH3 │ [DH4]."""
+    """KM of X3DH section 2.2, as section 3.3 makes it: DH1 │ DH2 │ DH3 │ [DH4]."""
     return dh1 + products.material()
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from ptproxy.errors import LocalProtocolError, RemoteProtocolError
+from ptproxy.errors import LocalProtocolError, PtproxyError, RemoteProtocolError
 
 PURPOSE: Final = b"file/1"
 """Of the stream."""
@@ -37,6 +37,18 @@ _ACCEPT: Final = struct.Struct(">BQ")
 
 class FileProtocolError(RemoteProtocolError):
     """The contact's program says something else than is said about files."""
+
+
+class FileRefusedError(PtproxyError):
+    """The contact does not want the file."""
+
+
+class FileDiffersError(PtproxyError):
+    """What came is not what was offered: the file was changed while it was sent."""
+
+
+class FileLapsedError(PtproxyError):
+    """Nobody has taken the file in time."""
 
 
 class Answer(IntEnum):

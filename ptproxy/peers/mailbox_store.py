@@ -29,7 +29,7 @@ from ptproxy.peers.mailbox_schema import (
     TOKEN_COST,
     StoreLimits,
 )
-from ptproxy.state import DATABASE_PAGE
+from ptproxy.state.database import DATABASE_PAGE
 
 SHARE: Final = 4
 """One token may hold a fourth of its box: one contact cannot shut the others out."""

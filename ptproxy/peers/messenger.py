@@ -52,7 +52,7 @@ from ptproxy.peers.messenger_ledger import Ledger, Store
 from ptproxy.peers.messenger_moving import FormerBoxes
 from ptproxy.peers.messenger_outbox import OutboxFullError
 from ptproxy.peers.messenger_profile import PROFILE, OpenInvite, Profile
-from ptproxy.peers.messenger_succession import announce, become
+from ptproxy.peers.messenger_succession import announce, announced, become, untold
 from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
 from ptproxy.peers.peer_meetings import Home
@@ -247,6 +247,15 @@ class Messenger:
         async with self.ledger.change() as change:
             successor = announce(self.ledger, change)
         return successor.public.fingerprint
+
+    @property
+    def successor(self) -> Fingerprint | None:
+        """The fingerprint of the identity that was announced; None where none was."""
+        return announced(self.ledger)
+
+    def untold(self) -> list[ContactId]:
+        """Contacts whose mailbox does not have the announcement yet, nor what was written before it."""
+        return untold(self.ledger)
 
     async def become_successor(self) -> None:
         """Be the identity that was announced: all sessions begin anew, our invites are revoked.

@@ -19,8 +19,8 @@ from enum import IntFlag
 from typing import Final
 
 from ptproxy.config.link import MAX_LINK, Link
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 from ptproxy.peers.messenger_events import ContactId
 from ptproxy.peers.messenger_passes import GivenPasses, HeldPasses
 from ptproxy.peers.payload import MAX_NAME, MAX_NUMBER, PREKEYS_KEY

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import PtproxyError, StateError
+from ptproxy.fields import Fields
 from ptproxy.peers.mailbox_delivery import DeliveryToken, token_id_of
 from ptproxy.peers.messenger_events import ContactId
 from ptproxy.peers.payload import PresenceNotice

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 from ptproxy.peers.mailbox_delivery import DAY, DeliveryPass, DeliveryToken, PassError
 from ptproxy.peers.mailbox_requests import Right
 

@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ptproxy.config.link import Link
 from ptproxy.e2e import OwnIdentity, Rng
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 from ptproxy.peers.contact_invite import MAX_PERSONS, ContactInvite, InviteError
 from ptproxy.peers.dialers import Errand, Purpose
 from ptproxy.peers.mailbox_delivery import DAY

@@ -14,9 +14,10 @@ sessions and prekeys are.
 
 from __future__ import annotations
 
-from ptproxy.e2e import Correspondence, OwnIdentity, Standing
+from ptproxy.e2e import Fingerprint, OwnIdentity, Standing
 from ptproxy.errors import LocalProtocolError
-from ptproxy.peers.messenger_ledger import E2E, Change, Ledger
+from ptproxy.peers.messenger_events import ContactId
+from ptproxy.peers.messenger_ledger import Change, Ledger
 
 
 def announce(ledger: Ledger, change: Change) -> OwnIdentity:
@@ -34,21 +35,29 @@ def announce(ledger: Ledger, change: Change) -> OwnIdentity:
     return OwnIdentity.parse(profile.successor)
 
 
+def announced(ledger: Ledger) -> Fingerprint | None:
+    """Of the successor that contacts are being told of; None where there is none."""
+    successor = ledger.profile.successor
+    return OwnIdentity.parse(successor).public.fingerprint if successor else None
+
+
+def untold(ledger: Ledger) -> list[ContactId]:
+    """Whose mailbox may not have the announcement: it waits, or is sealed and not deposited."""
+    if not ledger.profile.successor:
+        return []
+    return [
+        record.id
+        for record in ledger.contacts.values()
+        if record.owes_succession or ledger.outboxes[record.id].sealed is not None
+    ]
+
+
 def become(ledger: Ledger, change: Change) -> None:
     """From now on we are the successor; :class:`LocalProtocolError` where none was announced."""
     if not ledger.profile.successor:
         raise LocalProtocolError("succession: no successor was announced")
-    old = ledger.correspondence
-    owner = OwnIdentity.parse(ledger.profile.successor)
-    pieces = Correspondence.create(owner, old.prekeys.suite, change.now, ledger.rng).serialize()
-    for name, data in old.serialize().items():
-        if name.startswith("session "):
-            ledger.unsaved.gone(E2E + name)
-        elif name not in pieces:
-            pieces[name] = data
-    ledger.correspondence = Correspondence.parse(pieces)
-    ledger.unsaved.changed(E2E + "identity", ledger.correspondence.owner)
-    ledger.unsaved.changed(E2E + "prekeys", ledger.correspondence.prekeys)
+    successor = OwnIdentity.parse(ledger.profile.successor)
+    ledger.correspondence.succeed(successor, change.now, ledger.rng)
     ledger.profile.successor, ledger.profile.published = b"", b""
     change.profile()
     change.want_box()
@@ -58,7 +67,7 @@ def become(ledger: Ledger, change: Change) -> None:
         _begin_anew(ledger, change, record.id)
 
 
-def _begin_anew(ledger: Ledger, change: Change, contact: bytes) -> None:
+def _begin_anew(ledger: Ledger, change: Change, contact: ContactId) -> None:
     record, outbox = ledger.contacts[contact], ledger.outboxes[contact]
     record.owes_succession = False
     record.owes_hello = not record.stranger

@@ -15,8 +15,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 from ptproxy.peers.store_index import Index
 from ptproxy.peers.store_lineage import Lineage
 from ptproxy.peers.store_rows import DIGEST

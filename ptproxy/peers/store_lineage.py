@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Self
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 
 RUN: Final = 16
 """Bytes of a run's name."""

@@ -102,7 +102,9 @@ class _LocalSocket(asyncio.DatagramProtocol):
         self._datagrams = datagrams
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]  # narrower
+        """The socket is there."""
         self._datagrams.socket_made(transport)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """The local program has sent one."""
         self._datagrams.local_datagram_received(data, addr[0], addr[1])

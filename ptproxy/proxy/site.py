@@ -130,12 +130,14 @@ class _Visitor(asyncio.Protocol):
         self._last_moment: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A request is to come within a bounded time."""
         self._transport = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("sockname")
         self._port = address[1] if isinstance(address, tuple) else 0
         self._wait(self._site.header_timeout)
 
     def data_received(self, data: Buffer) -> None:
+        """Bytes of a request, or, after the last answer, bytes that nobody reads."""
         if self._lingering:
             self._wait(LINGER_TIMEOUT)
         elif not self._transport.is_closing():
@@ -146,17 +148,20 @@ class _Visitor(asyncio.Protocol):
         """Answers are complete when they are written: closing is all that is left."""
 
     def pause_writing(self) -> None:
+        """The stranger does not read: no more requests are taken, for a bounded time."""
         self._writing_paused = True
         self._transport.pause_reading()
         self._wait(SEND_TIMEOUT)
 
     def resume_writing(self) -> None:
+        """It reads again."""
         self._writing_paused = False
         self._transport.resume_reading()
         self._wait(self._site.header_timeout)
         self._answer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
         del exc
         for timer in (self._deadline, self._last_moment):
             if timer is not None:
@@ -339,6 +344,7 @@ class _Half(BufferedReads):
         self.made = self.lost = self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The site is reached: what the stranger has said meanwhile goes there."""
         self.transport = cast("asyncio.Transport", transport)
         self.made = True
         splice = self.splice
@@ -354,6 +360,7 @@ class _Half(BufferedReads):
         splice.stranger.transport.resume_reading()
 
     def data_received(self, data: Buffer) -> None:
+        """On to the other side, or kept until there is one."""
         if self.other.made:
             self.other.transport.write(data)
             return
@@ -363,6 +370,7 @@ class _Half(BufferedReads):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
+        """The site's end ends both; the stranger's is passed on, and the answer still comes."""
         self.ended = True
         if self is self.splice.server:
             self.other.transport.close()
@@ -371,14 +379,17 @@ class _Half(BufferedReads):
         return True
 
     def pause_writing(self) -> None:
+        """This side is behind: the other one is not read."""
         if self.other.made and not self.other.lost:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        """It has caught up."""
         if self.other.made and not self.other.lost:
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The other side ends in the same way, closed or reset."""
         self.lost = True
         other = self.other
         if not other.made:

@@ -7,104 +7,76 @@ made from the streams' state when the carrier is drained (R10).
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 
 from ptproxy.session.frames import FrameParser
 from ptproxy.session.stream import Stream
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Carrier:
     """One live carrier. ``number`` is its number in the session (R2)."""
 
-    __slots__ = (
-        "asks",
-        "binds",
-        "bit",
-        "bulk",
-        "closed",
-        "dirty",
-        "goaways",
-        "gones",
-        "heard_at",
-        "interactive",
-        "interactive_run",
-        "last_stream",
-        "leaving",
-        "number",
-        "opaque",
-        "openeds",
-        "outstanding",
-        "parser",
-        "ping_at",
-        "ping_due",
-        "ping_value",
-        "pinged_at",
-        "pong",
-        "probe_at",
-        "proved_at",
-        "replaces",
-        "resets",
-        "rtt",
-        "shared_until",
-        "streams",
-        "suspect",
-        "windows",
-    )
+    number: int
+    bit: int
+    """This carrier's bit in the masks of streams: ``debts``, ``said``, ``binds``."""
+    now: InitVar[float]
+    _: KW_ONLY
+    parser: FrameParser = field(default_factory=FrameParser)
+    leaving: bool = False
+    """GOAWAY was said of it, by either side: nothing new is bound here (R25)."""
+    streams: int = 0
+    """How many streams are bound here."""
 
-    def __init__(self, number: int, bit: int, now: float) -> None:
-        self.number = number
-        self.bit = bit
-        """This carrier's bit in the masks of streams: ``debts``, ``said``, ``binds``."""
-        self.parser = FrameParser()
-        self.leaving = False
-        """GOAWAY was said of it, by either side: nothing new is bound here (R25)."""
-        self.streams = 0
-        """How many streams are bound here."""
+    # ---- owed here (R10); keyed by stream id unless said otherwise -------------------------------
+    dirty: bool = False
+    """Whether any of these marks may be set."""
+    windows: dict[int, None] = field(default_factory=dict)
+    openeds: dict[int, None] = field(default_factory=dict)
+    binds: dict[int, int] = field(default_factory=dict)
+    """The value is BIND or MOVE."""
+    asks: dict[int, None] = field(default_factory=dict)
+    gones: dict[int, None] = field(default_factory=dict)
+    resets: dict[int, None] = field(default_factory=dict)
+    closed: dict[int, None] = field(default_factory=dict)
+    """Carrier numbers."""
+    goaways: dict[int, None] = field(default_factory=dict)
+    """Carrier numbers, 0 for the session."""
+    pong: int | None = None
+    ping_due: bool = False
+    opaque: deque[tuple[int, bytes]] = field(default_factory=deque)
+    """(CHALLENGE or PROOF, bytes): the one thing that waits as it was given."""
 
-        # ---- owed here (R10); keyed by stream id unless said otherwise -------------------------
-        self.dirty = False
-        """Whether any of these marks may be set."""
-        self.windows: dict[int, None] = {}
-        self.openeds: dict[int, None] = {}
-        self.binds: dict[int, int] = {}
-        """The value is BIND or MOVE."""
-        self.asks: dict[int, None] = {}
-        self.gones: dict[int, None] = {}
-        self.resets: dict[int, None] = {}
-        self.closed: dict[int, None] = {}
-        """Carrier numbers."""
-        self.goaways: dict[int, None] = {}
-        """Carrier numbers, 0 for the session."""
-        self.pong: int | None = None
-        self.ping_due = False
-        self.opaque: deque[tuple[int, bytes]] = deque()
-        """(CHALLENGE or PROOF, bytes): the one thing that waits as it was given."""
+    # ---- who wants to send (R27) -----------------------------------------------------------------
+    interactive: OrderedDict[int, Stream] = field(default_factory=OrderedDict)
+    bulk: OrderedDict[int, Stream] = field(default_factory=OrderedDict)
+    interactive_run: int = 0
+    """Interactive bytes since bulk last had its turn."""
+    last_stream: int = 0
+    shared_until: float = 0.0
 
-        # ---- who wants to send (R27) -----------------------------------------------------------
-        self.interactive: OrderedDict[int, Stream] = OrderedDict()
-        self.bulk: OrderedDict[int, Stream] = OrderedDict()
-        self.interactive_run = 0
-        """Interactive bytes since bulk last had its turn."""
-        self.last_stream = 0
-        self.shared_until = 0.0
+    # ---- liveness (R20) --------------------------------------------------------------------------
+    outstanding: dict[int, float] = field(default_factory=dict)
+    """Streams with something unacknowledged here, and since when without progress; oldest first."""
+    ping_value: int = 0
+    ping_at: float | None = None
+    """When the unanswered PING left."""
+    probe_at: float | None = None
+    """Since when something is to be shown to arrive that nothing acknowledges."""
+    pinged_at: float = -1e9
+    """When the last PING left."""
+    rtt: float | None = None
+    proved_at: float = field(init=False)
+    """When anything last showed that our bytes arrive."""
+    heard_at: float = field(init=False)
+    """When anything last came; kept only once the carrier is being left."""
+    suspect: bool = False
+    replaces: dict[int, None] = field(default_factory=dict)
+    """Suspect carriers to close once this one has carried an answer."""
 
-        # ---- liveness (R20) --------------------------------------------------------------------
-        self.outstanding: dict[int, float] = {}
-        """Streams with something unacknowledged here, and since when without progress; oldest first."""
-        self.ping_value = 0
-        self.ping_at: float | None = None
-        """When the unanswered PING left."""
-        self.probe_at: float | None = None
-        """Since when something is to be shown to arrive that nothing acknowledges."""
-        self.pinged_at = -1e9
-        """When the last PING left."""
-        self.rtt: float | None = None
-        self.proved_at = now
-        """When anything last showed that our bytes arrive."""
-        self.heard_at = now
-        """When anything last came; kept only once the carrier is being left."""
-        self.suspect = False
-        self.replaces: dict[int, None] = {}
-        """Suspect carriers to close once this one has carried an answer."""
+    def __post_init__(self, now: float) -> None:
+        """A carrier that has just come lives."""
+        self.proved_at = self.heard_at = now
 
     @property
     def backlog(self) -> int:

@@ -56,8 +56,6 @@ DATAGRAM: Final = 0x0F
 GOAWAY: Final = 0x10
 CHALLENGE: Final = 0x11
 PROOF: Final = 0x12
-TYPES: Final = 0x13
-"""One more than the largest type."""
 
 ASSOCIATION: Final = 0x01
 """OPEN's flag of an association."""

@@ -9,6 +9,7 @@ from the stream's start; EOF takes one unit after the last byte, so
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ptproxy.buffer import SendBuffer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ptproxy.session.receiving import Receiving
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Stream:
     """One byte stream each way, or an association of datagrams.
 
@@ -25,136 +27,106 @@ class Stream:
     on a stream that is over do nothing.
     """
 
-    __slots__ = (
-        "accepted",
-        "ack_step",
-        "acknowledged",
-        "ask_due",
-        "binds",
-        "blocked",
-        "buffer",
-        "burst",
-        "burst_at",
-        "carrier",
-        "datagram_bytes",
-        "datagrams",
-        "debts",
-        "draining",
-        "final",
-        "finished",
-        "generation",
-        "granted",
-        "held",
-        "high",
-        "id",
-        "is_association",
-        "limit",
-        "local",
-        "nudges",
-        "open_acknowledged",
-        "open_left",
-        "open_sent",
-        "over",
-        "owner",
-        "patience",
-        "peer_final",
-        "queue",
-        "read",
-        "received",
-        "said",
-        "said_received",
-        "sent",
-        "session",
-        "target",
-        "window",
-        "window_at",
-        "window_mark",
-    )
+    session: Receiving
+    id: int
+    target: bytes
+    """Where it goes, in the target's wire form; unread here."""
+    local: bool
+    """Whether this side opened it."""
+    now: InitVar[float]
+    _: KW_ONLY
+    owner: Any = None
+    """Whatever the layer above keeps here."""
+    is_association: bool = False
 
-    def __init__(self, session: Receiving, number: int, target: bytes, local: bool, now: float) -> None:
-        self.session = session
-        self.id = number
-        self.target = target
-        """Where it goes, in the target's wire form; unread here."""
-        self.owner: Any = None
-        """Whatever the layer above keeps here."""
-        self.is_association = False
-        self.local = local
-        """Whether this side opened it."""
+    # ---- binding (R12, R15) --------------------------------------------------------------------
+    carrier: int | None = None
+    """Number of the carrier that this side's bytes go to."""
+    generation: int = 0
+    """How often the stream was bound: of two BINDs the higher one holds (R12)."""
+    draining: int = 0
+    """The carrier on which the rest must be acknowledged before sending goes on (R15); 0: none."""
+    held: bool = False
+    """Sending waits for the bridge's WINDOW on the new carrier (R12)."""
+    binds: int = 0
+    """Carriers (bits) on which a BIND is owed."""
+    nudges: int = 0
+    """How often the safety net has spoken since the last progress (R20)."""
+    patience: int = 1
+    """By how much the wait for OPENED or credit has grown."""
+    ask_due: float | None = None
+    """Bridge: when to ask for a BIND; None: it need not (R14)."""
 
-        # ---- binding (R12, R15) ----------------------------------------------------------------
-        self.carrier: int | None = None
-        """Number of the carrier that this side's bytes go to."""
-        self.generation = 0
-        self.draining = 0
-        """The carrier on which the rest must be acknowledged before sending goes on (R15); 0: none."""
-        self.held = False
-        """Sending waits for the bridge's WINDOW on the new carrier (R12)."""
-        self.binds = 0
-        """Carriers (bits) on which a BIND is owed."""
-        self.nudges = 0
-        """How often the safety net has spoken since the last progress (R20)."""
-        self.patience = 1
-        """By how much the wait for OPENED or credit has grown."""
-        self.ask_due: float | None = None
-        """Bridge: when to ask for a BIND; None: it need not (R14)."""
+    # ---- opening -------------------------------------------------------------------------------
+    open_acknowledged: bool = field(init=False)
+    """Whether the peer has shown that it knows of the stream."""
+    open_sent: bool = field(init=False)
+    """Whether OPEN has been said on the present carrier."""
+    open_left: bool = field(init=False)
+    """Whether OPEN was ever said (R19)."""
+    accepted: bool = False
+    """Whether the acceptor's dial has succeeded."""
 
-        # ---- opening ---------------------------------------------------------------------------
-        self.open_acknowledged = not local
-        self.open_sent = not local
-        """Whether OPEN has been said on the present carrier."""
-        self.open_left = not local
-        """Whether OPEN was ever said (R19)."""
-        self.accepted = False
+    # ---- sending -------------------------------------------------------------------------------
+    buffer: SendBuffer = field(default_factory=SendBuffer)
+    """What was sent and not yet acknowledged, and what waits to be sent."""
+    acknowledged: int = 0
+    """The peer has everything below it."""
+    sent: int = 0
+    """Where sending goes on; falls back to ``acknowledged`` when the carrier dies (R11)."""
+    high: int = 0
+    """The most that was ever sent."""
+    limit: int = 0
+    """The peer's permission: no byte at or above it is sent."""
+    final: int | None = None
+    """Where our bytes end, once ``send_eof`` was called."""
+    blocked: bool = False
+    """The application was told that there is no room."""
+    datagrams: deque[tuple[bytes, bytes]] | None = None
+    """An association's that wait, each with its address."""
+    datagram_bytes: int = 0
+    """How much they hold together."""
 
-        # ---- sending ---------------------------------------------------------------------------
-        self.buffer = SendBuffer()
-        self.acknowledged = 0
-        self.sent = 0
-        """Where sending goes on; falls back to ``acknowledged`` when the carrier dies (R11)."""
-        self.high = 0
-        """The most that was ever sent."""
-        self.limit = 0
-        """The peer's permission: no byte at or above it is sent."""
-        self.final: int | None = None
-        """Where our bytes end, once ``send_eof`` was called."""
-        self.blocked = False
-        """The application was told that there is no room."""
-        self.datagrams: deque[tuple[bytes, bytes]] | None = None
-        self.datagram_bytes = 0
+    # ---- receiving -----------------------------------------------------------------------------
+    received: int = 0
+    """Everything below it has come."""
+    granted: int = 0
+    """The highest limit ever said to the peer (R7)."""
+    read: int = 0
+    """What the application has consumed (R8)."""
+    peer_final: int | None = None
+    """Where the peer's bytes end, once its EOF has come."""
+    window: int = 0
+    """How far beyond ``read`` the peer may send."""
+    window_mark: int = 0
+    """``read`` when the window last grew, and when that was (R22)."""
+    window_at: float = field(init=False)
+    ack_step: int = 1
+    """A WINDOW is due after this many bytes."""
+    said_received: int = 0
+    """``received`` as the peer was last told."""
+    debts: int = 0
+    """Carriers (bits) from which something came since the last WINDOW there (R9)."""
+    said: int = 0
+    """Live carriers (bits) on which a WINDOW was said that may yet be lost (R9)."""
 
-        # ---- receiving -------------------------------------------------------------------------
-        self.received = 0
-        self.granted = 0
-        """The highest limit ever said to the peer (R7)."""
-        self.read = 0
-        """What the application has consumed (R8)."""
-        self.peer_final: int | None = None
-        self.window = 0
-        self.window_mark = 0
-        """``read`` when the window last grew, and when that was (R22)."""
-        self.window_at = now
-        self.ack_step = 1
-        """A WINDOW is due after this many bytes."""
-        self.said_received = 0
-        """``received`` as the peer was last told."""
-        self.debts = 0
-        """Carriers (bits) from which something came since the last WINDOW there (R9)."""
-        self.said = 0
-        """Live carriers (bits) on which a WINDOW was said that may yet be lost (R9)."""
+    # ---- ending --------------------------------------------------------------------------------
+    finished: bool = False
+    """Both EOFs are through; the application was told."""
+    over: bool = False
+    """The session has forgotten it."""
 
-        # ---- ending ----------------------------------------------------------------------------
-        self.finished = False
-        """Both EOFs are through; the application was told."""
-        self.over = False
-        """The session has forgotten it."""
+    # ---- scheduling (R27) ----------------------------------------------------------------------
+    queue: OrderedDict[int, Stream] | None = None
+    """The carrier's queue it waits in."""
+    burst: int = 0
+    """Bytes sent since ``burst_at``."""
+    burst_at: float = field(init=False)
 
-        # ---- scheduling (R27) ------------------------------------------------------------------
-        self.queue: OrderedDict[int, Stream] | None = None
-        """The carrier's queue it waits in."""
-        self.burst = 0
-        """Bytes sent since ``burst_at``."""
-        self.burst_at = now
+    def __post_init__(self, now: float) -> None:
+        """The peer that opened a stream needs no OPEN for it."""
+        self.open_acknowledged = self.open_sent = self.open_left = not self.local
+        self.window_at = self.burst_at = now
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} on {self.carrier} sent {self.sent} received {self.received}>"
@@ -207,16 +179,16 @@ class Stream:
             self.session.send_stream_datagram(self, address, data, now)
 
 
+@dataclass(slots=True, eq=False)
 class Tombstone:
     """A stream that this side has reset and whose GONE has not come (R16)."""
 
-    __slots__ = ("code", "id", "nudged", "said", "said_at")
-
-    def __init__(self, number: int, code: int, now: float) -> None:
-        self.id = number
-        self.code = code
-        self.nudged = False
-        """The safety net has spoken (R20)."""
-        self.said = 0
-        """Live carriers (bits) on which RESET was said."""
-        self.said_at = now
+    id: int
+    code: int
+    """The reset's reason, as the wire has it."""
+    said_at: float
+    """When RESET was last said, or is first to be."""
+    nudged: bool = False
+    """The safety net has spoken (R20)."""
+    said: int = 0
+    """Live carriers (bits) on which RESET was said."""

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ratchet_pair import SECRET
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.ratchet.header import LONG, SHORT, Header, Part
 from ptproxy.e2e.ratchet.kept import MAX_AGE, KeptChain, KeyRun, make_room
 from ptproxy.e2e.ratchet.refusals import RatchetRuleError
 from ptproxy.e2e.ratchet.root import Root
 from ptproxy.errors import LocalProtocolError, StateError
+from ptproxy.fields import Fields
 
 CARRIED = {Part.NOTHING: b"", Part.OFFER: bytes(range(148)) * 8, Part.ANSWER: b"\x05" * 1088}
 

@@ -60,9 +60,10 @@ frames = st.one_of(
     st.builds(Window, offsets, offsets),
     st.builds(Reset, st.sampled_from(Reason)),
     st.builds(Gone),
-    st.builds(NotNow),
 )
-last = st.one_of(st.builds(Rekey, keys, turns), st.builds(Rekeyed, keys), st.builds(Switch))
+last = st.one_of(
+    st.builds(Rekey, keys, turns), st.builds(Rekeyed, keys), st.builds(Switch), st.builds(NotNow)
+)
 
 
 def bytes_of(frame):
@@ -155,6 +156,12 @@ def test_garbage_raises_only_what_is_documented(data):
 def test_no_frames(data):
     with pytest.raises(StreamRuleError):
         parse_frames(data)
+
+
+@given(frame=last, behind=frames | last)
+def test_nothing_is_behind_a_frame_about_keys(frame, behind):
+    with pytest.raises(StreamRuleError, match="about keys"):
+        parse_frames(bytes_of(frame) + bytes_of(behind))
 
 
 # ---- records ------------------------------------------------------------------------------------

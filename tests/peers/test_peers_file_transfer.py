@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
+import threading
+from pathlib import Path
 
 import pytest
 from peers_live import run, until
 from streams_live import Party, Talker, acquainted, at_home, sever
 
 from ptproxy.errors import DialError, Reason, StartError
-from ptproxy.peers import file_transfer, peer_meetings
+from ptproxy.peers import file_pieces, file_receiving, file_transfer, peer_meetings
 from ptproxy.peers.file_messages import PURPOSE, Answer, FileProtocolError, Offer, accept
-from ptproxy.peers.file_transfer import FileDiffersError, FileRefusedError, FileTransfers
+from ptproxy.peers.file_transfer import (
+    MAX_OFFERS,
+    MAX_OFFERS_OF_ONE,
+    FileDiffersError,
+    FileLapsedError,
+    FileRefusedError,
+    FileTransfers,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +38,14 @@ class Files:
     def __init__(self, party, folder, **options):
         self.offers = asyncio.Queue()
         self.progress = []
+        self.gone = []
         self.folder = folder / party.name
         self.transfers = FileTransfers(
             party.streams,
             self.folder,
             on_offer=self.offers.put_nowait,
             on_progress=self.progress.append,
+            on_gone=self.gone.append,
             **options,
         )
 
@@ -274,6 +286,184 @@ def test_offers_are_bounded(tmp_path, monkeypatch):
             sending.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await until(lambda: bobs.transfers.offers == 0)
+
+    exchange(tmp_path, main)
+
+
+class Incoming:
+    """A contact wants to offer something; whether it ever comes is the test's matter."""
+
+    def __init__(self, contact):
+        self.contact = contact
+        self.opened = None
+        self.refused = None
+
+    def accept(self, protocol):
+        self.protocol = protocol
+        self.opened = asyncio.get_running_loop().create_future()
+        return self
+
+    def refuse(self, reason):
+        self.refused = reason
+
+
+class Nobody:
+    def offer(self, purpose, incoming):
+        self.incoming = incoming
+
+
+def test_one_contact_takes_only_its_own_places(tmp_path):
+    async def main():
+        streams = Nobody()
+        transfers = FileTransfers(streams, tmp_path, on_offer=print, on_progress=print)
+
+        def comes(contact):
+            streams.incoming(incoming := Incoming(contact))
+            return incoming
+
+        greedy = [comes(b"greedy") for _ in range(9)]
+        assert [each.refused for each in greedy] == [None] * MAX_OFFERS_OF_ONE + [Reason.LIMIT] * 5
+        assert comes(b"other").refused is None
+        greedy[0].opened.set_exception(DialError(Reason.TIMED_OUT))
+        greedy[0].opened.exception()
+        await until(lambda: transfers.offers == MAX_OFFERS_OF_ONE)
+        assert comes(b"greedy").refused is None
+        assert comes(b"greedy").refused is Reason.LIMIT
+        greedy[1].protocol.connection_lost(None)
+        assert comes(b"greedy").refused is None
+        while transfers.offers < MAX_OFFERS:
+            comes(bytes((transfers.offers,)))
+        assert comes(b"one more").refused is Reason.LIMIT
+
+    run(main)
+
+
+def test_an_offer_lapses_and_both_are_told(tmp_path):
+    path = made(tmp_path, 10)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        offer = await bobs.offers.get()
+        timer = offer._receiving._lapse
+        assert 0 < timer.when() - asyncio.get_running_loop().time() <= file_receiving.OFFER_LIFE
+        timer._run()  # now, however slow this machine is
+        with pytest.raises(FileLapsedError):
+            await sending
+        await until(lambda: bobs.gone == [offer])
+        assert (offer.withdrawn, offer.lapsed) == (True, True)
+        with pytest.raises(DialError):
+            await offer.accept()
+        await until(lambda: bobs.transfers.offers == 0)
+        assert bobs.saved() == []
+
+    exchange(tmp_path, main)
+
+
+def test_who_opens_a_stream_and_offers_nothing_loses_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_receiving, "OFFER_LIFE", 0.05)
+
+    async def main(alice, bob, alices, bobs):
+        _, talker = await offering(alice, bob, b"\1")
+        assert isinstance(await talker.lost, DialError)
+        await until(lambda: bobs.transfers.offers == 0)
+        assert bobs.gone == []
+
+    exchange(tmp_path, main)
+
+
+def test_an_offer_that_is_withdrawn_is_told_once_and_one_that_was_decided_never(tmp_path):
+    path = made(tmp_path, 1000)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        offer = await bobs.offers.get()
+        sending.cancel()
+        await until(lambda: bobs.gone == [offer])
+        assert (offer.withdrawn, offer.lapsed) == (True, False)
+        for decide in ("accept", "refuse"):
+            sending = going(alices.transfers.send(Party.CONTACT, path))
+            offer = await bobs.offers.get()
+            if decide == "accept":
+                await offer.accept()
+            else:
+                offer.refuse()
+            await asyncio.gather(sending, return_exceptions=True)
+            await until(lambda: bobs.transfers.offers == 0)
+        assert len(bobs.gone) == 1
+
+    exchange(tmp_path, main)
+
+
+def test_who_is_accepted_and_sends_nothing_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_receiving, "STALL", 0.05)
+
+    async def main(alice, bob, alices, bobs):
+        _, talker = await offering(alice, bob, OFFER.serialize())
+        with pytest.raises(DialError) as lost:
+            await (await bobs.offers.get()).accept()
+        assert lost.value.reason is Reason.TIMED_OUT
+        assert isinstance(await talker.lost, DialError)
+        await until(lambda: bobs.transfers.offers == 0)
+
+    exchange(tmp_path, main)
+
+
+def test_the_disk_is_not_waited_for_in_the_loop(tmp_path, monkeypatch):
+    path = made(tmp_path, 10)
+    where = []
+
+    def watch(module, name):
+        plain = getattr(module, name)
+
+        def watched(*arguments):
+            where.append((name, threading.current_thread() is threading.main_thread()))
+            return plain(*arguments)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(file_transfer, "open_to_send")
+    watch(file_receiving.PartialFile, "finish")
+    watch(file_receiving, "PartialFile")
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        await (await bobs.offers.get()).accept()
+        await sending
+
+    exchange(tmp_path, main)
+    assert where == [("open_to_send", False), ("PartialFile", False), ("finish", False)]
+
+
+def test_a_pipe_that_nobody_writes_to_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    async def main(alice, bob, alices, bobs):
+        for path in (tmp_path / "pipe", Path("/dev/zero")):
+            with pytest.raises(StartError, match="not a file"):
+                await alices.transfers.send(Party.CONTACT, path)
+
+    exchange(tmp_path, main)
+
+
+def test_who_breaks_off_the_hashing_of_a_long_file_does_not_wait_for_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_pieces, "HASHED", 1)
+    path = made(tmp_path, 16 << 20)
+    hashed = []
+    plain = file_pieces._hash_some
+
+    def hash_some(file, digest):
+        hashed.append(file.tell())
+        return plain(file, digest)
+
+    monkeypatch.setattr(file_pieces, "_hash_some", hash_some)
+
+    async def main(alice, bob, alices, bobs):
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        await until(lambda: hashed)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert hashed[-1] < 16 << 20
 
     exchange(tmp_path, main)
 

@@ -634,9 +634,13 @@ def test_an_identity_is_followed_by_another(tmp_path):
             await alice.messenger.become_successor()
         old, contact = alice.messenger.fingerprint, bob.peer(alice)
         assert await contact.compare(old.digits())
+        assert (alice.messenger.successor, alice.messenger.untold()) == (None, [])
         new = await alice.messenger.announce_successor()
+        assert alice.messenger.successor == new
+        assert alice.messenger.untold() == [alice.peer(bob).id]
         await alice.peer(bob).send("the last one")
         await alice.messenger.settled()
+        assert alice.messenger.untold() == []
         await bob.until(lambda: bob.told(StandingChanged)[-1:] == [
             StandingChanged(contact.id, Standing.CHANGED, new, True)
         ])  # fmt: skip
@@ -646,6 +650,7 @@ def test_an_identity_is_followed_by_another(tmp_path):
         assert await alice.messenger.announce_successor() == new
         await alice.messenger.become_successor()
         assert alice.messenger.fingerprint == new != old
+        assert (alice.messenger.successor, alice.messenger.untold()) == (None, [])
         await alice.peer(bob).send("from the second")
         await alice.messenger.settled()
         assert (await bob.heard(3))[2] == "from the second"  # as somebody new, with our own pass

@@ -6,10 +6,10 @@ import random
 import pytest
 from store_folder import copy, everything, filled, made, opened, raw
 
-from ptproxy import state
 from ptproxy.errors import StartError, StateError
 from ptproxy.peers.store import Doubt, Entry
 from ptproxy.peers.store_tables import damage_told
+from ptproxy.state import database as database_module
 
 PIECES = "SELECT name, sealed FROM pieces ORDER BY length(sealed), name"
 
@@ -344,6 +344,6 @@ def test_words_of_sqlite_that_are_no_text(tmp_path, monkeypatch):
     with pytest.raises(StateError), damage_told():
         quoted()
     filled(tmp_path)
-    monkeypatch.setattr(state, "_set_up", quoted)
+    monkeypatch.setattr(database_module, "_set_up", quoted)
     with pytest.raises(StartError, match="is damaged"):
         everything(tmp_path)

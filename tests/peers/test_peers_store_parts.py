@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from store_folder import CHEAP
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import LocalProtocolError, StartError, StateError
+from ptproxy.fields import Fields
 from ptproxy.peers import store_key
 from ptproxy.peers.store_head import Head, ListState, Named
 from ptproxy.peers.store_index import Index

@@ -14,7 +14,7 @@ Judging (:meth:`KemStep.secret_of`, :meth:`KemStep.check`) changes nothing;
 
 from __future__ import annotations
 
-import struct
+from dataclasses import dataclass
 from typing import Final
 
 from ptproxy.e2e.kem import KemKey, KemKeyPair, require
@@ -29,53 +29,39 @@ INTERVAL: Final = 50
 MAX_WAIT: Final = 7 * 86_400
 """Seconds between two steps where less is written."""
 _MAX_COUNT: Final = 2**32 - 1
-_STORED: Final = struct.Struct(">IIIQ")
 
 
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class KemStep:
-    """One side's place in the sequence of KEM steps."""
+    """One side's place in the sequence of KEM steps.
 
-    __slots__ = (
-        "answer",
-        "asked",
-        "epoch",
-        "offer",
-        "offer_leads",
-        "ours",
-        "read",
-        "sent",
-        "since",
-    )
+    To make one raises :class:`~ptproxy.errors.StartError` where the library has no ML-KEM: now, not
+    fifty messages into a conversation.
+    """
 
-    SIZE = _STORED.size
+    ours: bool
+    """Whether the next offer is this side's; the first is the initiator's."""
+    since: int
+    """When this epoch began, in seconds."""
+    epoch: int = 0
+    """Steps in the root."""
+    sent: int = 0
+    """Messages sent in this epoch."""
+    read: int = 0
+    """Messages read that the other side sent in this epoch."""
+    offer: KemKeyPair | None = None
+    """This side's offer that waits for the answer."""
+    offer_leads: bool = False
+    """Whether this side's present chain has carried the offer from its first message."""
+    asked: bytes | None = None
+    """The other's offer, which this side's next turn answers."""
+    answer: bytes | None = None
+    """The ciphertext that this side's present chain carries."""
 
-    def __init__(self, *, ours: bool, now: int) -> None:
-        """``ours``: whether the first offer is this side's (it is the initiator's).
-
-        :class:`~ptproxy.errors.StartError` where the library has no ML-KEM: now, not fifty
-        messages into a conversation.
-        """
+    def __post_init__(self) -> None:
         require(KEM)
-        self.ours = ours
-        """Whether the next offer is this side's."""
-        self.epoch = 0
-        """Steps in the root."""
-        self.sent = 0
-        """Messages sent in this epoch."""
-        self.read = 0
-        """Messages read that the other side sent in this epoch."""
-        self.since = now
-        """When this epoch began, seconds since the epoch of the clock."""
-        self.offer: KemKeyPair | None = None
-        """This side's offer that waits for the answer."""
-        self.offer_leads = False
-        """Whether this side's present chain has carried the offer from its first message."""
-        self.asked: bytes | None = None
-        """The other's offer, which this side's next turn answers."""
-        self.answer: bytes | None = None
-        """The ciphertext that this side's present chain carries."""
 
-    # Sending.
+    # ---- sending
 
     def due(self, now: float) -> bool:
         """Whether the next message begins an offer."""
@@ -112,7 +98,7 @@ class KemStep:
             return Part.OFFER, self.offer.public.raw
         return Part.NOTHING, b""
 
-    # Reading.
+    # ---- reading
 
     def secret_of(self, header: Header) -> KemSecret | None:
         """The secret that a new turn of the other side mixes in.

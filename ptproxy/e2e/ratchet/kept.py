@@ -16,8 +16,8 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.errors import StateError
+from ptproxy.fields import Fields
 
 MAX_SKIP: Final = 1_000
 """Keys derived for one jump within a chain: about 3 ms, beyond any reordering of a mailbox."""

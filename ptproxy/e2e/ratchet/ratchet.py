@@ -52,8 +52,9 @@ class Ratchet:
         ``secret`` is the agreement's 32 bytes, ``peer_ratchet_key`` the responder's
         signed prekey.
         """
-        kem = KemStep(ours=True, now=_seconds(now))
-        ratchet = cls(RatchetState(_bind(associated_data), Root.start(secret), kem, None, peer_ratchet_key))
+        kem = KemStep(ours=True, since=_seconds(now))
+        state = RatchetState(_bind(associated_data), Root.start(secret), kem, peer=peer_ratchet_key)
+        ratchet = cls(state)
         ratchet._take_turn(CurveKeyPair.generate(rng), _seconds(now))
         return ratchet
 
@@ -62,8 +63,8 @@ class Ratchet:
         cls, secret: bytes, associated_data: bytes, own_ratchet_pair: CurveKeyPair, now: float
     ) -> Ratchet:
         """The side whose signed prekey pair was used; it reads before it writes (``RatchetInitBobHE``)."""
-        kem = KemStep(ours=False, now=_seconds(now))
-        return cls(RatchetState(_bind(associated_data), Root.start(secret), kem, own_ratchet_pair))
+        kem = KemStep(ours=False, since=_seconds(now))
+        return cls(RatchetState(_bind(associated_data), Root.start(secret), kem, pair=own_ratchet_pair))
 
     @classmethod
     def parse(cls, data: bytes) -> Ratchet:

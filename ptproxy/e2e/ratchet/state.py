@@ -15,7 +15,6 @@ from enum import IntFlag
 from typing import Final
 
 from ptproxy.e2e.curve import CurveKey, CurveKeyPair
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.kem import SEED, KemKeyPair
 from ptproxy.e2e.ratchet.chains import ReceivingChain, SendingChain
 from ptproxy.e2e.ratchet.header import MAX_CHAIN
@@ -25,6 +24,7 @@ from ptproxy.e2e.ratchet.kept import KEY, MAX_KEPT, MAX_OLD_CHAINS, KeptChain
 from ptproxy.e2e.ratchet.refusals import RatchetRuleError
 from ptproxy.e2e.ratchet.root import Root, TurnKeys
 from ptproxy.errors import E2EError, StateError
+from ptproxy.fields import Fields
 
 VERSION: Final = 1
 _FIXED: Final = struct.Struct(">BQ32sI")
@@ -51,7 +51,7 @@ class RatchetState:
     """What every message is bound to, 32 bytes."""
     root: Root
     kem: KemStep
-    pair: CurveKeyPair | None
+    pair: CurveKeyPair | None = None
     """This side's key pair, while the newest turn is its own."""
     peer: CurveKey | None = None
     """The other side's public key, while the newest turn is theirs."""
@@ -108,7 +108,30 @@ class RatchetState:
     @classmethod
     def parse(cls, data: bytes) -> RatchetState:
         """From what :meth:`serialize` wrote; :class:`StateError` for anything else."""
-        return _Parsing(data).state()
+        fields = Fields(data, StateError("ratchet state: damaged (of a wrong length)"))
+        if fields.number(1) != VERSION:
+            raise StateError("ratchet state: of a version that this program does not know")
+        code, revision, ad, previous = fields.unpack(_FIXED)
+        flags = _Flag(code)
+        root = Root.parse(fields.take(Root.SIZE))
+        key = fields.take(KEY)
+        theirs = _Flag.TURN_IS_THEIRS in flags
+        state = cls(
+            ad,
+            root,
+            kem=KemStep(ours=_Flag.OURS in flags, since=0),
+            pair=None if theirs else CurveKeyPair(key),
+            peer=_peer(key) if theirs else None,
+            sending=SendingChain(*_chain(fields)) if _Flag.SENDING in flags else None,
+            receiving=_receiving(fields) if _Flag.RECEIVING in flags else None,
+            old=[_old(fields) for _ in range(fields.number(1))],
+            previous=previous,
+            revision=revision,
+        )
+        _parse_kem(fields, state.kem, flags)
+        fields.end()
+        _check(state)
+        return state
 
 
 def _newest_key(pair: CurveKeyPair | None, peer: CurveKey | None) -> bytes:
@@ -126,55 +149,32 @@ def _peer(key: bytes) -> CurveKey:
         raise StateError("ratchet state: damaged (X25519 key)") from None
 
 
-class _Parsing:
-    """One pass over a stored state."""
+def _chain(fields: Fields) -> tuple[TurnKeys, int]:
+    header, key, position = fields.unpack(_CHAIN)
+    return TurnKeys(header, key), position
 
-    __slots__ = ("_fields",)
 
-    def __init__(self, data: bytes) -> None:
-        self._fields = Fields(data, StateError("ratchet state: damaged (of a wrong length)"))
+def _receiving(fields: Fields) -> ReceivingChain:
+    chain = ReceivingChain(*_chain(fields))
+    chain.kept.parse_runs(fields)
+    return chain
 
-    def state(self) -> RatchetState:
-        fields = self._fields
-        if fields.number(1) != VERSION:
-            raise StateError("ratchet state: of a version that this program does not know")
-        code, revision, ad, previous = fields.unpack(_FIXED)
-        flags = _Flag(code)
-        root = Root.parse(fields.take(Root.SIZE))
-        key = fields.take(KEY)
-        state = RatchetState(ad, root, KemStep(ours=bool(flags & _Flag.OURS), now=0), None)
-        state.previous, state.revision = previous, revision
-        if flags & _Flag.TURN_IS_THEIRS:
-            state.peer = _peer(key)
-        else:
-            state.pair = CurveKeyPair(key)
-        if flags & _Flag.SENDING:
-            state.sending = SendingChain(*self._chain())
-        if flags & _Flag.RECEIVING:
-            state.receiving = ReceivingChain(*self._chain())
-            state.receiving.kept.parse_runs(fields)
-        for _ in range(fields.number(1)):
-            kept = KeptChain(fields.take(KEY))
-            kept.parse_runs(fields)
-            state.old.append(kept)
-        self._kem(state.kem, flags)
-        fields.end()
-        _check(state)
-        return state
 
-    def _chain(self) -> tuple[TurnKeys, int]:
-        header, key, position = self._fields.unpack(_CHAIN)
-        return TurnKeys(header, key), position
+def _old(fields: Fields) -> KeptChain:
+    kept = KeptChain(fields.take(KEY))
+    kept.parse_runs(fields)
+    return kept
 
-    def _kem(self, kem: KemStep, flags: _Flag) -> None:
-        kem.epoch, kem.sent, kem.read, kem.since = self._fields.unpack(_KEM)
-        kem.offer_leads = bool(flags & _Flag.OFFER_LEADS)
-        if flags & _Flag.OFFER:
-            kem.offer = KemKeyPair(KEM, self._fields.take(SEED))
-        if flags & _Flag.ASKED:
-            kem.asked = self._fields.take(ENCAPSULATION_KEY)
-        if flags & _Flag.ANSWER:
-            kem.answer = self._fields.take(CIPHERTEXT)
+
+def _parse_kem(fields: Fields, kem: KemStep, flags: _Flag) -> None:
+    kem.epoch, kem.sent, kem.read, kem.since = fields.unpack(_KEM)
+    kem.offer_leads = _Flag.OFFER_LEADS in flags
+    if _Flag.OFFER in flags:
+        kem.offer = KemKeyPair(KEM, fields.take(SEED))
+    if _Flag.ASKED in flags:
+        kem.asked = fields.take(ENCAPSULATION_KEY)
+    if _Flag.ANSWER in flags:
+        kem.answer = fields.take(CIPHERTEXT)
 
 
 def _check(state: RatchetState) -> None:

@@ -8,17 +8,19 @@
     0x03 WINDOW     received u64 │ limit u64        acknowledgement and credit
     0x04 RESET      reason u8
     0x05 GONE       -                               the answer to RESET
-    0x06 REKEY      X25519 key 32 │ session 16 │ turn u32      the opener only; the last frame of its record
+    0x06 REKEY      X25519 key 32 │ session 16 │ turn u32      the opener only
     0x07 REKEYED    X25519 key 32                   the acceptor only; the last that it seals with the old key
     0x08 SWITCH     -                               the opener only; the last that it seals with the old key
     0x09 NOT_NOW    -                               the acceptor only: that turn is not known here
 
-Offsets count from the stream's beginning, whatever the meeting.
+Offsets count from the stream's beginning, whatever the meeting. A frame about keys, from REKEY on, is the
+last of its record.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,21 +42,10 @@ _DATA, _EOF, _WINDOW, _RESET, _GONE, _REKEY, _REKEYED, _SWITCH, _NOT_NOW = range
 _DATA_FORM: Final = struct.Struct(">BQH")
 _EOF_FORM: Final = struct.Struct(">BQ")
 _WINDOW_FORM: Final = struct.Struct(">BQQ")
+_RESET_FORM: Final = struct.Struct(">BB")
 _REKEY_FORM: Final = struct.Struct(f">B{RAW}s{SESSION}sI")
 _REKEYED_FORM: Final = struct.Struct(f">B{RAW}s")
 _LONE_FORM: Final = struct.Struct(">B")
-_RESET_FORM: Final = struct.Struct(">BB")
-_FORMS: Final = {
-    _DATA: _DATA_FORM,
-    _EOF: _EOF_FORM,
-    _WINDOW: _WINDOW_FORM,
-    _RESET: _RESET_FORM,
-    _GONE: _LONE_FORM,
-    _REKEY: _REKEY_FORM,
-    _REKEYED: _REKEYED_FORM,
-    _SWITCH: _LONE_FORM,
-    _NOT_NOW: _LONE_FORM,
-}
 
 
 @dataclass(slots=True)
@@ -156,9 +147,9 @@ class NotNow:
         return bytes((_NOT_NOW,))
 
 
-Frame = Data | Eof | Window | Reset | Gone | Rekey | Rekeyed | Switch | NotNow
-LAST: Final = (Rekey, Rekeyed, Switch)
-"""Frames after which a record has nothing more: its key may be another one from then on."""
+KeyFrame = Rekey | Rekeyed | Switch | NotNow
+"""Frames about keys: nothing may be behind one in its record, whose key may be another one from then on."""
+Frame = Data | Eof | Window | Reset | Gone | KeyFrame
 
 
 def parse_frames(plaintext: bytes) -> list[Frame]:
@@ -167,47 +158,43 @@ def parse_frames(plaintext: bytes) -> list[Frame]:
     view = memoryview(plaintext)
     position, end = 0, len(plaintext)
     while position < end and (kind := plaintext[position]):
-        if frames and isinstance(frames[-1], LAST):
-            raise StreamRuleError("stream: a frame behind the last of a key")
-        form = _FORMS.get(kind)
-        if form is None or position + form.size > end:
+        if frames and isinstance(frames[-1], KeyFrame):
+            raise StreamRuleError("stream: a frame behind one about keys")
+        if kind not in _FORMS:
             raise StreamRuleError("stream: not a frame")
-        fields = form.unpack_from(plaintext, position)
+        form, make = _FORMS[kind]
+        if position + form.size > end:
+            raise StreamRuleError("stream: a frame cut short")
+        fields = form.unpack_from(plaintext, position)[1:]
         position += form.size
         if kind == _DATA:
-            size = fields[2]
+            offset, size = fields
             if not size or position + size > end:
                 raise StreamRuleError("stream: a DATA that does not fit")
-            frames.append(Data(_offset(fields[1]), view[position : position + size]))
+            frames.append(Data(_offset(offset), view[position : position + size]))
             position += size
         else:
-            frames.append(_simple(fields))
+            frames.append(make(*fields))
     if plaintext.count(0, position) != end - position:
         raise StreamRuleError("stream: padding that is not zeros")
     return frames
-
-
-def _simple(fields: tuple[int | bytes, ...]) -> Frame:
-    """Any frame but DATA."""
-    match fields:
-        case (2, int(final)):
-            return Eof(_offset(final))
-        case (3, int(received), int(limit)):
-            return Window(_offset(received), _offset(limit))
-        case (4, int(code)):
-            return Reset(Reason.parse(code))
-        case (5,):
-            return Gone()
-        case (6, bytes(key), bytes(session), int(turn)):
-            return Rekey(key, Turn(session, turn))
-        case (7, bytes(key)):
-            return Rekeyed(key)
-        case (8,):
-            return Switch()
-    return NotNow()
 
 
 def _offset(number: int) -> int:
     if number > MAX_OFFSET:
         raise StreamRuleError("stream: an offset beyond every stream")
     return number
+
+
+_FORMS: Final[dict[int, tuple[struct.Struct, Callable[..., Frame]]]] = {
+    _DATA: (_DATA_FORM, Data),
+    _EOF: (_EOF_FORM, lambda final: Eof(_offset(final))),
+    _WINDOW: (_WINDOW_FORM, lambda received, limit: Window(_offset(received), _offset(limit))),
+    _RESET: (_RESET_FORM, lambda code: Reset(Reason.parse(code))),
+    _GONE: (_LONE_FORM, Gone),
+    _REKEY: (_REKEY_FORM, lambda key, session, number: Rekey(key, Turn(session, number))),
+    _REKEYED: (_REKEYED_FORM, Rekeyed),
+    _SWITCH: (_LONE_FORM, Switch),
+    _NOT_NOW: (_LONE_FORM, NotNow),
+}
+"""How each kind is laid out, its byte first, and what its fields make."""

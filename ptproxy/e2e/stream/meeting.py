@@ -20,7 +20,7 @@ from typing import Final
 from ptproxy.buffer import Buffer
 from ptproxy.e2e.curve import CurveKey, CurveKeyPair
 from ptproxy.e2e.rng import Rng
-from ptproxy.e2e.stream.frames import Frame, NotNow, Rekey, Rekeyed, Switch, parse_frames
+from ptproxy.e2e.stream.frames import Frame, KeyFrame, NotNow, Rekey, Rekeyed, Switch, parse_frames
 from ptproxy.e2e.stream.hello import HELLO, NONCE, Hello
 from ptproxy.e2e.stream.keys import Role, Seed, StepKeys, Turn, TurnSecrets, step, transcript
 from ptproxy.e2e.stream.records import MAX_RECORDS, Opener, Sealer, size_for
@@ -117,10 +117,8 @@ class Meeting:
             return None
         self.confirmed = True
         frames = parse_frames(plaintext)
-        if frames and isinstance(frames[-1], Rekey | Rekeyed | Switch | NotNow):
-            self._about_keys(frames.pop(), now)
-        if any(isinstance(frame, NotNow) for frame in frames):
-            raise StreamRuleError("stream: keys spoken of among other things")
+        if frames and isinstance(frames[-1], KeyFrame):
+            self._hear_of_keys(frames.pop(), now)
         return frames
 
     def seal(self, parts: Sequence[Buffer], length: int, size: int) -> bytes:
@@ -148,17 +146,12 @@ class Meeting:
         dh = self._pair.exchange(said.key)
         both = (self._hello, hello) if self.role is Role.OPENER else (hello, self._hello)
         name = self._seed.stream + self.number.to_bytes(4, "big")
-        self._take(
-            step(self._seed.chain(self.number), dh, self._secrets.secrets[turn], transcript(name, *both))
-        )
-        assert self._keys is not None
-        self._sealer = Sealer(self._keys.of(self.role))
-        self._opener = Opener(self._keys.of(self.role.other))
+        exported = self._secrets.secrets[turn]
+        self._keys = keys = step(self._seed.chain(self.number), dh, exported, transcript(name, *both))
+        self._sealer = Sealer(keys.of(self.role))
+        self._opener = Opener(keys.of(self.role.other))
         self.turn = Turn(self._secrets.newest.session, turn)
         self._pair = self._secrets = None
-
-    def _take(self, keys: StepKeys) -> None:
-        self._keys = keys
 
     def _propose(self, now: float) -> bytes | None:
         """The opener: REKEY, where the acceptor has taken a later turn or a key has sealed much."""
@@ -182,29 +175,39 @@ class Meeting:
         self._proposed = rekey, pair, secret
         return self._seal_one(rekey.serialize())
 
-    def _about_keys(self, frame: Frame, now: float) -> None:
-        """REKEY and SWITCH are the opener's, REKEYED and NOT_NOW the acceptor's."""
-        if self.role is Role.ACCEPTOR:
-            if isinstance(frame, Rekey) and self._answer is None and self._next is None:
-                self._answer = self._accept(frame)
-                return
-            if isinstance(frame, Switch) and self._answer is None and self._next is not None:
-                self._opener.switch(self._next.of(Role.OPENER))
-                self._next = None
-                return
-        elif self._proposed is not None and isinstance(frame, NotNow | Rekeyed):
-            (rekey, pair, secret), self._proposed = self._proposed, None
-            self._look_at = now + REKEY_EVERY
-            if isinstance(frame, Rekeyed):
-                keys = self._step(rekey, frame, pair, _peer_key(frame.key), secret)
-                self._opener.switch(keys.of(Role.ACCEPTOR))
-                self._answer = Switch(), keys
-            else:
-                self._refused_until = (
-                    self._look_at
-                )  # however much was sealed: it would be asked at once, for ever
-            return
-        raise StreamRuleError("stream: keys spoken of out of turn")
+    def _hear_of_keys(self, frame: Frame, now: float) -> None:
+        """What each side may say of keys, and when; :class:`StreamRuleError` for anything else."""
+        if isinstance(frame, Rekeyed) and self._proposed is not None:
+            self._accepted(frame, now)
+        elif isinstance(frame, NotNow) and self._proposed is not None:
+            self._refused(now)
+        elif isinstance(frame, Rekey) and self._may_be_asked:
+            self._answer = self._accept(frame)
+        elif isinstance(frame, Switch) and self._answer is None and self._next is not None:
+            self._opener.switch(self._next.of(Role.OPENER))
+            self._next = None
+        else:
+            raise StreamRuleError("stream: keys spoken of out of turn")
+
+    @property
+    def _may_be_asked(self) -> bool:
+        """Whether this side is the acceptor and has answered all, up to SWITCH."""
+        return self.role is Role.ACCEPTOR and self._answer is None and self._next is None
+
+    def _accepted(self, rekeyed: Rekeyed, now: float) -> None:
+        """The opener: what it proposed is taken. SWITCH is to be said."""
+        assert self._proposed is not None
+        (rekey, pair, secret), self._proposed = self._proposed, None
+        self._look_at = now + REKEY_EVERY
+        keys = self._step(rekey, rekeyed, pair, _peer_key(rekeyed.key), secret)
+        self._opener.switch(keys.of(Role.ACCEPTOR))
+        self._answer = Switch(), keys
+
+    def _refused(self, now: float) -> None:
+        """The opener: what it proposed is not known there."""
+        self._proposed = None
+        # However much was sealed: it would be asked at once, for ever.
+        self._look_at = self._refused_until = now + REKEY_EVERY
 
     def _accept(self, rekey: Rekey) -> tuple[Rekeyed | NotNow, StepKeys | None]:
         """The acceptor: new keys where it knows that turn."""
@@ -226,8 +229,7 @@ class Meeting:
         """The keys after a rekeying; both sides."""
         assert self._keys is not None
         said = transcript(self._keys.transcript, rekey.serialize(), rekeyed.serialize())
-        keys = step(self._keys.chain, pair.exchange(peer), secret, said)
-        self._take(keys)
+        self._keys = keys = step(self._keys.chain, pair.exchange(peer), secret, said)
         self.turn = rekey.turn
         return keys
 

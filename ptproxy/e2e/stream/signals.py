@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from ptproxy.e2e.fields import Fields
 from ptproxy.e2e.stream.refusals import StreamSignalError
 from ptproxy.errors import Reason
+from ptproxy.fields import Fields
 
 STREAM_ID: Final = 16
 """Bytes of a stream's id: random, the opener's."""

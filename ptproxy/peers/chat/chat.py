@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from ptproxy.e2e import Fingerprint, Standing
+from ptproxy.e2e import Standing
 from ptproxy.errors import PtproxyError
 from ptproxy.peers.chat import commands as asked
 from ptproxy.peers.chat.commands import Command, CommandError
 from ptproxy.peers.chat.files import Files
+from ptproxy.peers.chat.own import SHOWN_ID, TYPED_WORDS, Own, names_start
 from ptproxy.peers.chat.roster import Roster
 from ptproxy.peers.chat.shown import shown_name
 from ptproxy.peers.chat.told import (
@@ -24,8 +25,6 @@ from ptproxy.peers.chat.told import (
     ContactTold,
     Done,
     GoneTold,
-    InviteChanged,
-    InviteTold,
     LineTold,
     NumberTold,
     PresenceTold,
@@ -36,8 +35,9 @@ from ptproxy.peers.chat.told import (
     TroubleTold,
     UnknownTold,
 )
+from ptproxy.peers.chat.told_own import InviteChanged
 from ptproxy.peers.contact_invite import ContactInvite
-from ptproxy.peers.messenger import Messenger, OpenInvite
+from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import (
     ContactAdded,
     ContactChanged,
@@ -65,10 +65,6 @@ from ptproxy.peers.peer import Peer
 
 HERE_SECONDS: Final = 900.0
 """Seconds for which a contact is told that we are there; it is told again before they are over."""
-ACCEPT_WORDS: Final = 4
-"""Words of a new identity that are typed to accept it: 64 bits, which nobody finds a second identity for."""
-SHOWN_ID: Final = 8
-"""Hexadecimal digits of an invite's id that people see."""
 
 _STATE_EVENTS: Final = {
     LineDeposited: LineState.DEPOSITED,
@@ -85,15 +81,14 @@ class Chat:
         """Files of contacts are saved in ``files``; what happens to them is told to ``tell``, in the loop."""
         self.messenger = messenger
         self.roster = Roster(messenger)
+        self.own = Own(messenger, self.roster)
         self.files = Files(messenger.streams, files, self.roster.label, tell)
         self.present: set[ContactId] = set()
         """Who is told that we are there; nobody at the start, whatever was so before."""
         self._do: dict[type[Command], Callable[[Any], Awaitable[list[Record]]]] = {
+            **self.own.do,
             asked.Say: self._say,
             asked.Add: self._add,
-            asked.Invite: self._invite,
-            asked.Invites: self._invites,
-            asked.Revoke: self._revoke,
             asked.Contacts: self._contacts,
             asked.Welcome: self._welcome,
             asked.Number: self._number,
@@ -107,6 +102,7 @@ class Chat:
             asked.Send: self._send,
             asked.Take: self._take,
             asked.Refuse: self._refuse,
+            asked.Stop: self._stop,
         }
 
     # ---- commands
@@ -138,22 +134,6 @@ class Chat:
             Done("added; compare safety numbers before you say what only this contact may know"),
         ]
 
-    async def _invite(self, command: asked.Invite) -> list[Record]:
-        return [
-            _invite_told(await self.messenger.invite(label=command.label), shown=True),
-            Done("whoever has this line can write to you: give it to one person, where nobody else reads it"),
-        ]
-
-    async def _invites(self, _: asked.Invites) -> list[Record]:
-        return [*(_invite_told(each, shown=False) for each in self.messenger.invites()), Done("")]
-
-    async def _revoke(self, command: asked.Revoke) -> list[Record]:
-        found = [each for each in self.messenger.invites() if each.id.hex().startswith(command.invite)]
-        if len(found) != 1:
-            raise CommandError("there is no such invite" if not found else "more than one begins so")
-        await self.messenger.revoke(found[0].id)
-        return [Done("nobody can use that invite any more")]
-
     async def _contacts(self, _: asked.Contacts) -> list[Record]:
         return [*map(self.contact, self.roster), Done("" if len(self.roster) else "no contacts yet")]
 
@@ -180,7 +160,7 @@ class Chat:
         if candidate is None:
             raise CommandError("no other identity was seen")
         if not names_start(candidate, command.words):
-            raise CommandError(f"write the new identity's first {ACCEPT_WORDS} words, as they were shown")
+            raise CommandError(f"write the new identity's first {TYPED_WORDS} words, as they were shown")
         await peer.accept(candidate)
         return [self.contact(peer), Done("accepted; compare safety numbers")]
 
@@ -215,7 +195,7 @@ class Chat:
         return [*(self.line(peer.id, line) for line in reversed(lines)), Done("")]
 
     async def _send(self, command: asked.Send) -> list[Record]:
-        self.files.send(self.roster.find(command.who).id, Path(command.path))
+        await self.files.send(self.roster.find(command.who).id, Path(command.path))
         return [Done("")]
 
     async def _take(self, command: asked.Take) -> list[Record]:
@@ -224,6 +204,10 @@ class Chat:
 
     async def _refuse(self, command: asked.Refuse) -> list[Record]:
         self.files.refuse(command.offer)
+        return [Done("")]
+
+    async def _stop(self, command: asked.Stop) -> list[Record]:
+        self.files.stop(command.file)
         return [Done("")]
 
     async def tell_presence_again(self) -> None:
@@ -308,16 +292,3 @@ class Chat:
             number.words(),
             number.qr_text(),
         )
-
-
-def names_start(fingerprint: Fingerprint, text: str) -> bool:
-    """Whether ``text`` is the whole fingerprint or at least the first words of it."""
-    typed = text.casefold().split()
-    return fingerprint.matches(text) or (
-        len(typed) >= ACCEPT_WORDS and fingerprint.words().split()[: len(typed)] == typed
-    )
-
-
-def _invite_told(each: OpenInvite, *, shown: bool) -> InviteTold:
-    text = each.invite.serialize() if shown else ""
-    return InviteTold(each.id.hex()[:SHOWN_ID], each.label, each.left, each.expires, each.ready, text)

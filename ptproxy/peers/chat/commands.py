@@ -15,6 +15,12 @@ add       invite [name]                   a contact, by an invite
 invite    [label]                         an invite for somebody, who is called so in the list of invites
 invites                                   those that are still good
 revoke    invite                          one of them is good no longer, by the start of its id
+whoami                                    what we are called, our identity, what is set
+myname    name                            what we are called; contacts are told
+receipts  on|off                          whether contacts are told what was read
+successor                                 make an identity that is to follow ours, and tell contacts of it;
+                                          again: whom that has reached
+become    words                           be that identity; ``words``: its first four words or more
 contacts                                  who there is, and how they stand
 welcome   who                             a stranger who wrote is a contact from now on
 number    who                             the safety number
@@ -29,6 +35,7 @@ history   who [count]                     the last lines
 send      who path                        offer a file
 take      offer                           take a file that is offered
 refuse    offer                           do not
+stop      file                            break off a file on its way, either way
 quit                                      leave
 ========  ==============================  =========================================================
 
@@ -88,6 +95,40 @@ class Revoke:
     """An invite is good no longer."""
 
     invite: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAmI:
+    """What you are called, your identity, what is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class MyName:
+    """You are called something else; contacts are told."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts:
+    """Whether contacts are told what you have read: on or off."""
+
+    state: str
+
+    def __post_init__(self) -> None:
+        _check_switch("receipts", self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """Announce a new identity of yours, or see whom that has reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Become:
+    """Be the identity that was announced, named by its first words."""
+
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +196,7 @@ class Presence:
     state: str
 
     def __post_init__(self) -> None:
-        if self.state not in ("on", "off"):
-            raise CommandError("presence is on or off")
+        _check_switch("presence", self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,25 +234,35 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A file on its way is broken off."""
+
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """Leave."""
 
 
 Command = (
-    Say | Add | Invite | Invites | Revoke | Contacts | Welcome | Number | Verify | Accept | Keep | Remove
-    | Rename | Presence | History | Send | Take | Refuse | Quit
+    Say | Add | Invite | Invites | Revoke | WhoAmI | MyName | Receipts | Successor | Become | Contacts
+    | Welcome | Number | Verify | Accept | Keep | Remove | Rename | Presence | History | Send | Take | Refuse
+    | Stop | Quit
 )  # fmt: skip
 
 VERBS: Final[dict[str, type[Command]]] = {
     kind.__name__.lower(): kind
     for kind in (
-        Say, Add, Invite, Invites, Revoke, Contacts, Welcome, Number, Verify, Accept, Keep, Remove, Rename,
-        Presence, History, Send, Take, Refuse, Quit,
+        Say, Add, Invite, Invites, Revoke, WhoAmI, MyName, Receipts, Successor, Become, Contacts, Welcome,
+        Number, Verify, Accept, Keep, Remove, Rename, Presence, History, Send, Take, Refuse, Stop, Quit,
     )
 }  # fmt: skip
 _REST: Final[dict[type[Command], str]] = {
     Add: "name",
     Invite: "label",
+    MyName: "name",
+    Become: "words",
     Verify: "text",
     Accept: "words",
     Rename: "name",
@@ -318,6 +368,11 @@ def _make(kind: type[C], values: dict[str, Any]) -> C:
         elif not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
             raise CommandError(f"{name} holds half a character, which UTF-8 has not")
     return kind(**values)
+
+
+def _check_switch(what: str, state: str) -> None:
+    if state not in ("on", "off"):
+        raise CommandError(f"{what} is on or off")
 
 
 def _count(value: object) -> int:

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from ptproxy.errors import PtproxyError, why
 from ptproxy.peers.chat.commands import CommandError
-from ptproxy.peers.chat.told import FileState, FileTold
+from ptproxy.peers.chat.told_files import FileState, FileTold
+from ptproxy.peers.file_pieces import in_thread
 from ptproxy.peers.file_transfer import FileOffer, FileProgressed, FileRefusedError, FileTransfers
 from ptproxy.peers.messenger_events import ContactId
 from ptproxy.peers.peer_streams import PeerStreams
@@ -24,6 +25,8 @@ SEND_AT_ONCE: Final = 8
 
 OVER: Final = (FileState.DONE, FileState.REFUSED, FileState.FAILED)
 _WITHDRAWN: Final = "the contact is gone; it has to offer it again"
+_LAPSED: Final = "nobody took it for an hour; the contact can offer it again"
+_STOPPED: Final = "you stopped it"
 _file: ContextVar[str] = ContextVar("file")
 """Which of them the task that runs is about: progress is told from within it."""
 
@@ -48,18 +51,18 @@ class Files:
         tell: Callable[[FileTold], None],
     ) -> None:
         """What comes is saved in ``folder``; ``tell`` is called in the loop."""
-        self._transfers = FileTransfers(streams, folder, on_offer=self._offered, on_progress=self._progressed)
+        self._transfers = FileTransfers(
+            streams, folder, on_offer=self._offered, on_progress=self._progressed, on_gone=self._gone
+        )
         self._label = label
         self._tell = tell
         self._files: dict[str, _File] = {}
         self._last = 0
 
-    def send(self, contact: ContactId, path: Path) -> None:
+    async def send(self, contact: ContactId, path: Path) -> None:
         """Offer a file; what becomes of it is told. :class:`CommandError` where there is no such file."""
-        with contextlib.suppress(RuntimeError):  # ~ of somebody who has no home
-            path = path.expanduser()
         try:
-            size = path.stat().st_size if path.is_file() else -1
+            path, size = await in_thread(_look_at, path)
         except OSError as error:  # a folder that may not be looked into, a name that is too long
             raise CommandError(f"cannot read that file: {why(error)}") from None
         if size < 0:
@@ -82,6 +85,23 @@ class Files:
         offer.refuse()
         self._change(file, state=FileState.REFUSED)
 
+    def stop(self, number: str) -> None:
+        """Break off a file on its way, in either direction; one that is offered is refused."""
+        file = self._files.get(number)
+        if file is None or file.told.state in OVER:
+            raise CommandError("no file of that number is on its way")
+        if file.told.state is FileState.OFFERED:
+            self.refuse(number)
+            return
+        if file.task is not None:
+            file.task.cancel()
+        self._change(file, state=FileState.FAILED, why=_STOPPED)
+
+    async def finished(self) -> None:
+        """Wait until nothing is on its way any more; what is only offered to us is not waited for."""
+        while tasks := [file.task for file in self._files.values() if file.task and not file.task.done()]:
+            await asyncio.wait(tasks)
+
     async def close(self) -> None:
         """Break off what is on its way; what has come is kept, and gone on with when it is offered again."""
         tasks = [file.task for file in self._files.values() if file.task is not None]
@@ -99,10 +119,12 @@ class Files:
         return file, file.offer
 
     def _offered(self, offer: FileOffer) -> None:
-        for file in list(self._files.values()):
-            if file.told.state is FileState.OFFERED and file.offer is not None and file.offer.withdrawn:
-                self._change(file, state=FileState.FAILED, why=_WITHDRAWN)
         self._add(offer.contact, offer.name, offer.size, offer, FileState.OFFERED)
+
+    def _gone(self, offer: FileOffer) -> None:
+        for file in self._files.values():
+            if file.offer is offer and file.told.state is FileState.OFFERED:
+                self._change(file, state=FileState.FAILED, why=_LAPSED if offer.lapsed else _WITHDRAWN)
 
     def _add(
         self, contact: ContactId, name: str, size: int, offer: FileOffer | None, state: FileState
@@ -146,3 +168,10 @@ class Files:
     def _change(self, file: _File, **values: Any) -> None:
         file.told = replace(file.told, **values)
         self._tell(file.told)
+
+
+def _look_at(path: Path) -> tuple[Path, int]:
+    """Where it is, and its size, -1 where there is no such file; in a thread."""
+    with contextlib.suppress(RuntimeError):  # ~ of somebody who has no home
+        path = path.expanduser()
+    return path, path.stat().st_size if path.is_file() else -1

@@ -4,8 +4,8 @@ A line in is a command (:mod:`~ptproxy.peers.chat.commands`), lines out are reco
 (:mod:`~ptproxy.peers.chat.told`): first ``ready``, then all that came and was not read yet, then what
 comes and the answers to commands, in their order. A line of a contact counts as read once it is written.
 
-When the input ends, what is still to leave gets ``wait`` seconds for it, unless the program is to
-``follow``: then it goes on telling until it is stopped.
+When the input ends, what waits in our mailbox and what is still to leave gets ``wait`` seconds for it,
+unless the program is to ``follow``: then it goes on telling until it is stopped.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from ptproxy.peers.chat.commands import (
     parse_text,
     usage,
 )
-from ptproxy.peers.chat.told import Done, ReadyTold, Record, Refused
+from ptproxy.peers.chat.told import Done, Record, Refused
+from ptproxy.peers.chat.told_own import ReadyTold
 from ptproxy.peers.messenger import Messenger
-from ptproxy.peers.messenger_events import ContactId, Direction, Event, LineReceived, LineState
+from ptproxy.peers.messenger_events import ContactId, Direction, Event, LineReceived, LineState, Trouble
 
 PAGE: Final = 100
 """Lines that are read from the history at once."""
@@ -54,7 +55,7 @@ class Ending:
     """What happens when there are no more commands."""
 
     wait: float = 60.0
-    """Seconds for what is still to leave."""
+    """Seconds for what is still to come and to leave."""
     follow: bool = False
     """Go on telling instead, until the program is stopped."""
 
@@ -77,7 +78,8 @@ async def run_lines(
     form: Form,
     ending: Ending,
 ) -> int:
-    """Line mode until its end; the exit status: 1 if something was refused or has not left, else 0.
+    """Line mode until its end; the exit status: 1 if something was refused, has not left, or
+    our mailbox was not reached, else 0.
 
     Files that are taken are saved in ``files``.
     """
@@ -104,6 +106,7 @@ class _LineMode:
         self._shown: dict[ContactId, int] = {}
         """Lines that were written and are not marked as read: the highest number of each contact."""
         self._has_shown = asyncio.Event()
+        self._marking = asyncio.Lock()
         messenger.on_event = self._happened
 
     async def begin(self) -> None:
@@ -131,6 +134,10 @@ class _LineMode:
         while True:
             await self._has_shown.wait()
             self._has_shown.clear()
+            await self._mark()
+
+    async def _mark(self) -> None:
+        async with self._marking:
             shown, self._shown = self._shown, {}
             await self._output.flushed()
             for contact, number in shown.items():
@@ -196,11 +203,18 @@ class _LineMode:
                 await self._output.flushed()
 
     async def _leave(self) -> None:
+        """Until what waited for us has come, and what is to leave has left: lines, receipts, files."""
         try:
             async with asyncio.timeout(self._ending.wait):
+                await self._chat.files.finished()
                 await self._messenger.settled()
+                while self._shown or self._marking.locked():
+                    await self._mark()
+                    await self._messenger.settled()
         except TimeoutError:
-            self._tell(Refused("something has not left yet; it will when this program runs again"))
+            self._tell(Refused("something has not left yet; lines go on when this program runs again"))
+        if self._messenger.trouble is not Trouble.NONE:
+            self._tell(Refused("your mailbox was not reached: what waits there comes another time"))
 
     def _happened(self, event: Event) -> None:
         for record in self._chat.told(event):

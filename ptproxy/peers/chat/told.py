@@ -14,16 +14,13 @@ No label holds a colon and none begins a row of ours, so that no message can pas
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 from typing import ClassVar, Final
 
 from ptproxy.e2e import Standing
-from ptproxy.peers.chat.shown import REPLACEMENT, shown_name, shown_text
+from ptproxy.peers.chat.shown import REPLACEMENT, shown_text
 from ptproxy.peers.messenger_events import LineState, Trouble
 
-KIB: Final = 1024
 INDENT: Final = "    "
 """Before each further row of a text: none of its rows begins as one of ours does."""
 
@@ -50,14 +47,6 @@ TROUBLES: Final = {
 """Why something waits, for a person."""
 
 
-def amount(size: int) -> str:
-    """Bytes for people."""
-    if size < KIB:
-        return f"{size} bytes"
-    kibibytes = size / KIB
-    return f"{kibibytes:.1f} KiB" if kibibytes < KIB else f"{kibibytes / KIB:.1f} MiB"
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """One thing that is told; ``event`` is its name in JSON."""
@@ -72,19 +61,6 @@ class Record:
         """One object; ``number`` is the ``id`` of the command that it answers."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return json.dumps({"event": self.event} | values | ({"id": number} if number else {}))
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyTold(Record):
-    """The chat has begun: commands are taken from now on."""
-
-    event: ClassVar[str] = "ready"
-    name: str
-    fingerprint: str
-
-    def rows(self) -> list[str]:
-        """One row."""
-        return [f"* you are {shown_name(self.name)}; /help tells what can be written here"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,46 +203,6 @@ class UnknownTold(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class InviteTold(Record):
-    """An invite of ours."""
-
-    event: ClassVar[str] = "invite"
-    invite: str
-    """The start of its id."""
-    label: str
-    left: int
-    expires: int
-    ready: bool
-    text: str = field(repr=False)
-    """The line to give away; nothing in lists."""
-
-    def rows(self) -> list[str]:
-        """One row, and the invite's own."""
-        day = time.strftime("%Y-%m-%d", time.gmtime(self.expires * 86_400))
-        called = f" ({shown_name(self.label)})" if self.label else ""
-        state = "" if self.ready else ", as soon as your mailbox knows it"
-        return [
-            f"* invite {self.invite}{called}: good for {self.left} until {day}{state}",
-            *([self.text] if self.text else []),
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class InviteChanged(Record):
-    """An invite works from now on, or somebody came by it."""
-
-    event: ClassVar[str] = "invite-changed"
-    invite: str
-    left: int
-    """How many may still come; -1: as many as before, it works now."""
-
-    def rows(self) -> list[str]:
-        """One row."""
-        what = "can be used now" if self.left < 0 else f"was used; good for {self.left} more"
-        return [f"* invite {self.invite} {what}"]
-
-
-@dataclass(frozen=True, slots=True)
 class NumberTold(Record):
     """A safety number."""
 
@@ -282,59 +218,6 @@ class NumberTold(Record):
     def rows(self) -> list[str]:
         """The number, in both forms."""
         return [f"* {self.who} ({self.standing}): both of you see", INDENT + self.digits, INDENT + self.words]
-
-
-class FileState(StrEnum):
-    """How far a file has come."""
-
-    OFFERED = "offered"
-    """A contact's, which waits for the person."""
-    OFFERING = "offering"
-    """Ours, which waits for the contact."""
-    SENDING = "sending"
-    RECEIVING = "receiving"
-    DONE = "done"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class FileTold(Record):
-    """A file on its way, either way; told again whenever it has come a hundredth further."""
-
-    event: ClassVar[str] = "file"
-    who: str
-    contact: str
-    file: str
-    """Its number, which commands name it by."""
-    name: str
-    size: int
-    done: int
-    state: FileState
-    path: str = ""
-    """Where it was saved."""
-    why: str = ""
-    """What was in the way."""
-
-    def percent(self) -> int:
-        """Of a hundred."""
-        return 100 * self.done // self.size if self.size else 0
-
-    def rows(self) -> list[str]:
-        """One row; of the progress only quarters."""
-        name = f"file {self.file} ({shown_name(self.name)}, {amount(self.size)})"
-        if self.state is FileState.OFFERED:
-            return [f"* {self.who} offers {name}: /take {self.file} or /refuse {self.file}"]
-        if self.state in (FileState.SENDING, FileState.RECEIVING):
-            quarter = self.percent() % 25 == 0 and self.done > 0
-            return [f"* {name}: {self.state}, {self.percent()} %"] if quarter else []
-        what = {
-            FileState.OFFERING: f"is offered to {self.who}",
-            FileState.DONE: f"is saved as {shown_text(self.path)}" if self.path else "has arrived",
-            FileState.REFUSED: "is not wanted",
-            FileState.FAILED: f"was broken off: {shown_text(self.why)}",
-        }[self.state]
-        return [f"{'!' if self.state is FileState.FAILED else '*'} {name} {what}"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,10 @@ class FakeMessenger:
     trouble = Trouble.NONE
 
     def __init__(self, *names: str) -> None:
+        self.receipts = True
+        self.successor: Fingerprint | None = None
+        self.waiting: list[bytes] = []
+        """Contacts that have not been told of the successor."""
         self.fingerprint = fingerprint_of("me")
         self.peers: dict[bytes, FakePeer] = {}
         self.on_event = lambda event: None
@@ -209,6 +213,25 @@ class FakeMessenger:
 
     async def settled(self) -> None:
         pass
+
+    async def rename(self, name: str) -> None:
+        self.name = name
+
+    async def tell_read(self) -> None:
+        self.receipts = True
+
+    async def keep_read_to_myself(self) -> None:
+        self.receipts = False
+
+    async def announce_successor(self) -> Fingerprint:
+        self.successor = self.successor or fingerprint_of("me again")
+        return self.successor
+
+    def untold(self) -> list[bytes]:
+        return list(self.waiting) if self.successor else []
+
+    async def become_successor(self) -> None:
+        self.fingerprint, self.successor = self.successor, None
 
     async def invite(self, *, persons: int = 1, days: int = 7, label: str = "") -> FakeInvite:
         invite = FakeInvite()

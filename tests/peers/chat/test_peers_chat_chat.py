@@ -238,20 +238,70 @@ def test_a_path_that_cannot_be_looked_at_ends_nothing() -> None:
     assert row.startswith("! cannot read that file")
 
 
-class WithdrawnOffer:
-    """A file of a contact that has gone."""
+class Offered:
+    """A file of a contact."""
 
     contact = fingerprint_of("anna").data[:16]
     name = "a.txt"
     size = 5
-    withdrawn = True
+    withdrawn = lapsed = refused = False
+
+    def refuse(self) -> None:
+        self.refused = True
 
 
 def test_a_contact_that_offers_and_withdraws_does_not_pile_up() -> None:
     rig = Rig("anna")
     for _ in range(3 * MAX_FILES):
-        rig.chat.files._offered(WithdrawnOffer())
+        rig.chat.files._offered(offer := Offered())
+        offer.withdrawn = True
+        rig.chat.files._gone(offer)
     assert len(rig.chat.files._files) == MAX_FILES
-    *_, before, offered = rig.take()
-    assert "was broken off: the contact is gone" in before
+    *_, offered, gone = rig.take()
     assert f"/take {3 * MAX_FILES} " in offered
+    assert "was broken off: the contact is gone" in gone
+
+
+def test_who_let_an_offer_lapse_is_told() -> None:
+    rig = Rig("anna")
+    rig.chat.files._offered(offer := Offered())
+    rig.take()
+    offer.withdrawn = offer.lapsed = True
+    rig.chat.files._gone(offer)
+    assert rig.take() == [
+        "! file 1 (a.txt, 5 bytes) was broken off: nobody took it for an hour; the contact can offer it again"
+    ]
+    assert rig.rows("/take 1") == ["! no file of that number is offered"]
+
+
+def test_files_on_their_way_are_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("hello")
+    rig = Rig("anna")
+    ended = []
+
+    async def never(*_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    rig.messenger.streams.open_stream = never
+
+    async def main() -> None:
+        await rig.chat.do(asked.Send("anna", str(path)))
+        rig.chat.files._offered(offer := Offered())
+        await asyncio.sleep(0)
+        for number in ("1", "2"):
+            assert await rig.chat.do(asked.Stop(number)) == [Done("")]
+            assert "on its way" in (await rig.chat.do(asked.Stop(number)))[0].text
+        await rig.chat.files.close()
+        assert offer.refused
+
+    asyncio.run(main())
+    assert rig.take() == [
+        "* file 1 (a.txt, 5 bytes) is offered to anna",
+        "* anna offers file 2 (a.txt, 5 bytes): /take 2 or /refuse 2",
+        "! file 1 (a.txt, 5 bytes) was broken off: you stopped it",
+        "* file 2 (a.txt, 5 bytes) is not wanted",
+    ]

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from chat_fake import FakeMessenger
 
-from ptproxy.errors import StartError
+from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.peers.chat.beside import beside
 from ptproxy.peers.chat.commands import MAX_LINE, CommandError, parse_text
 from ptproxy.peers.chat.line_mode import Ending, Form, run_lines
 from ptproxy.peers.chat.pipes import MAX_UNWRITTEN, MAX_WAITING, LineReader, LineWriter
-from ptproxy.peers.messenger_events import LineState
+from ptproxy.peers.messenger_events import LineState, Trouble
 
 PATIENCE = 20.0
 FILES = Path("files")
@@ -211,7 +211,51 @@ def test_what_cannot_leave_in_time_is_told() -> None:
 
     script.messenger.settled = never
     assert script.run("anna: hello", ending=Ending(wait=0.0)) == 1
-    assert script.said[-1] == "! something has not left yet; it will when this program runs again"
+    assert script.said[-1] == "! something has not left yet; lines go on when this program runs again"
+
+
+def test_without_input_what_has_come_is_told_and_confirmed_before_it_leaves() -> None:
+    script = Script("anna")
+    anna = script.messenger.contacts()[0]
+    order: list[str] = []
+
+    async def settled() -> None:
+        order.append("settled")
+        if not anna.lines:
+            anna.writes("from the mailbox")
+        await asyncio.sleep(0)
+
+    async def mark_read(number: int) -> None:
+        await asyncio.sleep(0)
+        order.append("read")
+
+    script.messenger.settled, anna.mark_read = settled, mark_read
+    assert script.run() == 0
+    assert script.said[-1] == "anna: from the mailbox"
+    assert order[0] == order[-1] == "settled"  # the receipt has left, too
+    assert "read" in order
+
+
+def test_a_mailbox_that_was_not_reached_is_told() -> None:
+    script = Script("anna")
+    script.messenger.trouble = Trouble.MAILBOX_UNREACHABLE
+    assert script.run() == 1
+    assert script.said[-1].startswith("! your mailbox was not reached")
+
+
+def test_files_get_their_time_when_the_input_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("hello")
+    script = Script("anna")
+
+    async def slow(*_: object) -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        raise DialError(Reason.NOT_PERMITTED)
+
+    script.messenger.streams.open_stream = slow
+    assert script.run(f"/send anna {path}") == 0
+    assert "was broken off: not permitted" in script.said[-1]
 
 
 def test_a_messenger_that_fails_ends_it() -> None:

@@ -12,9 +12,12 @@ from textual.widgets import Input, OptionList, Static
 
 from ptproxy.e2e import Standing
 from ptproxy.errors import LocalProtocolError, StartError
-from ptproxy.peers.chat.commands import Refuse, Take
+from ptproxy.peers.chat.commands import Refuse, Stop, Take
 from ptproxy.peers.chat.files import MAX_FILES
 from ptproxy.peers.chat.screen import app as screen_app
+from ptproxy.peers.chat.screen import conversation as conversation_module
+from ptproxy.peers.chat.screen import pending as pending_module
+from ptproxy.peers.chat.screen import room as room_module
 from ptproxy.peers.chat.screen.app import ChatApp, run_screen
 from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.contact_list import ContactList
@@ -22,13 +25,16 @@ from ptproxy.peers.chat.screen.conversation import MAX_ROWS, PAGE, Conversation,
 from ptproxy.peers.chat.screen.decision import Decision
 from ptproxy.peers.chat.screen.drawn import clock
 from ptproxy.peers.chat.screen.file_view import FileView
-from ptproxy.peers.chat.told import STATES, FileState, FileTold
+from ptproxy.peers.chat.told import STATES
+from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.messenger_events import (
     InviteReady,
+    LineReceived,
     LineState,
     MailboxChanged,
     PresenceChanged,
     Trouble,
+    UnknownReceived,
 )
 from ptproxy.peers.payload import Presence
 
@@ -320,6 +326,191 @@ def test_older_lines_come_as_one_scrolls_back() -> None:
     shown(messenger, look)
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Limits that are reached with few lines: laying out thousands takes a test's whole time."""
+    for module in (conversation_module, room_module):
+        monkeypatch.setattr(module, "PAGE", 10)
+    monkeypatch.setattr(conversation_module, "MAX_VIEWS", MOST)
+    monkeypatch.setattr(conversation_module, "MAX_CHARACTERS", 20_000)
+    monkeypatch.setattr(conversation_module, "MAX_NOTICES", 10)
+    monkeypatch.setattr(pending_module, "MAX_EVENTS", 30)
+
+
+MOST = 40
+
+
+def test_a_flood_leaves_a_bounded_screen_and_nothing_out(small) -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+    anna.writes("first", told=False)
+
+    async def look(rig: Rig) -> None:
+        for number in range(5 * MOST):
+            anna.writes(f"line {number}")
+            assert len(rig.app._pending._events or ()) <= 30
+            if number % 50 in (0, 1, 2):
+                await rig.pilot.pause()
+        await rig.until(lambda: anna.unread == 0)
+        assert len(rig.views()) <= MOST
+        numbers = [view.line.number for view in rig.views()]
+        assert numbers == list(range(numbers[0], len(anna.lines) + 1))
+
+    shown(messenger, look)
+
+
+def test_who_reads_above_is_not_moved_by_a_flood_and_comes_to_the_newest_line(small) -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+    for number in range(3 * PAGE):
+        anna.writes(f"line {number}", told=False)
+
+    async def look(rig: Rig) -> None:
+        conversation = rig.app.query_one(Conversation)
+        await rig.until(lambda: conversation.scroll_y == conversation.max_scroll_y > 0)
+        conversation.scroll_to(y=conversation.max_scroll_y // 2, animate=False)
+        await rig.until(lambda: 0 < conversation.scroll_y < conversation.max_scroll_y)
+        assert not conversation.follows
+        top = conversation.scroll_y
+        for number in range(2 * MOST):
+            anna.writes(f"more {number}")
+            if number % 20 == 0:
+                await rig.pilot.pause()
+        await rig.until(lambda: rig.app.query_one("#below").display)
+        assert conversation.scroll_y == top
+        assert len(rig.views()) <= MOST + 30
+        assert anna.unread > 0  # what nobody has seen
+        await rig.pilot.press("ctrl+end")
+        await rig.until(lambda: rig.views()[-1].line.number == len(anna.lines) and anna.unread == 0)
+        await rig.until(lambda: not rig.app.query_one("#below").display)
+        anna.writes("and followed again")
+        await rig.until(lambda: rig.texts()[-1].endswith("followed again"))
+        assert len(rig.views()) <= MOST
+
+    shown(messenger, look)
+
+
+def test_long_lines_count_by_their_characters(small) -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+
+    async def look(rig: Rig) -> None:
+        for _ in range(20):
+            anna.writes("x" * 1_500)
+            await rig.pilot.pause()
+        await rig.until(lambda: anna.unread == 0)
+        assert sum(len(view.line.text) for view in rig.views()) <= 20_000
+
+    shown(messenger, look)
+
+
+def test_one_scrolls_through_a_long_conversation_in_both_directions(small) -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+    for number in range(3 * MOST):
+        anna.writes(f"line {number}", told=False)
+
+    async def look(rig: Rig) -> None:
+        conversation = rig.app.query_one(Conversation)
+        await rig.until(lambda: conversation.max_scroll_y > 0)
+        while rig.views()[0].line.number > 1:
+            conversation.scroll_home(animate=False)
+            conversation.ask_for_older()
+            await rig.pilot.pause()
+            numbers = [view.line.number for view in rig.views()]
+            assert numbers == list(range(numbers[0], numbers[-1] + 1))
+            assert len(numbers) <= MOST + 10
+        assert not conversation.current
+        while rig.views()[-1].line.number < len(anna.lines):
+            conversation.scroll_end(animate=False)
+            conversation.ask_for_newer()
+            await rig.pilot.pause()
+            numbers = [view.line.number for view in rig.views()]
+            assert numbers == list(range(numbers[0], numbers[-1] + 1))
+            assert len(numbers) <= MOST + 10
+        await rig.until(lambda: conversation.current)
+        await rig.write("and now ours")
+        await rig.until(lambda: rig.texts()[-1].endswith("ours"))
+
+    shown(messenger, look)
+
+
+def test_a_line_of_ours_does_not_hide_one_that_came_before_it() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+
+    async def look(rig: Rig) -> None:
+        line = anna.writes("theirs", told=False)
+        await rig.write("ours")
+        await rig.until(lambda: len(rig.views()) == 2)
+        messenger.tell(LineReceived(anna.id, line, anna.standing))
+        await rig.pilot.pause()
+        assert [text.split("\n")[1] for text in rig.texts()] == ["theirs", "ours"]
+
+    shown(messenger, look)
+
+
+def test_lines_are_not_drawn_in_another_conversation() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+    for number in range(2 * PAGE):
+        anna.writes(f"anna {number}", told=False)
+    ben.writes("ben", told=False)
+    asked, go = asyncio.Event(), asyncio.Event()
+    history = anna.history
+
+    async def slow(before=None, limit=100):
+        if before is not None:
+            asked.set()
+            await go.wait()
+        return await history(before, limit)
+
+    anna.history = slow
+
+    async def look(rig: Rig) -> None:
+        rig.app.query_one(Conversation).ask_for_older()
+        await asked.wait()
+        turning = asyncio.ensure_future(rig.pilot.press("ctrl+n"))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        go.set()
+        await turning
+        await rig.until(lambda: rig.app.open == ben.id and rig.texts() == ["12:00 Ben\nben"])
+        await rig.pilot.pause()
+        assert rig.texts() == ["12:00 Ben\nben"]
+
+    shown(messenger, look)
+
+
+def test_what_a_contact_can_repeat_is_noticed_seldom() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+
+    async def look(rig: Rig) -> None:
+        for number in range(50):
+            messenger.tell(UnknownReceived(ben.id))
+            rig.app._tell_file(FileTold("x", ben.id.hex(), str(number), "a", 1, 0, FileState.OFFERED))
+            await rig.pilot.pause()
+        assert len(rig.app._notifications) == 2
+        messenger.tell(UnknownReceived(anna.id))
+        await rig.until(lambda: len(rig.app._notifications) == 3)
+
+    shown(messenger, look)
+
+
+def test_answers_to_commands_do_not_pile_up(small) -> None:
+    messenger = FakeMessenger("Anna")
+    for number in range(30):
+        messenger.contacts()[0].writes(f"line {number}", told=False)
+
+    async def look(rig: Rig) -> None:
+        await rig.write("/history 30")
+        await rig.until(lambda: "line 29" in rig.notices())
+        assert len(rig.app.query(".notice")) <= 10
+
+    shown(messenger, look)
+
+
 def test_a_line_of_blank_rows_pushes_nothing_away_for_good() -> None:
     messenger = FakeMessenger("Anna")
     messenger.contacts()[0].writes("\n" * 50_000 + "end", told=False)
@@ -457,13 +648,16 @@ def test_files_are_offered_taken_and_refused() -> None:
         await rig.until(lambda: done == [Take("1")])
         rig.app._tell_file(told("1", anna, FileState.RECEIVING, 2 << 20))
         await rig.until(lambda: "━" * 15 + "─" * 15 + " 50 %" in rig.drawn())
-        assert not rig.app.query_one(".file-buttons").display
+        assert not rig.app.query_one(".take").display
+        await rig.pilot.click(".stop")
+        await rig.until(lambda: done == [Take("1"), Stop("1")])
         rig.app._tell_file(told("1", anna, FileState.DONE, 4 << 20))
         await rig.until(lambda: "has arrived" in rig.drawn())
+        assert not rig.app.query_one(".file-buttons").display
         await rig.pilot.press("ctrl+n")
         await rig.until(lambda: "offers a file" in rig.drawn())
         await rig.pilot.click(".refuse")
-        await rig.until(lambda: done == [Take("1"), Refuse("2")])
+        await rig.until(lambda: done == [Take("1"), Stop("1"), Refuse("2")])
 
     shown(messenger, look)
 

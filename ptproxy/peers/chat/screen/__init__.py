@@ -3,7 +3,8 @@
 - ``app``           the screen as a whole: what keys and the messenger's events do to it
 - ``room``          the conversation that is open, with all that belongs to it
 - ``contact_list``  who there is, how they stand, what is unread
-- ``conversation``  lines and how far they have come, older ones as one scrolls back
+- ``pending``       what has happened and is not drawn yet: bounded
+- ``conversation``  lines and how far they have come, older and newer ones as one scrolls
 - ``decision``      what the person has to decide: a changed identity, a stranger
 - ``file_view``     a file, offered or on its way
 - ``compose``       where one writes

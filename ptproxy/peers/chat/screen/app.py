@@ -1,15 +1,16 @@
 """The screen as a whole: which conversation is open, and what events and keys do to it.
 
-Events of the messenger come as messages of textual's own queue (:class:`ChatApp.Happened`), so that they
-and the person's keys are done one after another. What changes often (the list of contacts, the head
-of the conversation) is drawn again a moment after the first change, once for all of them.
+Events of the messenger wait (``pending``) for a message in textual's own queue
+(:class:`ChatApp.Happened`), so that they and the person's keys are done one after another. What changes
+often (the list of contacts, the head of the conversation) is drawn again a moment after the first change,
+once for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -27,13 +28,16 @@ from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.contact_list import ContactList, ContactRow
 from ptproxy.peers.chat.screen.conversation import Conversation
 from ptproxy.peers.chat.screen.dialogs import AddDialog, HelpDialog, InviteDialog, ToAdd, VerifyDialog
+from ptproxy.peers.chat.screen.pending import Pending, Seldom
 from ptproxy.peers.chat.screen.room import Room
 from ptproxy.peers.chat.shown import shown_name
-from ptproxy.peers.chat.told import TROUBLES, FileState, FileTold, Record, Refused
+from ptproxy.peers.chat.told import TROUBLES, Record, Refused
+from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import (
     ContactId,
+    ContactRemoved,
     Event,
     InviteReady,
     InviteUsed,
@@ -65,20 +69,13 @@ class ChatApp(App[None]):
         Binding("ctrl+p", "turn(-1)", "Previous", priority=True, show=False),
         Binding("pageup", "older", "Older", priority=True, show=False),
         Binding("pagedown", "newer", "Newer", priority=True, show=False),
+        Binding("ctrl+end", "latest", "Newest", priority=True, show=False),
         Binding("ctrl+q", "quit", "Leave", priority=True),
     ]
 
     @dataclass
     class Happened(Message):
-        """The messenger tells something."""
-
-        event: Event
-
-    @dataclass
-    class FileMoved(Message):
-        """A file was offered, or has come further."""
-
-        told: FileTold
+        """The messenger or a file has something to tell: it waits in :mod:`.pending`."""
 
     def __init__(self, messenger: Messenger, files: Path, clock: Callable[[], float] = time.time) -> None:
         """Files that are taken are saved in ``files``."""
@@ -89,6 +86,8 @@ class ChatApp(App[None]):
         self._messenger = messenger
         self._clock = clock
         self._room = Room(self.chat, clock)
+        self._pending = Pending()
+        self._seldom = Seldom()
         self._here_until: dict[ContactId, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stale = False
@@ -130,11 +129,12 @@ class ChatApp(App[None]):
         await self.chat.files.close()
 
     def _tell_file(self, record: Record) -> None:
-        if isinstance(record, FileTold):
-            self.post_message(self.FileMoved(record))
+        if isinstance(record, FileTold) and self._pending.put_file(record):
+            self.post_message(self.Happened())
 
     def _tell(self, event: Event) -> None:
-        self.post_message(self.Happened(event))
+        if self._pending.put(event):
+            self.post_message(self.Happened())
 
     async def _run_messenger(self) -> None:
         try:
@@ -154,32 +154,43 @@ class ChatApp(App[None]):
 
     # ---- events of the messenger
 
-    async def on_chat_app_happened(self, message: Happened) -> None:
-        """What it means for the screen."""
-        event = message.event
+    async def on_chat_app_happened(self, _: Happened) -> None:
+        """What all that happened means for the screen."""
+        events, files = self._pending.take()
         if not self.query(ContactList):  # the screen is being taken down
             return
-        records = self.chat.told(event)
-        if self.open is not None and getattr(event, "contact", None) == self.open:
-            await self._room.happened(event)
-        if isinstance(event, PresenceChanged):
-            here = event.presence is Presence.HERE
-            self._here_until[event.contact] = event.until if here else 0.0
-        elif isinstance(event, InviteReady | InviteUsed | UnknownReceived):
-            self._room.notify_records(records)
+        if events is None:
+            self.chat.roster.refresh()
+            await self._room.missed()
+        else:
+            for event in events:
+                self._note(event, self.chat.told(event))
+            await self._room.happened(events)
         if self._room.peer is None:
             first = next(iter(self.chat.roster), None)
             if self.open is not None or first is not None:
                 await self._room.show(first.id if first is not None else None)
+        for told in files:
+            shown = await self._room.file_moved(told)
+            if not shown and told.state is FileState.OFFERED and self._may("offer", told.contact):
+                self.notify(f"a file is offered by {told.who}", markup=False)
         self._changed()
 
-    async def on_chat_app_file_moved(self, message: FileMoved) -> None:
-        """Its row in the conversation, or a notice for who looks at another one."""
-        told = message.told
-        if not self.query(ContactList):  # the screen is being taken down
-            return
-        if not await self._room.file_moved(told) and told.state is FileState.OFFERED:
-            self.notify(f"a file is offered by {told.who}", markup=False)
+    def _note(self, event: Event, records: list[Record]) -> None:
+        """What an event says besides that of lines."""
+        if isinstance(event, PresenceChanged):
+            here = event.presence is Presence.HERE
+            self._here_until[event.contact] = event.until if here else 0.0
+        elif isinstance(event, ContactRemoved):
+            self._here_until.pop(event.contact, None)
+        elif isinstance(event, InviteReady | InviteUsed) or (
+            isinstance(event, UnknownReceived) and self._may("unknown", event.contact)
+        ):
+            self._room.notify_records(records)
+
+    def _may(self, what: str, contact: Hashable) -> bool:
+        """Whether a notice that contacts can cause is shown again."""
+        return self._seldom.may((what, contact), self._clock())
 
     def on_room_changed(self, _: Room.Changed) -> None:
         """Draw it all again."""
@@ -240,7 +251,7 @@ class ChatApp(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """In a dialog its own keys scroll, and nothing behind it changes."""
-        if action in ("turn", "older", "newer") and len(self.screen_stack) > 1:
+        if action in ("turn", "older", "newer", "latest") and len(self.screen_stack) > 1:
             return False
         return super().check_action(action, parameters)
 
@@ -252,8 +263,15 @@ class ChatApp(App[None]):
         conversation.scroll_page_up(animate=False)
 
     def action_newer(self) -> None:
-        """Scroll on."""
-        self.query_one(Conversation).scroll_page_down(animate=False)
+        """Scroll on; at the bottom, for newer lines."""
+        conversation = self.query_one(Conversation)
+        if conversation.scroll_y >= conversation.max_scroll_y:
+            conversation.ask_for_newer()
+        conversation.scroll_page_down(animate=False)
+
+    async def action_latest(self) -> None:
+        """To the newest line."""
+        await self._room.latest()
 
     def action_elsewhere(self) -> None:
         """Between the contacts and writing."""

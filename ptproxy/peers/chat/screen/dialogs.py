@@ -186,7 +186,7 @@ class HelpDialog(ModalScreen[None]):
             ("Ctrl+J", "a new row"),
             ("Esc", "between contacts and writing"),
             ("Ctrl+N, Ctrl+P", "the next and the previous conversation"),
-            ("PageUp", "older lines"),
+            ("PageUp, Ctrl+End", "older lines; the newest"),
             ("F2, F3, F4", "invite somebody, add a contact, compare safety numbers"),
             ("Ctrl+Q", "leave"),
         ]

@@ -11,9 +11,10 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Button, Static
 
-from ptproxy.peers.chat.commands import Refuse, Take
+from ptproxy.peers.chat.commands import Refuse, Stop, Take
+from ptproxy.peers.chat.files import OVER
 from ptproxy.peers.chat.shown import shown_name, shown_text
-from ptproxy.peers.chat.told import FileState, FileTold, amount
+from ptproxy.peers.chat.told_files import FileState, FileTold, amount
 
 BAR: Final = 30
 """Cells of the bar."""
@@ -24,9 +25,9 @@ class FileView(Vertical):
 
     @dataclass
     class Decided(Message):
-        """The person takes it, or does not."""
+        """The person takes it, or does not, or no longer."""
 
-        command: Take | Refuse
+        command: Take | Refuse | Stop
 
     def __init__(self, told: FileTold) -> None:
         super().__init__(classes="file")
@@ -38,23 +39,32 @@ class FileView(Vertical):
         with Horizontal(classes="file-buttons"):
             yield Button("Take it", classes="take", variant="primary", compact=True)
             yield Button("Refuse", classes="refuse", compact=True)
+            yield Button("Stop it", classes="stop", compact=True)
 
     def on_mount(self) -> None:
-        """Buttons only while it is offered."""
-        self.query_one(".file-buttons").display = self.told.state is FileState.OFFERED
+        """Buttons only while there is something to decide."""
+        self._show_buttons()
 
     def become(self, told: FileTold) -> None:
         """It has come further."""
         self.told = told
         if self.is_mounted:
             self.query_one(".file-text", Static).update(self._content())
-            self.query_one(".file-buttons").display = told.state is FileState.OFFERED
+            self._show_buttons()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Decided."""
         event.stop()
-        kind = Take if event.button.has_class("take") else Refuse
+        kinds: dict[str, type[Take | Refuse | Stop]] = {"take": Take, "refuse": Refuse, "stop": Stop}
+        kind = next(kind for name, kind in kinds.items() if event.button.has_class(name))
         self.post_message(self.Decided(kind(self.told.file)))
+
+    def _show_buttons(self) -> None:
+        offered = self.told.state is FileState.OFFERED
+        self.query_one(".file-buttons").display = self.told.state not in OVER
+        for name in (".take", ".refuse"):
+            self.query_one(name).display = offered
+        self.query_one(".stop").display = not offered
 
     def _content(self) -> Content:
         told = self.told

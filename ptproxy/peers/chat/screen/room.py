@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +25,13 @@ from ptproxy.peers.chat.screen.decision import Choice, Decision
 from ptproxy.peers.chat.screen.drawn import STANDING_WORDS
 from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.shown import shown_text
-from ptproxy.peers.chat.told import TROUBLES, FileTold, Record, Refused
+from ptproxy.peers.chat.told import TROUBLES, Record, Refused
+from ptproxy.peers.chat.told_files import FileTold
 from ptproxy.peers.messenger_events import (
     ContactId,
+    ContactRemoved,
     Event,
+    Line,
     LineDelivered,
     LineDeposited,
     LineFailed,
@@ -38,6 +42,7 @@ from ptproxy.peers.messenger_events import (
 from ptproxy.peers.peer import Peer
 
 GONE: Final = "that contact was removed meanwhile"
+BELOW: Final = "▼ newer below: Ctrl+End"
 NOBODY_YET: Final = "Nobody is here yet.\n\nF2 makes an invite to give away, F3 adds somebody by theirs."
 
 _STATES: Final = {
@@ -61,6 +66,8 @@ class Room(Vertical):
         """Whose conversation is shown."""
         self._chat = chat
         self._clock = clock
+        self._drawing = asyncio.Lock()
+        """Held while lines of a conversation are read and drawn: meanwhile no other one is opened."""
         self._files: dict[str, FileTold] = {}
         """Files by their numbers, as they stand; those of all contacts."""
 
@@ -70,6 +77,7 @@ class Room(Vertical):
         yield Decision()
         yield Static(NOBODY_YET, id="nobody", markup=False)
         yield Conversation()
+        yield Static(BELOW, id="below", markup=False)
         yield Static(id="trouble", markup=False)
         yield Compose()
 
@@ -87,17 +95,31 @@ class Room(Vertical):
 
     async def show(self, contact: ContactId | None) -> None:
         """Open another conversation."""
-        self.open = contact
+        async with self._drawing:
+            self.open = contact
+            await self._show()
+        await self.mark_read()
+        self.post_message(self.Changed())
+
+    async def _show(self) -> None:
+        """The open conversation with its newest lines."""
         peer = self.peer
-        lines = await peer.history(limit=PAGE) if peer is not None else []
+        lines = await self._history(peer, None, PAGE) if peer is not None else []
         self.draw(there=False)
         conversation = self.query_one(Conversation)
         await conversation.show(lines, self._label(), self._clock())
         for told in self._files.values():
-            if contact is not None and told.contact == contact.hex():
+            if self.open is not None and told.contact == self.open.hex():
                 await conversation.show_file(told)
+
+    async def latest(self) -> None:
+        """The newest lines, wherever one has scrolled to."""
+        async with self._drawing:
+            conversation = self.query_one(Conversation)
+            if not conversation.current:
+                await self._show()
+            conversation.to_end()
         await self.mark_read()
-        self.post_message(self.Changed())
 
     def draw(self, *, there: bool) -> None:
         """The head and what is to be decided; ``there``: whether the contact says that it is."""
@@ -120,14 +142,50 @@ class Room(Vertical):
                 Content.assemble(STANDING_WORDS[peer.standing], *here, (f" {self._label()}", "bold"))
             )
 
-    async def happened(self, event: Event) -> None:
-        """Something happened to a line of this conversation."""
-        conversation = self.query_one(Conversation)
-        if isinstance(event, LineReceived):
-            await conversation.append(event.line, self._label(), self._clock())
+    async def happened(self, events: list[Event]) -> None:
+        """Something happened to lines, of this conversation or another one."""
+        async with self._drawing:
+            here = [event for event in events if getattr(event, "contact", None) == self.open is not None]
+            conversation = self.query_one(Conversation)
+            for event in here:
+                if isinstance(event, LineDeposited | LineDelivered | LineRead | LineFailed):
+                    conversation.become(event.number, _STATES[type(event)])
+            if any(isinstance(event, ContactRemoved) and event.into == self.open for event in events):
+                await self._anew()  # another's lines are this one's from now on
+            came = [event.line for event in here if isinstance(event, LineReceived)]
+            await self._append(came)
+        if came:
             await self.mark_read()
-        elif isinstance(event, LineDeposited | LineDelivered | LineRead | LineFailed):
-            conversation.become(event.number, _STATES[type(event)])
+
+    async def missed(self) -> None:
+        """More happened than was told: what is shown is read anew."""
+        async with self._drawing:
+            await self._anew()
+        await self.mark_read()
+
+    async def _append(self, lines: list[Line]) -> None:
+        """Lines that came or were written, oldest first; what is known is left out."""
+        conversation = self.query_one(Conversation)
+        new = [line for line in lines if line.number > conversation.last]
+        if not new:
+            return
+        if new[0].number == conversation.last + 1 and new[-1].number - new[0].number == len(new) - 1:
+            await conversation.append(new, self._label(), self._clock())
+        else:  # something between was not told, or not yet
+            await self._anew()
+
+    async def _anew(self) -> None:
+        """Read what is shown once more; one who has scrolled up stays there."""
+        conversation, peer = self.query_one(Conversation), self.peer
+        if peer is None:
+            return
+        if conversation.follows:
+            await self._show()
+        elif conversation.loaded:
+            first, last = conversation.loaded[0], conversation.loaded[-1]
+            for line in await self._history(peer, last + 1, last - first + 1):
+                conversation.become(line.number, line.state)
+            conversation.missed()
 
     async def file_moved(self, told: FileTold) -> bool:
         """A file has come further; whether one sees it here."""
@@ -135,9 +193,10 @@ class Room(Vertical):
         if len(self._files) > MAX_FILES:
             over = (number for number, each in self._files.items() if each.state in OVER)
             self._files.pop(next(over, told.file))
-        if self.open is None or told.contact != self.open.hex():
-            return False
-        await self.query_one(Conversation).show_file(told)
+        async with self._drawing:
+            if self.open is None or told.contact != self.open.hex():
+                return False
+            await self.query_one(Conversation).show_file(told)
         return True
 
     async def mark_read(self) -> None:
@@ -155,6 +214,13 @@ class Room(Vertical):
                 severe = isinstance(record, Refused)
                 self.notify("\n".join(rows), severity="error" if severe else "information", markup=False)
 
+    async def _history(self, peer: Peer, before: int | None, limit: int) -> list[Line]:
+        """Lines, newest first; none of a contact that was removed meanwhile."""
+        try:
+            return await peer.history(before, limit)
+        except KeyError:  # a Peer's word for it
+            return []
+
     def _label(self) -> str:
         return self._chat.roster.label(self.open) if self.open is not None else ""
 
@@ -162,10 +228,25 @@ class Room(Vertical):
 
     async def on_conversation_older(self, message: Conversation.Older) -> None:
         """Older lines, as one scrolls back."""
-        peer = self.peer
-        if peer is not None:
-            lines = await peer.history(message.before, PAGE)
-            await self.query_one(Conversation).show_older(lines, self._label(), self._clock())
+        async with self._drawing:
+            conversation, peer = self.query_one(Conversation), self.peer
+            if peer is not None and conversation.loaded[:1] == [message.before]:
+                lines = await self._history(peer, message.before, PAGE)
+                await conversation.show_older(lines, self._label(), self._clock())
+
+    async def on_conversation_newer(self, message: Conversation.Newer) -> None:
+        """Newer lines, as one scrolls on."""
+        async with self._drawing:
+            conversation, peer = self.query_one(Conversation), self.peer
+            if peer is None or conversation.loaded[-1:] != [message.after]:
+                return
+            lines = await self._history(peer, message.after + PAGE + 1, PAGE)
+            await conversation.show_newer(lines, self._label(), self._clock())
+        await self.mark_read()
+
+    def on_conversation_below(self, message: Conversation.Below) -> None:
+        """A row says that there is something new."""
+        self.query_one("#below").display = message.new
 
     async def on_compose_submitted(self, message: Compose.Submitted) -> None:
         """A line, or a command."""
@@ -185,8 +266,14 @@ class Room(Vertical):
             self.notify_records([Refused(GONE)])
             return
         self.query_one(Compose).clear()
-        for line in await peer.history(number + 1, 1):
-            await self.query_one(Conversation).append(line, "", self._clock())
+        async with self._drawing:
+            if self.open == peer.id:  # and not another one meanwhile
+                conversation = self.query_one(Conversation)
+                if conversation.current:
+                    await self._append(await self._history(peer, number + 1, 1))
+                    conversation.to_end()
+                else:
+                    await self._show()
         self.post_message(self.Changed())
 
     async def _command(self, text: str) -> None:

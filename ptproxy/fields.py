@@ -1,4 +1,4 @@
-"""Fixed fields, one after another: how every format of the package is taken apart."""
+"""Fixed fields, one after another: how messages, records and stored state are taken apart."""
 
 from __future__ import annotations
 

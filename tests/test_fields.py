@@ -1,14 +1,13 @@
 """Fixed fields: nothing past the end, nothing left over, whatever is taken."""
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.e2e import Identity, OwnIdentity, PrekeyBundle
-from ptproxy.e2e.bundle import OneTimePrekey
-from ptproxy.e2e.fields import Fields
-from ptproxy.e2e.replay import ReplayCache
-from ptproxy.errors import E2EError, StateError
+from ptproxy.errors import E2EError
+from ptproxy.fields import Fields
 
 
 @given(data=st.binary(max_size=40), lengths=st.lists(st.integers(0, 12), max_size=8))
@@ -38,17 +37,10 @@ def test_numbers_are_big_endian():
         fields.number(1)
 
 
-def test_no_format_takes_a_byte_more():
-    from agreement_pair import Peer
-
-    bob = Peer("bob", one_time=1)
-    for parse, data in [
-        (Identity.parse, bob.public.serialize()),
-        (OwnIdentity.parse, bob.owner.serialize()),
-        (PrekeyBundle.parse, bob.prekeys.bundle(bob.owner)),
-        (OneTimePrekey.parse, bob.mailbox[0]),
-        (ReplayCache.parse, ReplayCache().serialize()),
-    ]:
-        parse(data)
-        with pytest.raises((E2EError, StateError)):
-            parse(data + b"\0")
+def test_a_form_takes_its_fields_together():
+    fields = Fields(b"\1\0\2xyz", E2EError("cut short"))
+    form = struct.Struct(">BH")
+    assert fields.unpack(form) == (1, 2)
+    with pytest.raises(E2EError):
+        fields.unpack(struct.Struct(">I"))
+    assert fields.rest() == b"xyz"
