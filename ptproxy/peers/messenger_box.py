@@ -177,7 +177,7 @@ class Box:
                 self._ledger.profile.published = b""
                 change.profile()
             for record in self._ledger.contacts.values():
-                if record.given.prune(change.now) | record.held.prune(change.now):
+                if record.given.prune(change.now) | record.held.prune(change.now):  # both are to be done
                     change.contact(record)
                     self._ledger.forget_tokens(record)
             for invite in list(self._ledger.invites.values()):

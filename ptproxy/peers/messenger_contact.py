@@ -6,7 +6,9 @@ Stored, as the piece ``messenger/contact <id in hex>``::
     │ oldest u64 │ kept u64 │ told u64            (not in version 1: a history without an end)
     │ own name length u16 │ own name │ said name length u16 │ said name
     │ link length u16 │ link │ prekeys key 0 or 32 (where there is a link)
-    │ held passes │ given passes │ owed delivered │ owed read        (messenger_passes.py, _Numbers)
+    │ held passes │ given passes │ owed delivered │ owed read        (messenger_passes.py)
+
+    owed = count u16 │ (number u64) *
 
 Flags: 1 owes a hello, 2 stranger, 4 wishes for passes, 8 a pass is to be made for it,
 16 is to hear of our successor.
@@ -189,6 +191,6 @@ def _numbers(numbers: list[int]) -> bytes:
 
 def _take_numbers(fields: Fields, damaged: StateError) -> list[int]:
     numbers = [fields.number(8) for _ in range(fields.number(2))]
-    if any(not 0 < number <= MAX_NUMBER for number in numbers):
+    if len(numbers) > MAX_OWED or any(not 0 < number <= MAX_NUMBER for number in numbers):
         raise damaged
     return numbers

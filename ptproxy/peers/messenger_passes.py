@@ -95,10 +95,18 @@ class HeldPasses:
 
     def take(self, now: float) -> DeliveryToken | None:
         """The next token to deposit, used from now on: save before it is told to anybody. None: all are."""
+        token = self.peek(now)
         for held in self.passes:
             if held.given.right is Right.DEPOSIT and held.left(now / DAY):
                 held.next += 1
-                return held.given.token(held.given.first + held.next - 1)
+                break
+        return token
+
+    def peek(self, now: float) -> DeliveryToken | None:
+        """The token that :meth:`take` would give."""
+        for held in self.passes:
+            if held.given.right is Right.DEPOSIT and held.left(now / DAY):
+                return held.given.token(held.given.first + held.next)
         return None
 
     def fetching(self, now: float) -> DeliveryToken | None:

@@ -96,19 +96,22 @@ def _writer(
     """The record of who wrote, a new one for somebody new; None for who may not write."""
     conversation = received.conversation
     record = ledger.contacts.get(conversation.id)
-    if record is not None:
-        return record
     invite = known.owner if isinstance(known.owner, OwnInvite) else None
-    if invite is not None and not invite.open(change.now):
-        ledger.correspondence.remove(conversation)
-        return None
-    record = ContactRecord(conversation.id, stranger=invite is None)
-    ledger.put_contact(record)
+    if record is not None and not (record.stranger and invite is not None and invite.open(change.now)):
+        return record
+    if record is None:
+        if invite is not None and not invite.open(change.now):
+            ledger.correspondence.remove(conversation)
+            return None
+        record = ContactRecord(conversation.id)
+        ledger.put_contact(record)
     change.contact(record)
     if invite is None:
+        record.stranger = True
         change.tell(ContactAdded(record.id, stranger=True))
         return record
     conversation.person_wants_it()
+    record.stranger = False  # whom the person has invited is none, whatever came before
     record.owes_hello = record.pass_due = True
     invite.left -= 1
     invite.waiting.append(record.id)

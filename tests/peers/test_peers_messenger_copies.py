@@ -82,6 +82,13 @@ async def exchange(alice, bob, text):
     return number
 
 
+async def exchange_and_note(alice, bob, text):
+    """... and the mailbox has Alice's note of a time after that."""
+    before = alice.messenger.ledger.changes
+    await exchange(alice, bob, text)
+    await alice.until(lambda: alice.messenger._box._notes._left_change > before)
+
+
 def test_one_copy_starts_again_and_again(tmp_path):
     async def story(here, alice, bob):
         for number in range(4):
@@ -99,7 +106,7 @@ def test_a_disk_that_was_set_back_is_noticed_before_anything_leaves(tmp_path):
         await alice.stop()
         copy(alice.folder, tmp_path / "snapshot")
         await alice.start()
-        await exchange(alice, bob, "forgotten")
+        await exchange_and_note(alice, bob, "forgotten")
         await alice.stop()
         copy(tmp_path / "snapshot", alice.folder)
         await alice.start()
@@ -126,7 +133,7 @@ def test_a_snapshot_of_a_running_program_that_was_put_back(tmp_path):
         snapshot = tmp_path / "snapshot"
         async with alice.messenger.ledger.change():
             copy(alice.folder, snapshot)
-        await exchange(alice, bob, "forgotten")
+        await exchange_and_note(alice, bob, "forgotten")
         await alice.stop()
         copy(snapshot, alice.folder)
         await alice.start()
@@ -142,7 +149,7 @@ def test_of_two_copies_the_second_to_come_is_told(tmp_path):
         twin = Stored(here, "alice", tmp_path / "twin", alice.link)
         copy(alice.folder, twin.folder)
         await twin.start()
-        await exchange(twin, bob, "I am the copy")
+        await exchange_and_note(twin, bob, "I am the copy")
         await twin.stop()
         await alice.start()
         with pytest.raises(StoreClonedError):
