@@ -60,19 +60,20 @@ class Box:
         self._tending = asyncio.Lock()
         self._seed = b""
         """Of the box that is connected, or about to be."""
+        self._moved = asyncio.Event()
 
     def want(self) -> None:
         """The mailbox is perhaps to be told something."""
         self._wanted.set()
 
     async def move(self, mailbox: Link) -> None:
-        """To another bridge; on disk when this returns. What is being told to the old box is told first."""
-        async with self._tending:
-            async with self._ledger.change() as change:
-                move(self._ledger, change, mailbox)
-            if self._owner is not None:
-                self._owner.close()
-                self._owner = None
+        """To another bridge; on disk when this returns. The old one is left at once: it may not answer."""
+        async with self._ledger.change() as change:
+            move(self._ledger, change, mailbox)
+        if self._owner is not None:
+            self._owner.abort()
+            self._owner = None
+        self._moved.set()
 
     async def run(self) -> None:
         """Until cancelled; raises :class:`~ptproxy.peers.mailbox_client.BoxTakenOver`, StoreDoubtError."""
@@ -81,12 +82,27 @@ class Box:
             tasks.create_task(self._keep())
 
     async def _collect(self) -> None:
+        """Where the box is, and from the beginning where it has moved to."""
+        while True:
+            self._moved.clear()
+            here = asyncio.ensure_future(self._collect_here())
+            moved = asyncio.ensure_future(self._moved.wait())
+            try:
+                await asyncio.wait({here, moved}, return_when=asyncio.FIRST_COMPLETED)
+                if here.done():
+                    here.result()
+            finally:
+                here.cancel()
+                moved.cancel()
+                await asyncio.gather(here, moved, return_exceptions=True)
+
+    async def _collect_here(self) -> None:
         again = AGAIN[0] * self._pace, AGAIN[1] * self._pace
         while True:
             try:
                 await collect(self._connect, self._deliver, again=again, caught_up=self.collected.set)
             except BoxTakenOver:
-                if self._seed == self._ledger.profile.box_seed:
+                if self._is_here:
                     raise
                 # else it was ourselves, who look into it as a former one
             except MailboxFrameError as error:
@@ -143,22 +159,24 @@ class Box:
 
     async def _tend(self, owner: MailboxOwner, *, look: bool) -> None:
         async with self._tending:
-            if self._seed != self._ledger.profile.box_seed:
-                raise DialError(Reason.CANCELLED, "the box has moved")
             trouble = Trouble.NONE
+            steps = [self._revoke, self._publish, self._grant]  # an invite that is ready finds a bundle
+            if look:
+                steps = [self._look, *steps, self._refill]
             try:
-                if look:
-                    await self._look(owner)
-                await self._revoke(owner)
-                await self._publish(owner)
-                await self._grant(owner)  # behind it: an invite that is ready finds a bundle
-                if look:
-                    await self._refill(owner)
-                await self._notes.follow(owner)
+                for step in (*steps, self._notes.follow):
+                    if not self._is_here:
+                        raise DialError(Reason.CANCELLED, "the box has moved")
+                    await step(owner)
             except RequestRefused as refused:
                 log.warning("the mailbox does not take what it should", why=str(refused))
                 trouble = Trouble.MAILBOX_FULL
             await self._say(trouble)
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether what is connected is still our box, and not one that we have left."""
+        return self._seed == self._ledger.profile.box_seed
 
     async def _say(self, trouble: Trouble) -> None:
         if trouble is not self.trouble:
@@ -271,8 +289,9 @@ class Box:
 
     async def _published(self, digest: bytes) -> None:
         async with self._ledger.change() as change:
-            self._ledger.profile.published = digest
-            change.profile()
+            if self._is_here:
+                self._ledger.profile.published = digest
+                change.profile()
 
 
 def settled(ledger: Ledger) -> bool:

@@ -8,8 +8,9 @@ import random
 
 import pytest
 from messenger_live import link_of, world
-from peers_live import DAY, MAILBOX, run
+from peers_live import DAY, MAILBOX, run, until
 
+from ptproxy.peers.mailbox_client import MailboxOwner
 from ptproxy.peers.messenger_events import ContactChanged, LineState
 from ptproxy.peers.messenger_moving import MAX_FORMER
 from ptproxy.peers.messenger_receiving import _hello
@@ -72,9 +73,11 @@ def test_the_two_bridges_have_nothing_in_common(tmp_path):
 
     async def story(here):
         alice, bob = await here.met()
-        await alice.invite(persons=3)
+        invite = await alice.invite(persons=3)
         await alice.messenger.move(link_of(NEW, "new.example"))
         await is_told(bob, alice, link_of(NEW, "new.example"))
+        await alice.messenger.revoke(invite.id)
+        assert not alice.messenger.ledger.profile.revoked  # else the new bridge were told its tokens
         await alice.messenger.settled()
         seen = []
         for key in (MAILBOX, NEW):
@@ -114,6 +117,43 @@ def test_the_old_bridge_is_gone_for_ever(tmp_path):
         assert alice.messenger.former_mailboxes  # it may come back
         here.clock.pass_days(400)
         await alice.until(lambda: not alice.messenger.former_mailboxes)
+
+    at(tmp_path, story)
+
+
+@pytest.mark.parametrize("silent", ["connect", "grant"])
+def test_a_bridge_that_has_fallen_silent_does_not_keep_us(tmp_path, monkeypatch, silent):
+    """Two minutes for an answer are too long for somebody who wants to leave."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        held = asyncio.Event()
+        connect, grant = MailboxOwner.connect.__func__, MailboxOwner.grant
+
+        async def connecting(cls, dialer, mailbox, key, *rest):
+            if mailbox == MAILBOX and silent == "connect":
+                held.set()
+                await asyncio.Event().wait()
+            return await connect(cls, dialer, mailbox, key, *rest)
+
+        async def granting(owner, tokens):
+            if not held.is_set() and silent == "grant":
+                held.set()
+                await until(lambda: owner._stream.error)
+                raise owner._stream.error
+            await grant(owner, tokens)
+
+        await alice.stop()
+        monkeypatch.setattr(MailboxOwner, "connect", classmethod(connecting))
+        monkeypatch.setattr(MailboxOwner, "grant", granting)
+        await alice.start()
+        if silent == "grant":
+            await alice.messenger.invite()
+        await held.wait()
+        await alice.messenger.move(link_of(NEW, "new.example"))
+        await is_told(bob, alice, link_of(NEW, "new.example"))
+        await bob.peer(alice).send("found you")
+        assert await alice.heard(1) == ["found you"]
 
     at(tmp_path, story)
 
