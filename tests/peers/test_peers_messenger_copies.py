@@ -8,7 +8,7 @@ import contextlib
 import pytest
 from messenger_live import Person, world
 from peers_live import run
-from store_folder import KEY, copy
+from store_folder import FILES, KEY, copy
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.peers import messenger, messenger_copies
@@ -139,6 +139,25 @@ def test_a_snapshot_of_a_running_program_that_was_put_back(tmp_path):
         await alice.start()
         with pytest.raises(StoreRolledBackError):
             await alice.ended()
+
+    stories(tmp_path, story)
+
+
+def test_who_was_asked_by_the_files_is_not_asked_again_by_the_mailbox(tmp_path):
+    """The database alone was put back, to a run that knows nothing of the one whose note is there."""
+
+    async def story(here, alice, bob):
+        await alice.stop()
+        copy(alice.folder, tmp_path / "backup", FILES[:2])
+        await alice.start()
+        await exchange_and_note(alice, bob, "forgotten")
+        await alice.stop()
+        copy(tmp_path / "backup", alice.folder, FILES[:2])
+        alice.was_put_back = True
+        await alice.start(Doubt.ROLLED_BACK)
+        await alice.peer(bob).send("and on")
+        await bob.heard(2)
+        assert bob.lines() == ["forgotten", "and on"]
 
     stories(tmp_path, story)
 

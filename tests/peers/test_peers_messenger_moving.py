@@ -189,7 +189,7 @@ def test_an_old_invite_is_used_at_the_old_bridge(tmp_path):
         invite = await alice.invite(persons=2, days=60)
         await alice.messenger.move(link_of(NEW, "new.example"))
         await is_told(bob, alice, link_of(NEW, "new.example"))
-        here.clock.pass_days(15)  # the bundle of that time is another one now
+        here.clock.pass_days(45)  # the bundle of that time is good no longer
         await alice.stop()
         await alice.start()
         await alice.messenger.settled()
