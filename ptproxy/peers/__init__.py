@@ -30,8 +30,10 @@ Above them is a person's side (``MESSENGER.md``, ``STORE.md``):
 - ``messenger_events``      what it tells the program above it
 - ``payload``, ``contact_invite``  what peers say to each other; what makes them contacts
 - ``messenger_ledger``      its state, and the transactions in which that changes
-- ``messenger_receiving``, ``messenger_sending``, ``messenger_identity``  what each of them does
+- ``messenger_receiving``, ``messenger_sending``, ``messenger_identity``, ``messenger_invites``  what each
+  of them does
 - ``messenger_box``, ``messenger_courier``  our own mailbox; those of contacts
+- ``messenger_moving``      our mailbox at another bridge, and the old one until it may go
 - ``messenger_history``     how much of each conversation is kept
 - ``messenger_copies``      the note there: another copy of this state, or an older one
 - ``messenger_profile``, ``messenger_contact``, ``messenger_passes``, ``messenger_outbox``,

@@ -143,6 +143,7 @@ class Receiving(asyncio.Protocol):
                 partial = await in_thread(
                     lambda: opened.enter_context(contextlib.closing(PartialFile(folder, name)))
                 )
+                await in_thread(self._transfers.tidy)  # now that ours is open, however old it is
                 digest = await self._fill(partial.file, offer)
                 if hmac.compare_digest(digest, offer.digest):
                     path = await in_thread(partial.finish, offer.name)

@@ -9,7 +9,8 @@
 
 What comes is written to a hidden file of the folder and gets its name when it is whole and its SHA-256 is
 the offered one. What was broken off stays there: the same file offered again by the same contact goes on
-where it stopped. Nothing is written before the person has accepted, nothing ever in place of another file.
+where it stopped. What nobody goes on with for ``ABANDONED`` seconds is deleted when another file is sent or
+taken. Nothing is written before the person has accepted, nothing ever in place of another file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +37,7 @@ from ptproxy.peers.file_pieces import digest_of, in_thread, open_to_send
 from ptproxy.peers.file_receiving import FileOffer, Receiving
 from ptproxy.peers.file_sending import FileProgressed, Sending
 from ptproxy.peers.peer_streams import IncomingStream, PeerStreams
+from ptproxy.state import remove_abandoned
 
 __all__ = [
     "FileDiffersError",
@@ -51,6 +54,8 @@ MAX_OFFERS: Final = 16
 """Offers of all contacts that wait for the person or are on their way; more are refused."""
 MAX_OFFERS_OF_ONE: Final = 4
 """... of one contact: nobody alone takes the places of all others."""
+ABANDONED: Final = 30 * 86_400.0
+"""Seconds after which a file that was broken off is not expected to go on: a month, as for a message."""
 
 
 class FileTransfers:
@@ -85,6 +90,10 @@ class FileTransfers:
         """Offers that wait, are on their way, or are about to come."""
         return self._places.total()
 
+    def tidy(self) -> None:
+        """Delete what came of files that nobody goes on with; waits for the disk."""
+        remove_abandoned(self.folder, time.time() - ABANDONED)
+
     async def send(self, contact: bytes, path: Path, name: str | None = None) -> None:
         """Offer a file (as ``name``) and send it; returns when the contact has it.
 
@@ -95,6 +104,7 @@ class FileTransfers:
         """
         try:
             with contextlib.ExitStack() as opened:
+                await in_thread(self.tidy)
                 file = await in_thread(lambda: opened.enter_context(open_to_send(path)))
                 digest, size = await digest_of(file)
                 offer = Offer(os.urandom(TRANSFER), size, digest, path.name if name is None else name)

@@ -203,6 +203,10 @@ class _Session:
     ) -> None:
         self.close()
 
+    def abort(self) -> None:
+        """Break the stream: whoever waits for an answer is told so at once."""
+        self._stream.abort()
+
     def close(self) -> None:
         """End the stream. What was asked for and not answered may or may not be done."""
         self._stream.close()

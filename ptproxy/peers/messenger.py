@@ -33,16 +33,12 @@ from ptproxy.config.link import Link
 from ptproxy.e2e import Correspondence, Fingerprint, OwnIdentity, Rng, Session, Standing, Suite
 from ptproxy.errors import LocalProtocolError, StartError
 from ptproxy.peers import messenger_box, messenger_sending
-from ptproxy.peers.contact_invite import MAX_DAYS, MAX_PERSONS, ContactInvite, InviteError
+from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.dialers import Dialers, Errand, Purpose
-from ptproxy.peers.mailbox_delivery import DAY
 from ptproxy.peers.messenger_box import Box
-from ptproxy.peers.messenger_contact import ContactRecord
 from ptproxy.peers.messenger_copies import start_anew
 from ptproxy.peers.messenger_courier import Couriers
 from ptproxy.peers.messenger_events import (
-    ContactAdded,
-    ContactChanged,
     ContactId,
     ContactRemoved,
     Event,
@@ -51,10 +47,11 @@ from ptproxy.peers.messenger_events import (
     StandingChanged,
     Trouble,
 )
-from ptproxy.peers.messenger_ledger import Change, Ledger, Store
+from ptproxy.peers.messenger_invites import MAX_INVITES, make, take
+from ptproxy.peers.messenger_ledger import Ledger, Store
+from ptproxy.peers.messenger_moving import FormerBoxes
 from ptproxy.peers.messenger_outbox import OutboxFullError
-from ptproxy.peers.messenger_passes import HeldPasses
-from ptproxy.peers.messenger_profile import MAX_LABEL, PROFILE, OpenInvite, OwnInvite, Profile
+from ptproxy.peers.messenger_profile import PROFILE, OpenInvite, Profile
 from ptproxy.peers.messenger_succession import announce, announced, become, untold
 from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
@@ -64,9 +61,6 @@ from ptproxy.tunnel.stream import Dialer
 
 __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
 
-MAX_INVITES: Final = 32
-"""Invites of ours that are good at a time, 544 tokens of a box's 4,096; and a quarter of those that are kept
-while mail may still come under them."""
 FIRST_LOOK: Final = 10.0
 """Seconds that nothing leaves while our own mailbox may still say that this state is an old one."""
 COLLECTED: Final = 20.0
@@ -88,6 +82,7 @@ class Messenger:
         self.on_event: Callable[[Event], None] = lambda _: None
         """Told everything that happens, in the loop, once it is on disk; must not block."""
         self._box = Box(ledger, dialers, pace=pace)
+        self._former = FormerBoxes(ledger, dialers, pace=pace)
         ledger.on_event = self._happened
         ledger.on_wake = self.couriers.wake
         ledger.on_box_wanted = self._box.want
@@ -154,6 +149,7 @@ class Messenger:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._box.run())
+                tasks.create_task(self._former.run())
                 tasks.create_task(self._carry())
                 tasks.create_task(self.ledger.watch())
         except BaseExceptionGroup as group:
@@ -204,6 +200,21 @@ class Messenger:
     def mailbox(self) -> Link:
         """Where our box is."""
         return self.ledger.profile.mailbox
+
+    @property
+    def former_mailboxes(self) -> Sequence[Link]:
+        """Where our box was before, and is still looked into."""
+        return [box.mailbox for box in self.ledger.profile.former]
+
+    async def move(self, mailbox: Link) -> None:
+        """Have our box at another bridge from now on, or reach the same one in another way.
+
+        Contacts are told once the new mailbox knows their passes. What still comes to the old one is
+        collected, until everybody writes to the new one and no invite names the old one: an invite goes on
+        working for as long as the old bridge does, but for those that it has never heard of, which are gone.
+        """
+        await self._box.move(mailbox)
+        self._former.look()
 
     @property
     def trouble(self) -> Trouble:
@@ -328,29 +339,8 @@ class Messenger:
         :class:`~ptproxy.peers.contact_invite.InviteError` for one that has expired.
         """
         async with self.ledger.change() as change:
-            if change.now >= invite.expires * DAY:
-                raise InviteError("the invite has expired: ask for a new one")
-            conversation = self.ledger.correspondence.add(invite.fingerprint, self.ledger.rng)
-            record = self.ledger.contacts.get(conversation.id)
-            if record is None:
-                record = ContactRecord(conversation.id)
-                self.ledger.put_contact(record)
-                change.tell(ContactAdded(record.id))
-            else:
-                change.tell(ContactChanged(record.id))
-            self._take_invite(change, record, invite)
+            record = take(self.ledger, change, invite)
         return Peer(self, record.id)
-
-    def _take_invite(self, change: Change, record: ContactRecord, invite: ContactInvite) -> None:
-        record.mailbox, record.prekeys_key = invite.mailbox, invite.prekeys_key
-        record.stranger = False
-        record.owes_hello = record.wishes = record.pass_due = True
-        record.held = HeldPasses()  # of an earlier time: who invites us again knows why
-        record.held.add(invite.fetching(), invite=True)
-        record.held.add(invite.depositing(), invite=True)
-        change.contact(record)
-        change.wake(record.id)
-        change.want_box()
 
     # ---- invites
 
@@ -361,27 +351,8 @@ class Messenger:
         :class:`~ptproxy.errors.LocalProtocolError` beyond 256 persons, 365 days, 256 bytes of label, or
         32 invites that are good at a time.
         """
-        if not (0 < persons <= MAX_PERSONS and 0 < days <= MAX_DAYS and len(label.encode()) <= MAX_LABEL):
-            raise LocalProtocolError("invite: for more persons, days or letters than there may be")
-        ledger = self.ledger
-        async with ledger.change() as change:
-            still_open = sum(one.open(change.now) for one in ledger.invites.values())
-            if still_open >= MAX_INVITES or len(ledger.invites) >= 4 * MAX_INVITES:
-                raise LocalProtocolError(f"invite: there are {MAX_INVITES} already; revoke one")
-            profile = ledger.profile
-            made = ContactInvite.make(
-                self.fingerprint,
-                profile.mailbox,
-                profile.prekeys_key,
-                change.now,
-                ledger.rng,
-                persons=persons,
-                days=days,
-            )
-            own = OwnInvite(made, label, persons)
-            ledger.put_invite(own)
-            change.invite(own)
-            change.want_box()
+        async with self.ledger.change() as change:
+            own = make(self.ledger, change, persons, days, label)
         return OpenInvite.of(own)
 
     def invites(self) -> Sequence[OpenInvite]:

@@ -13,12 +13,13 @@ import contextlib
 import hashlib
 from typing import Final
 
+from ptproxy.config.link import Link
 from ptproxy.e2e.prekeys import WAITING
-from ptproxy.errors import DialError, PtproxyError
+from ptproxy.errors import DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
 from ptproxy.peers.dialers import Dialers, Errand
 from ptproxy.peers.mailbox_answers import Mail, RequestRefused
-from ptproxy.peers.mailbox_client import AGAIN, AGAIN_MOST, MailboxOwner, collect
+from ptproxy.peers.mailbox_client import AGAIN, AGAIN_MOST, BoxTakenOver, MailboxOwner, collect
 from ptproxy.peers.mailbox_delivery import DAY, DeliveryPass, seal_prekeys
 from ptproxy.peers.mailbox_frames import MailboxFrameError
 from ptproxy.peers.mailbox_requests import Right, TokenGrant
@@ -26,7 +27,9 @@ from ptproxy.peers.messenger_contact import ContactRecord
 from ptproxy.peers.messenger_copies import Notes
 from ptproxy.peers.messenger_events import InviteReady, MailboxChanged, Trouble
 from ptproxy.peers.messenger_ledger import Change, Ledger
+from ptproxy.peers.messenger_moving import move
 from ptproxy.peers.messenger_passes import FETCH_USES, GOOD_FOR, Given, PassState
+from ptproxy.peers.messenger_profile import OwnInvite
 from ptproxy.peers.messenger_receiving import receive
 
 UPKEEP: Final = 3_600.0
@@ -55,10 +58,22 @@ class Box:
         self._notes = Notes(ledger)
         self._wanted = asyncio.Event()
         self._tending = asyncio.Lock()
+        self._seed = b""
+        """Of the box that is connected, or about to be."""
+        self._moved = asyncio.Event()
 
     def want(self) -> None:
         """The mailbox is perhaps to be told something."""
         self._wanted.set()
+
+    async def move(self, mailbox: Link) -> None:
+        """To another bridge; on disk when this returns. The old one is left at once: it may not answer."""
+        async with self._ledger.change() as change:
+            move(self._ledger, change, mailbox)
+        if self._owner is not None:
+            self._owner.abort()
+            self._owner = None
+        self._moved.set()
 
     async def run(self) -> None:
         """Until cancelled; raises :class:`~ptproxy.peers.mailbox_client.BoxTakenOver`, StoreDoubtError."""
@@ -67,10 +82,29 @@ class Box:
             tasks.create_task(self._keep())
 
     async def _collect(self) -> None:
+        """Where the box is, and from the beginning where it has moved to."""
+        while True:
+            self._moved.clear()
+            here = asyncio.ensure_future(self._collect_here())
+            moved = asyncio.ensure_future(self._moved.wait())
+            try:
+                await asyncio.wait({here, moved}, return_when=asyncio.FIRST_COMPLETED)
+                if here.done():
+                    here.result()
+            finally:
+                here.cancel()
+                moved.cancel()
+                await asyncio.gather(here, moved, return_exceptions=True)
+
+    async def _collect_here(self) -> None:
         again = AGAIN[0] * self._pace, AGAIN[1] * self._pace
         while True:
             try:
                 await collect(self._connect, self._deliver, again=again, caught_up=self.collected.set)
+            except BoxTakenOver:
+                if self._is_here:
+                    raise
+                # else it was ourselves, who look into it as a former one
             except MailboxFrameError as error:
                 log.warning("the mailbox breaks its protocol", why=str(error))
                 await self._say(Trouble.MAILBOX_UNREACHABLE)
@@ -79,6 +113,7 @@ class Box:
     async def _connect(self) -> MailboxOwner:
         profile = self._ledger.profile
         self._owner = None
+        self._seed = profile.box_seed
         try:
             dialer = self._dialers.dialer(profile.mailbox, profile.purpose(Errand.OWN_BOX, profile.mailbox))
             owner = await MailboxOwner.connect(dialer, profile.mailbox.key, profile.box_key())
@@ -125,19 +160,23 @@ class Box:
     async def _tend(self, owner: MailboxOwner, *, look: bool) -> None:
         async with self._tending:
             trouble = Trouble.NONE
+            steps = [self._revoke, self._publish, self._grant]  # an invite that is ready finds a bundle
+            if look:
+                steps = [self._look, *steps, self._refill]
             try:
-                if look:
-                    await self._look(owner)
-                await self._revoke(owner)
-                await self._publish(owner)
-                await self._grant(owner)  # behind it: an invite that is ready finds a bundle
-                if look:
-                    await self._refill(owner)
-                await self._notes.follow(owner)
+                for step in (*steps, self._notes.follow):
+                    if not self._is_here:
+                        raise DialError(Reason.CANCELLED, "the box has moved")
+                    await step(owner)
             except RequestRefused as refused:
                 log.warning("the mailbox does not take what it should", why=str(refused))
                 trouble = Trouble.MAILBOX_FULL
             await self._say(trouble)
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether what is connected is still our box, and not one that we have left."""
+        return self._seed == self._ledger.profile.box_seed
 
     async def _say(self, trouble: Trouble) -> None:
         if trouble is not self.trouble:
@@ -156,7 +195,7 @@ class Box:
                 self._ledger.profile.published = b""
                 change.profile()
             for record in self._ledger.contacts.values():
-                if record.given.prune(change.now) | record.held.prune(change.now):
+                if record.given.prune(change.now) | record.held.prune(change.now):  # both are to be done
                     change.contact(record)
                     self._ledger.forget_tokens(record)
             for invite in list(self._ledger.invites.values()):
@@ -177,7 +216,7 @@ class Box:
         for record in self._ledger.contacts.values():
             for given in record.given.good():
                 given.granted = False
-        for invite in self._ledger.invites.values():
+        for invite in invites_here(self._ledger):
             for given in invite.passes:
                 given.granted = False
 
@@ -196,7 +235,7 @@ class Box:
         async with self._ledger.change() as change:
             _make_passes(self._ledger, change)
             contacts = [record for record in self._ledger.contacts.values() if _ungranted(record)]
-            invites = [one for one in self._ledger.invites.values() if not one.passes[0].granted]
+            invites = [one for one in invites_here(self._ledger) if not one.passes[0].granted]
         given = [each for record in contacts for each in _ungranted(record)]
         given += [each for invite in invites for each in invite.passes]
         if not given:
@@ -250,8 +289,9 @@ class Box:
 
     async def _published(self, digest: bytes) -> None:
         async with self._ledger.change() as change:
-            self._ledger.profile.published = digest
-            change.profile()
+            if self._is_here:
+                self._ledger.profile.published = digest
+                change.profile()
 
 
 def settled(ledger: Ledger) -> bool:
@@ -264,8 +304,14 @@ def settled(ledger: Ledger) -> bool:
             for record in ledger.contacts.values()
             if not record.stranger
         )
-        and all(invite.passes[0].granted for invite in ledger.invites.values())
+        and all(invite.passes[0].granted for invite in invites_here(ledger))
     )
+
+
+def invites_here(ledger: Ledger) -> list[OwnInvite]:
+    """Those that name the present mailbox: of others no box but their own hears."""
+    key = ledger.profile.mailbox.key
+    return [invite for invite in ledger.invites.values() if invite.invite.mailbox.key == key]
 
 
 def _ungranted(record: ContactRecord) -> list[Given]:

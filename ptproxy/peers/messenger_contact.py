@@ -3,10 +3,12 @@
 Stored, as the piece ``messenger/contact <id in hex>``::
 
     version u8 = 2 │ flags u8 │ last number u64 │ read u64 │ unread u32
-    │ oldest u64 │ kept u64                       (not in version 1: a history without an end)
+    │ oldest u64 │ kept u64 │ told u64            (not in version 1: a history without an end)
     │ own name length u16 │ own name │ said name length u16 │ said name
     │ link length u16 │ link │ prekeys key 0 or 32 (where there is a link)
-    │ held passes │ given passes │ owed delivered │ owed read        (messenger_passes.py, _Numbers)
+    │ held passes │ given passes │ owed delivered │ owed read        (messenger_passes.py)
+
+    owed = count u16 │ (number u64) *
 
 Flags: 1 owes a hello, 2 stranger, 4 wishes for passes, 8 a pass is to be made for it,
 16 is to hear of our successor.
@@ -76,6 +78,8 @@ class ContactRecord:
     """No line below this number is kept any more."""
     kept: int = 0
     """Bytes of the lines that are kept, as they are stored."""
+    told: int = 0
+    """When the hello that we go by was said, in milliseconds of its clock: mail may change its order."""
     read: int = 0
     """The person has seen the lines up to this number."""
     unread: int = 0
@@ -122,6 +126,7 @@ class ContactRecord:
                 self.unread.to_bytes(4, "big"),
                 self.oldest.to_bytes(8, "big"),
                 self.kept.to_bytes(8, "big"),
+                self.told.to_bytes(8, "big"),
                 _sized(self.own_name.encode()),
                 _sized(self.said_name.encode()),
                 _sized(link),
@@ -147,7 +152,7 @@ class ContactRecord:
         record.owes_succession = bool(flags & _Flag.OWES_SUCCESSION)
         record.last_number, record.read, record.unread = fields.number(8), fields.number(8), fields.number(4)
         if version != _ENDLESS:
-            record.oldest, record.kept = fields.number(8), fields.number(8)
+            record.oldest, record.kept, record.told = fields.number(8), fields.number(8), fields.number(8)
         try:
             record.own_name = fields.take(fields.number(2)).decode()
             record.said_name = fields.take(fields.number(2)).decode()
@@ -186,6 +191,6 @@ def _numbers(numbers: list[int]) -> bytes:
 
 def _take_numbers(fields: Fields, damaged: StateError) -> list[int]:
     numbers = [fields.number(8) for _ in range(fields.number(2))]
-    if any(not 0 < number <= MAX_NUMBER for number in numbers):
+    if len(numbers) > MAX_OWED or any(not 0 < number <= MAX_NUMBER for number in numbers):
         raise damaged
     return numbers

@@ -1,6 +1,7 @@
 """How much of each conversation is kept: beyond that the oldest lines go, with each new one that comes.
 
-A contact that writes without end loses its own conversation's older lines, and takes no other's place.
+A contact that writes without end loses its own conversation's older lines, and takes no other's place. What
+one message brings (256 lines at most) may be above the limits until the next one comes.
 """
 
 from __future__ import annotations

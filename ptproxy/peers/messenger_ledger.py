@@ -325,8 +325,9 @@ class Ledger:
 
     def drop_invite(self, change: Change, invite: OwnInvite) -> None:
         """It is gone, here and at the mailbox."""
-        self.profile.revoke(invite.token_ids())
-        change.profile()
+        if invite.invite.mailbox.key == self.profile.mailbox.key:  # another bridge is not to see its tokens
+            self.profile.revoke(invite.token_ids())
+            change.profile()
         change.want_box()
         del self.invites[invite.invite.id]
         self.unsaved.gone(invite.piece)

@@ -21,12 +21,12 @@ from ptproxy.errors import PtproxyError, StateError
 from ptproxy.fields import Fields
 from ptproxy.peers.mailbox_delivery import DeliveryToken, token_id_of
 from ptproxy.peers.messenger_events import ContactId
-from ptproxy.peers.payload import PresenceNotice
+from ptproxy.peers.payload import MAX_PARTS, PresenceNotice
 
 MAX_WAITING: Final = 1_000
 """Lines and signals of one contact that wait to leave: 16 MB of the longest."""
-MAX_LINES: Final = 256
-"""Lines of one envelope: what a payload's parts are limited to."""
+MAX_LINES: Final = MAX_PARTS
+"""Lines of one envelope."""
 
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct(">BQQ")

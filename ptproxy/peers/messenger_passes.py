@@ -95,10 +95,18 @@ class HeldPasses:
 
     def take(self, now: float) -> DeliveryToken | None:
         """The next token to deposit, used from now on: save before it is told to anybody. None: all are."""
+        token = self.peek(now)
         for held in self.passes:
             if held.given.right is Right.DEPOSIT and held.left(now / DAY):
                 held.next += 1
-                return held.given.token(held.given.first + held.next - 1)
+                break
+        return token
+
+    def peek(self, now: float) -> DeliveryToken | None:
+        """The token that :meth:`take` would give."""
+        for held in self.passes:
+            if held.given.right is Right.DEPOSIT and held.left(now / DAY):
+                return held.given.token(held.given.first + held.next)
         return None
 
     def fetching(self, now: float) -> DeliveryToken | None:
@@ -225,12 +233,20 @@ class GivenPasses:
         """No more than there may be of a right, and of those that are good no longer."""
         alike = self.of(right)
         displaced = alike[: -(MAX_GIVEN if right is Right.DEPOSIT else 1)]
+        self._retire(displaced)
+        return [number for each in displaced for number in each.unused_ids()]
+
+    def retire_all(self) -> None:
+        """The box moves: they are good for the old one alone, and what comes there is still read."""
+        self.passes = [each for each in self.passes if each.state is not PassState.MADE]
+        self._retire(self.good())
+
+    def _retire(self, displaced: list[Given]) -> None:
         for each in displaced:
             each.state = PassState.RETIRED
         retired = [each for each in self.passes if each.state is PassState.RETIRED]
         for each in retired[:-MAX_RETIRED]:
             self.passes.remove(each)
-        return [number for each in displaced for number in each.unused_ids()]
 
     def untold(self, state: PassState) -> list[Given]:
         """Those that have come so far and no further."""

@@ -2,11 +2,13 @@
 
 Stored, as the piece ``messenger/profile``::
 
-    version u8 = 1 │ flags u8 (1: tell what was read, 2: the note at the mailbox is void)
+    version u8 = 2 │ flags u8 (1: tell what was read, 2: the note at the mailbox is void)
     │ box seed 32 │ prekeys key 32 │ dialling secret 32
     │ published 0 or 32 with its length u8 │ name length u16 │ name │ link length u16 │ link
     │ successor 0 or 65 with its length u8                            the identity that is to follow, secret
     │ count u16 │ (token id 32) *                                     to be revoked
+    │ count u8 │ (box seed 32 │ until u32, a day │ published 0 or 32 with its length u8
+    │            │ link length u16 │ link) *                          former boxes; not in version 1
 
 and as ``messenger/invite <id in hex>``::
 
@@ -43,8 +45,55 @@ MAX_REVOKED: Final = 8_192
 """Token ids that wait to be revoked: two boxes full; older ones expire by themselves."""
 
 _VERSION: Final = 1
+_PROFILE: Final = 2
+_PROFILE_BEFORE: Final = 1
+"""The version without former boxes."""
 _SECRET: Final = 32
 _DIAL_LABEL: Final = b"ptproxy 1 messenger dialling"
+
+
+@dataclass(slots=True)
+class FormerBox:
+    """A box that we had before we moved, and where mail may still come."""
+
+    mailbox: Link = field(repr=False)
+    seed: bytes = field(repr=False)
+    until: int
+    """The day (since 1970, UTC) from whose beginning on nothing that we have given is good there."""
+    published: bytes = b""
+    """SHA-256 of the bundle that this mailbox has."""
+
+    def box_key(self) -> Ed25519PrivateKey:
+        """The key of the box."""
+        return Ed25519PrivateKey.from_private_bytes(self.seed)
+
+    def serialize(self) -> bytes:
+        """See the module."""
+        link = self.mailbox.serialize().encode("ascii")
+        return b"".join(
+            (
+                self.seed,
+                self.until.to_bytes(4, "big"),
+                bytes((len(self.published),)) + self.published,
+                len(link).to_bytes(2, "big") + link,
+            )
+        )
+
+    @classmethod
+    def take(cls, fields: Fields, damaged: StateError) -> FormerBox:
+        """From the front of ``fields``; ``damaged`` is raised for anything else."""
+        seed, until, published = fields.take(_SECRET), fields.number(4), fields.take(fields.number(1))
+        link = _parse_link(fields, damaged)
+        if len(published) not in (0, 32):
+            raise damaged
+        return cls(link, seed, until, published)
+
+
+def _parse_link(fields: Fields, damaged: StateError) -> Link:
+    try:
+        return Link.parse(fields.take(fields.number(2)).decode("ascii"))
+    except ValueError:
+        raise damaged from None
 
 
 @dataclass(slots=True)
@@ -66,6 +115,8 @@ class Profile:
     """An :class:`~ptproxy.e2e.OwnIdentity`, serialized, that contacts are being told of; b"": none."""
     revoked: list[bytes] = field(default_factory=list)
     """Ids of tokens that the mailbox is to forget."""
+    former: list[FormerBox] = field(default_factory=list)
+    """Boxes that we had before, oldest first (``messenger_moving``)."""
 
     @classmethod
     def make(cls, name: str, mailbox: Link, rng: Rng) -> Profile:
@@ -91,7 +142,7 @@ class Profile:
         name, link = self.name.encode(), self.mailbox.serialize().encode("ascii")
         return b"".join(
             (
-                bytes((_VERSION, self.receipts | self.note_void << 1)),
+                bytes((_PROFILE, self.receipts | self.note_void << 1)),
                 self.box_seed,
                 self.prekeys_key,
                 self.dialling,
@@ -100,6 +151,7 @@ class Profile:
                 len(link).to_bytes(2, "big") + link,
                 bytes((len(self.successor),)) + self.successor,
                 len(self.revoked).to_bytes(2, "big") + b"".join(self.revoked),
+                bytes((len(self.former),)) + b"".join(box.serialize() for box in self.former),
             )
         )
 
@@ -109,17 +161,20 @@ class Profile:
         damaged = StateError("profile: damaged, or of a version that this program does not know")
         fields = Fields(data, damaged)
         version, flags = fields.number(1), fields.number(1)
-        if version != _VERSION or flags > 3:
+        if version not in (_PROFILE, _PROFILE_BEFORE) or flags > 3:
             raise damaged
         seed, prekeys_key, dialling = fields.take(_SECRET), fields.take(PREKEYS_KEY), fields.take(_SECRET)
         published = fields.take(fields.number(1))
         try:
             name = fields.take(fields.number(2)).decode()
-            mailbox = Link.parse(fields.take(fields.number(2)).decode("ascii"))
         except ValueError:
             raise damaged from None
+        mailbox = _parse_link(fields, damaged)
         successor = fields.take(fields.number(1))
         revoked = [fields.take(32) for _ in range(fields.number(2))]
+        former = []
+        if version == _PROFILE:
+            former = [FormerBox.take(fields, damaged) for _ in range(fields.number(1))]
         fields.end()
         if successor:
             OwnIdentity.parse(successor)
@@ -127,6 +182,7 @@ class Profile:
             raise damaged
         profile = cls(name, mailbox, seed, prekeys_key, dialling, published, bool(flags & 1))
         profile.note_void, profile.successor, profile.revoked = bool(flags & 2), successor, revoked
+        profile.former = former
         return profile
 
 

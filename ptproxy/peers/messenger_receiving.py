@@ -36,6 +36,7 @@ from ptproxy.peers.messenger_events import (
 )
 from ptproxy.peers.messenger_history import add_line
 from ptproxy.peers.messenger_ledger import Change, Ledger, TokenOwner
+from ptproxy.peers.messenger_passes import HeldPasses
 from ptproxy.peers.messenger_profile import OwnInvite
 from ptproxy.peers.payload import (
     Hello,
@@ -95,19 +96,22 @@ def _writer(
     """The record of who wrote, a new one for somebody new; None for who may not write."""
     conversation = received.conversation
     record = ledger.contacts.get(conversation.id)
-    if record is not None:
-        return record
     invite = known.owner if isinstance(known.owner, OwnInvite) else None
-    if invite is not None and not invite.open(change.now):
-        ledger.correspondence.remove(conversation)
-        return None
-    record = ContactRecord(conversation.id, stranger=invite is None)
-    ledger.put_contact(record)
+    if record is not None and not (record.stranger and invite is not None and invite.open(change.now)):
+        return record
+    if record is None:
+        if invite is not None and not invite.open(change.now):
+            ledger.correspondence.remove(conversation)
+            return None
+        record = ContactRecord(conversation.id)
+        ledger.put_contact(record)
     change.contact(record)
     if invite is None:
+        record.stranger = True
         change.tell(ContactAdded(record.id, stranger=True))
         return record
     conversation.person_wants_it()
+    record.stranger = False  # whom the person has invited is none, whatever came before
     record.owes_hello = record.pass_due = True
     invite.left -= 1
     invite.waiting.append(record.id)
@@ -161,7 +165,7 @@ def _take_in(
 ) -> None:
     match part:
         case Hello():
-            _hello(ledger, change, record, part)
+            _hello(ledger, change, record, part, sent)
         case TextLine():
             _line(ledger, change, record, received, part)
         case Receipt():
@@ -183,15 +187,21 @@ def _take_in(
             pass
 
 
-def _hello(ledger: Ledger, change: Change, record: ContactRecord, hello: Hello) -> None:
+def _hello(ledger: Ledger, change: Change, record: ContactRecord, hello: Hello, sent: float) -> None:
+    told = record.told / 1000
+    if sent < told <= change.now + OWN_CLOCK:
+        return  # an older one that comes late
+    record.told = round(sent * 1000)
+    change.contact(record)
     before = record.said_name, record.mailbox, record.prekeys_key
     record.said_name = hello.name
     if is_local(hello.mailbox.host) and not is_local(ledger.profile.mailbox.host):
         log.debug("a contact names a mailbox within our own network: not taken")
     else:
+        if record.mailbox is not None and record.mailbox.key != hello.mailbox.key:
+            record.held = HeldPasses()  # good at the box that it had; those for the new one stand behind this
         record.mailbox, record.prekeys_key = hello.mailbox, hello.prekeys_key
     if before != (record.said_name, record.mailbox, record.prekeys_key):
-        change.contact(record)
         change.tell(ContactChanged(record.id))
 
 

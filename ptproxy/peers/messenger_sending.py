@@ -135,7 +135,7 @@ def _seal(ledger: Ledger, change: Change, record: ContactRecord, outbox: Outbox)
         if not left or change.now - outbox.asked < ASK_AGAIN:
             return Blocked(Trouble.NO_PASS)
         outbox.asked = change.now
-    token = record.held.take(change.now)
+    token = record.held.peek(change.now)  # taken when nothing can fail any more
     if token is None or record.mailbox is None:
         return Blocked(Trouble.NO_PASS)
     if record.owes_succession:
@@ -154,6 +154,7 @@ def _seal(ledger: Ledger, change: Change, record: ContactRecord, outbox: Outbox)
     payload = Payload(int(change.now * 1000), (*parts, *(parse_part(each.part) for each in taken)))
     conversation = ledger.correspondence.conversations[record.id]
     message = conversation.send(payload.serialize(), change.now, ledger.rng)
+    record.held.take(change.now)
     record.owes_hello = record.wishes = False
     for each in passes:
         each.state = PassState.TOLD
@@ -176,6 +177,7 @@ def _seal_succession(
     statement = declare(ledger.correspondence.owner, successor, change.now)
     conversation = ledger.correspondence.conversations[record.id]
     message = conversation.send_succession(statement, change.now, ledger.rng)
+    record.held.take(change.now)
     record.owes_succession = False
     outbox.sealed = Sealed(token.token, token.key, (), token.seal(message, ledger.rng))
     change.contact(record)

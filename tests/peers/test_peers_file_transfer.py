@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from streams_live import Party, Talker, acquainted, at_home, sever
 from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.peers import file_pieces, file_receiving, file_transfer, peer_meetings
 from ptproxy.peers.file_messages import PURPOSE, Answer, FileProtocolError, Offer, accept
+from ptproxy.peers.file_pieces import partial_name
 from ptproxy.peers.file_transfer import (
+    ABANDONED,
     MAX_OFFERS,
     MAX_OFFERS_OF_ONE,
     FileDiffersError,
@@ -141,6 +144,31 @@ def test_a_transfer_that_was_broken_off_is_gone_on_with(tmp_path):
         assert (bobs.progress[0].done, alices.progress[0].done) == (there, there)
         assert saved.read_bytes() == path.read_bytes()
         assert bobs.saved() == ["again.png"]
+
+    exchange(tmp_path, main)
+
+
+def test_what_nobody_goes_on_with_is_deleted(tmp_path):
+    path = made(tmp_path, 1_000)
+
+    async def main(alice, bob, alices, bobs):
+        bobs.folder.mkdir(exist_ok=True)
+        leavings = {name: bobs.folder / f".{name}.ptproxy.part" for name in ("old", "older", "fresh")}
+        mine = bobs.folder / "mine.part"
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        begun = bobs.folder / f".{partial_name(Party.CONTACT, digest)}.ptproxy.part"
+        begun.write_bytes(path.read_bytes()[:600])
+        for leaving in (*leavings.values(), mine):
+            leaving.write_bytes(b"some of it")
+        for leaving in (leavings["old"], leavings["older"], mine, begun):
+            os.utime(leaving, (1, time.time() - ABANDONED - 60))
+        sending = going(alices.transfers.send(Party.CONTACT, path))
+        saved = await (await bobs.offers.get()).accept()
+        await sending
+        assert [name for name in leavings if leavings[name].exists()] == ["fresh"]
+        assert mine.exists()  # whatever it is, it is not ours
+        assert saved.read_bytes() == path.read_bytes()
+        assert bobs.progress[0].done == 600  # this one was gone on with after all
 
     exchange(tmp_path, main)
 

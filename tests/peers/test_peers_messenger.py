@@ -736,6 +736,29 @@ def test_a_stranger_with_a_contacts_pass_is_not_answered_until_welcome(tmp_path)
     at(tmp_path, story)
 
 
+def test_a_stranger_whom_the_person_invites_is_none(tmp_path):
+    async def story(here):
+        alice, bob = await here.met()
+        carol = await here.person("carol").start()
+        peer = await carol.messenger.add(await alice.invite())
+        bobs = bob.messenger.ledger.contacts[bob.peer(alice).id]
+        carols = carol.messenger.ledger.contacts[peer.id]
+        carols.held.passes[1:] = [
+            replace(held, next=held.given.count - 1) for held in bobs.held.passes if held.left(0)
+        ]
+        await peer.send("you do not know me")
+        await alice.heard(1)
+        assert alice.peer(carol).stranger
+        await carol.messenger.add(await alice.invite(label="for Carol"))
+        await peer.send("now you do")
+        await carol.until(lambda: len(carol.told(LineDelivered)) == 2)
+        assert not alice.peer(carol).stranger
+        assert [one.label for one in alice.messenger.invites()] == [""]  # the first, which nobody came by
+        assert len(alice.messenger.contacts()) == 2
+
+    at(tmp_path, story)
+
+
 # ---- invites
 
 

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 from messenger_live import Person, world
 from peers_live import run
-from store_folder import KEY, copy
+from store_folder import FILES, KEY, copy
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.peers import messenger, messenger_copies
@@ -82,6 +82,13 @@ async def exchange(alice, bob, text):
     return number
 
 
+async def exchange_and_note(alice, bob, text):
+    """... and the mailbox has Alice's note of a time after that."""
+    before = alice.messenger.ledger.changes
+    await exchange(alice, bob, text)
+    await alice.until(lambda: alice.messenger._box._notes._left_change > before)
+
+
 def test_one_copy_starts_again_and_again(tmp_path):
     async def story(here, alice, bob):
         for number in range(4):
@@ -99,7 +106,7 @@ def test_a_disk_that_was_set_back_is_noticed_before_anything_leaves(tmp_path):
         await alice.stop()
         copy(alice.folder, tmp_path / "snapshot")
         await alice.start()
-        await exchange(alice, bob, "forgotten")
+        await exchange_and_note(alice, bob, "forgotten")
         await alice.stop()
         copy(tmp_path / "snapshot", alice.folder)
         await alice.start()
@@ -126,12 +133,31 @@ def test_a_snapshot_of_a_running_program_that_was_put_back(tmp_path):
         snapshot = tmp_path / "snapshot"
         async with alice.messenger.ledger.change():
             copy(alice.folder, snapshot)
-        await exchange(alice, bob, "forgotten")
+        await exchange_and_note(alice, bob, "forgotten")
         await alice.stop()
         copy(snapshot, alice.folder)
         await alice.start()
         with pytest.raises(StoreRolledBackError):
             await alice.ended()
+
+    stories(tmp_path, story)
+
+
+def test_who_was_asked_by_the_files_is_not_asked_again_by_the_mailbox(tmp_path):
+    """The database alone was put back, to a run that knows nothing of the one whose note is there."""
+
+    async def story(here, alice, bob):
+        await alice.stop()
+        copy(alice.folder, tmp_path / "backup", FILES[:2])
+        await alice.start()
+        await exchange_and_note(alice, bob, "forgotten")
+        await alice.stop()
+        copy(tmp_path / "backup", alice.folder, FILES[:2])
+        alice.was_put_back = True
+        await alice.start(Doubt.ROLLED_BACK)
+        await alice.peer(bob).send("and on")
+        await bob.heard(2)
+        assert bob.lines() == ["forgotten", "and on"]
 
     stories(tmp_path, story)
 
@@ -142,7 +168,7 @@ def test_of_two_copies_the_second_to_come_is_told(tmp_path):
         twin = Stored(here, "alice", tmp_path / "twin", alice.link)
         copy(alice.folder, twin.folder)
         await twin.start()
-        await exchange(twin, bob, "I am the copy")
+        await exchange_and_note(twin, bob, "I am the copy")
         await twin.stop()
         await alice.start()
         with pytest.raises(StoreClonedError):

@@ -27,7 +27,7 @@ from ptproxy.peers.messenger_passes import (
     HeldPasses,
     PassState,
 )
-from ptproxy.peers.messenger_profile import OwnInvite, Profile
+from ptproxy.peers.messenger_profile import FormerBox, OwnInvite, Profile
 
 ID = bytes(range(16))
 RNG = rng_of("stored")
@@ -49,7 +49,7 @@ def a_record():
     record.given.add(Given(a_pass(Right.FETCH, 1, 8)))
     record.owes_hello = record.pass_due = record.owes_succession = True
     record.last_number, record.read, record.unread = 1 << 40, 7, 3
-    record.oldest, record.kept = 5, 1 << 33
+    record.oldest, record.kept, record.told = 5, 1 << 33, 1 << 40
     record.owed_delivered, record.owed_read = [5, 6], [1 << 61]
     return record
 
@@ -58,6 +58,7 @@ def a_profile():
     profile = Profile.make("me ☺", link_of(), RNG)
     profile.revoke([RNG(32), RNG(32)])
     profile.successor = OwnIdentity.generate(RNG).serialize()
+    profile.former = [FormerBox(link_of(RNG(32)), RNG(32), 20_000, RNG(32)), FormerBox(link_of(), RNG(32), 1)]
     return profile
 
 
@@ -280,11 +281,18 @@ def test_a_record_of_before_histories_had_an_end():
     record = a_record()
     data = bytearray(record.serialize())
     data[0] = 1
-    del data[22:38]
+    del data[22:46]
     old = ContactRecord.parse(ID, bytes(data))
     assert (old.oldest, old.kept) == (1, 0)
-    old.oldest, old.kept = record.oldest, record.kept
+    old.oldest, old.kept, old.told = record.oldest, record.kept, record.told
     assert old.serialize() == record.serialize()
+
+
+def test_a_profile_of_before_boxes_could_move():
+    profile = a_profile()
+    profile.former = []
+    old = Profile.parse(b"\1" + profile.serialize()[1:-1])
+    assert old.serialize() == profile.serialize()
 
 
 def test_a_pass_that_can_have_mail_is_kept():
