@@ -14,6 +14,7 @@ from ptproxy.e2e import Standing
 from ptproxy.errors import LocalProtocolError, StartError
 from ptproxy.peers.chat.commands import Refuse, Stop, Take
 from ptproxy.peers.chat.files import MAX_FILES
+from ptproxy.peers.chat.qr import qr_png, qr_rows
 from ptproxy.peers.chat.screen import app as screen_app
 from ptproxy.peers.chat.screen import conversation as conversation_module
 from ptproxy.peers.chat.screen import pending as pending_module
@@ -23,6 +24,7 @@ from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.contact_list import ContactList
 from ptproxy.peers.chat.screen.conversation import MAX_ROWS, PAGE, Conversation, LineView
 from ptproxy.peers.chat.screen.decision import Decision
+from ptproxy.peers.chat.screen.dialogs import QrScreen
 from ptproxy.peers.chat.screen.drawn import clock
 from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.told import STATES
@@ -300,6 +302,62 @@ def test_invites_are_shown_and_added(monkeypatch) -> None:
         await rig.until(lambda: len(rig.app._notifications) >= 1)
 
     shown(messenger, look, size=(140, 60))
+
+
+def test_an_invite_is_shown_as_a_code_where_that_fits_and_saved_as_a_picture(tmp_path) -> None:
+    messenger = FakeMessenger("Anna")
+
+    async def look(rig: Rig) -> None:
+        rig.app._files = tmp_path / "files"
+        await rig.pilot.press("f2")
+        await rig.until(lambda: bool(rig.app.screen.query("#show")))
+        await rig.pilot.click("#show")
+        await rig.until(lambda: isinstance(rig.app.screen, QrScreen))
+        await rig.until(lambda: "this window has 100 and 26" in rig.text("#qr"))
+        await rig.pilot.resize_terminal(120, 60)
+        await rig.until(lambda: "▄" in rig.text("#qr"))
+        assert rig.text("#qr").split("\n") == qr_rows(messenger.open_invites[0].invite.qr_text())
+        await rig.pilot.press("escape")
+        await rig.until(lambda: bool(rig.app.screen.query("#save")))
+        await rig.pilot.click("#save")
+        await rig.until(lambda: len(rig.app._notifications) == 1)
+        [path] = (tmp_path / "files").iterdir()
+        assert path.read_bytes() == qr_png(messenger.open_invites[0].invite.qr_text())
+
+    shown(messenger, look, size=(100, 26))
+
+
+def test_oneself_name_receipts_and_a_new_identity() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+    old, new = messenger.fingerprint, fingerprint_of("me again")
+
+    async def look(rig: Rig) -> None:
+        await rig.pilot.press("f5")
+        await rig.until(lambda: bool(rig.app.screen.query("#my-name")))
+        field = rig.app.screen.query_one("#my-name", Input)
+        field.value = "Anna Lind"
+        field.focus()
+        await rig.pilot.press("enter")
+        await rig.until(lambda: messenger.name == "Anna Lind")
+        await rig.pilot.click("#receipts")
+        await rig.until(lambda: not messenger.receipts)
+        assert old.words().split()[0] in rig.text("#my-words")
+        messenger.waiting = [anna.id]
+        await rig.pilot.click("#announce")
+        await rig.until(lambda: new.words() in rig.text("#successor"))
+        assert "not told of it yet: Anna" in rig.text("#successor")
+        assert not rig.app.screen.query_one("#sure").display
+        await rig.pilot.click("#become")
+        await rig.until(lambda: "no way back" in rig.text("#successor"))
+        assert messenger.fingerprint == old
+        await rig.pilot.click("#sure")
+        await rig.until(lambda: messenger.fingerprint == new)
+        await rig.until(lambda: new.words().split()[0] in rig.text("#my-words"))
+        await rig.pilot.press("escape")
+        await rig.until(lambda: "you are Anna Lind" in rig.text("#top"))
+
+    shown(messenger, look, size=(110, 34))
 
 
 def test_older_lines_come_as_one_scrolls_back() -> None:

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -28,6 +29,7 @@ from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.contact_list import ContactList, ContactRow
 from ptproxy.peers.chat.screen.conversation import Conversation
 from ptproxy.peers.chat.screen.dialogs import AddDialog, HelpDialog, InviteDialog, ToAdd, VerifyDialog
+from ptproxy.peers.chat.screen.own_dialog import OwnDialog
 from ptproxy.peers.chat.screen.pending import Pending, Seldom
 from ptproxy.peers.chat.screen.room import Room
 from ptproxy.peers.chat.shown import shown_name
@@ -64,6 +66,7 @@ class ChatApp(App[None]):
         Binding("f2", "invite", "Invite"),
         Binding("f3", "add", "Add"),
         Binding("f4", "verify", "Safety number"),
+        Binding("f5", "own", "You"),
         Binding("escape", "elsewhere", "Contacts/writing"),
         Binding("ctrl+n", "turn(1)", "Next", priority=True),
         Binding("ctrl+p", "turn(-1)", "Previous", priority=True, show=False),
@@ -84,6 +87,7 @@ class ChatApp(App[None]):
         self.failure: BaseException | None = None
         """Why the messenger ended, to be raised when the screen is gone."""
         self._messenger = messenger
+        self._files = files
         self._clock = clock
         self._room = Room(self.chat, clock)
         self._pending = Pending()
@@ -293,7 +297,12 @@ class ChatApp(App[None]):
             self._room.notify_records([Refused(str(error))])
             return
         day = time.strftime("%Y-%m-%d", time.gmtime(made.expires * 86_400))
-        self.push_screen(InviteDialog(made.invite.serialize(), made.invite.qr_text(), day))
+        save = partial(self.chat.own.save_qr, made, self._files)
+        self.push_screen(InviteDialog(made.invite.serialize(), made.invite.qr_text(), day, save))
+
+    def action_own(self) -> None:
+        """Ourselves."""
+        self.push_screen(OwnDialog(self.chat.own, self.chat.do), lambda _: self._changed())
 
     def action_add(self) -> None:
         """Somebody's invite."""
