@@ -18,14 +18,15 @@ IN_A_ROW: Final = 4
 
 def digit_rows(number: Fingerprint) -> list[str]:
     """Three rows of four groups of five digits."""
-    return _rows(number.digits())
+    return in_rows(number.digits())
 
 
 def word_rows(number: Fingerprint) -> list[str]:
     """Three rows of four words of five letters."""
-    return _rows(number.words())
+    return in_rows(number.words())
 
 
-def _rows(text: str) -> list[str]:
+def in_rows(text: str) -> list[str]:
+    """Groups or words as rows of :data:`IN_A_ROW`."""
     groups = text.split()
     return [" ".join(groups[place : place + IN_A_ROW]) for place in range(0, len(groups), IN_A_ROW)]

@@ -67,7 +67,7 @@ class ChatApp(App[None]):
         Binding("f3", "add", "Add"),
         Binding("f4", "verify", "Safety number"),
         Binding("f5", "own", "You"),
-        Binding("escape", "elsewhere", "Contacts/writing"),
+        Binding("escape", "elsewhere", "Contacts"),
         Binding("ctrl+n", "turn(1)", "Next", priority=True),
         Binding("ctrl+p", "turn(-1)", "Previous", priority=True, show=False),
         Binding("pageup", "older", "Older", priority=True, show=False),

@@ -228,18 +228,19 @@ class HelpDialog(ModalScreen[None]):
             ("Esc", "between contacts and writing"),
             ("Ctrl+N, Ctrl+P", "the next and the previous conversation"),
             ("PageUp, Ctrl+End", "older lines; the newest"),
-            ("F2, F3, F4", "invite somebody, add a contact, compare safety numbers"),
+            ("F2, F3", "invite somebody, add a contact"),
+            ("F4", "compare safety numbers"),
             ("F5", "yourself: name, receipts, a new identity"),
             ("Ctrl+Q", "leave"),
         ]
-        rows = [Content.assemble((f"{key:<16}", "bold"), text) for key, text in keys]
+        rows = [Content.assemble((f"{key:<18}", "bold"), text) for key, text in keys]
         verbs = [verb for verb in VERBS if verb != "say"]
         rows += [
             Content(""),
             Content.styled("Commands, written as a line; WHO is left out:", "bold"),
         ]
         rows += [
-            Content(f"{usage(verb):<28}{' '.join((VERBS[verb].__doc__ or '').split())}") for verb in verbs
+            Content(f"{usage(verb):<24}{' '.join((VERBS[verb].__doc__ or '').split())}") for verb in verbs
         ]
         with VerticalScroll(classes="dialog"):
             yield Static("Help", classes="title", markup=False)

@@ -14,7 +14,7 @@ from textual.widgets import Button, Checkbox, Input, Static
 
 from ptproxy.peers.chat.commands import Become, Command, MyName, Receipts, Successor
 from ptproxy.peers.chat.own import Own
-from ptproxy.peers.chat.safety import word_rows
+from ptproxy.peers.chat.safety import in_rows, word_rows
 from ptproxy.peers.chat.screen.compose import OneRow
 from ptproxy.peers.chat.told import Record, Refused
 
@@ -112,6 +112,10 @@ class OwnDialog(ModalScreen[None]):
         sure.display = bool(sure.display) and successor is not None
         self.query_one("#announce").display = successor is None
         self.query_one("#become").display = successor is not None and not sure.display
-        rows = [] if successor is None else [*successor.rows(), *([_SURE] if sure.display else [])]
-        self.query_one("#successor", Static).update(Content("\n".join(rows)))
-        self.query_one("#successor").display = bool(rows)
+        text = self.query_one("#successor", Static)
+        text.display = successor is not None
+        if successor is not None:
+            words = [Content.styled(row, "bold") for row in in_rows(successor.words)]
+            rows = [Content("Announced, in words:"), *words, Content(successor.reached())]
+            rows += [Content.styled(_SURE, "$text-error")] * bool(sure.display)
+            text.update(Content("\n").join(rows))
