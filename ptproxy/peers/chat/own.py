@@ -70,6 +70,8 @@ class Own:
         name = shown_name(command.name)
         if name == NAMELESS:
             raise CommandError("there is nothing to see in that name")
+        if name == self._messenger.name:
+            return [self.told(), Done("that is your name already")]
         await self._messenger.rename(name)
         return [self.told(), Done("your contacts are told")]
 

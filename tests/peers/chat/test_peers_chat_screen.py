@@ -30,6 +30,7 @@ from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.told import STATES
 from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.messenger_events import (
+    ContactRemoved,
     InviteReady,
     LineReceived,
     LineState,
@@ -504,6 +505,21 @@ def test_a_line_of_ours_does_not_hide_one_that_came_before_it() -> None:
         messenger.tell(LineReceived(anna.id, line, anna.standing))
         await rig.pilot.pause()
         assert [text.split("\n")[1] for text in rig.texts()] == ["theirs", "ours"]
+
+    shown(messenger, look)
+
+
+def test_lines_of_a_contact_that_became_another_one_are_there_and_read() -> None:
+    messenger = FakeMessenger("Anna", "Anna again")
+    anna, again = messenger.contacts()
+    anna.writes("first", told=False)
+
+    async def look(rig: Rig) -> None:
+        await rig.until(lambda: anna.unread == 0)
+        anna.writes("written as a stranger", told=False)
+        del messenger.peers[again.id]
+        messenger.tell(ContactRemoved(again.id, into=anna.id))
+        await rig.until(lambda: rig.texts()[-1].endswith("stranger") and anna.unread == 0)
 
     shown(messenger, look)
 

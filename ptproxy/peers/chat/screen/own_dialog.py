@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -70,8 +70,9 @@ class OwnDialog(ModalScreen[None]):
     async def on_input_submitted(self, event: Input.Submitted) -> None:
         """Another name."""
         event.stop()
-        if await self._done(MyName(event.value)):
-            self.notify("your contacts are told", markup=False)
+        told = await self._do(MyName(event.value))
+        severity: Literal["error", "information"] = "error" if _refused(told) else "information"
+        self.notify("\n".join(told[-1].rows()), severity=severity, markup=False)
         self.query_one("#my-name", Input).value = self._own.told().name
 
     async def on_checkbox_changed(self, event: Checkbox.Changed) -> None:
@@ -99,10 +100,10 @@ class OwnDialog(ModalScreen[None]):
             self.notify("you are the new identity", markup=False)
 
     async def _done(self, command: Command) -> bool:
-        refused = [each for each in await self._do(command) if isinstance(each, Refused)]
-        for record in refused:
-            self.notify("\n".join(record.rows()), severity="error", markup=False)
-        return not refused
+        told = await self._do(command)
+        if _refused(told):
+            self.notify("\n".join(told[-1].rows()), severity="error", markup=False)
+        return not _refused(told)
 
     def _draw(self) -> None:
         """Who we are, and whom the announcement has reached."""
@@ -119,3 +120,7 @@ class OwnDialog(ModalScreen[None]):
             rows = [Content("Announced, in words:"), *words, Content(successor.reached())]
             rows += [Content.styled(_SURE, "$text-error")] * bool(sure.display)
             text.update(Content("\n").join(rows))
+
+
+def _refused(told: list[Record]) -> bool:
+    return isinstance(told[-1], Refused)
