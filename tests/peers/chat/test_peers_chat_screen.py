@@ -608,6 +608,10 @@ def test_trouble_presence_and_names_are_shown() -> None:
         await rig.until(lambda: rig.rows()[0] == "      Anna" and " here " not in rig.text("#head"))
         anna.trouble = Trouble.MAILBOX_FULL
         messenger.trouble = Trouble.MAILBOX_UNREACHABLE
+        rig.app._draw()
+        assert "not reached" not in rig.text("#top")  # it has only begun
+        messenger.tell(MailboxChanged(messenger.trouble))
+        await rig.until(lambda: "not reached" in rig.text("#top"))
         messenger.tell(MailboxChanged(messenger.trouble))
         await rig.until(lambda: rig.rows()[0] == "     …Anna")
         assert "full" in rig.text("#trouble")

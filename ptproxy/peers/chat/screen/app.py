@@ -43,6 +43,7 @@ from ptproxy.peers.messenger_events import (
     Event,
     InviteReady,
     InviteUsed,
+    MailboxChanged,
     PresenceChanged,
     Trouble,
     UnknownReceived,
@@ -52,6 +53,8 @@ from ptproxy.peers.peer import Peer
 
 REDRAW: Final = 0.05
 """Seconds after a change until the list and the head are drawn again, with all that changed meanwhile."""
+GRACE: Final = 10.0
+"""Seconds after the start in which a mailbox that is not reached yet is nothing to worry about."""
 FADE: Final = 20.0
 """Seconds after which presence that has lapsed is looked for."""
 
@@ -95,6 +98,8 @@ class ChatApp(App[None]):
         self._here_until: dict[ContactId, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stale = False
+        self._mailbox_known = False
+        """Whether our mailbox was reached, or had its time."""
 
     @property
     def open(self) -> ContactId | None:
@@ -119,6 +124,7 @@ class ChatApp(App[None]):
             asyncio.ensure_future(self._keep_present()),
         ]
         self.set_interval(FADE, self._changed)
+        self.set_timer(GRACE, self._know_mailbox)
         first = next(iter(self.chat.roster), None)
         self._draw()
         await self._room.show(first.id if first is not None else None)
@@ -182,7 +188,9 @@ class ChatApp(App[None]):
 
     def _note(self, event: Event, records: list[Record]) -> None:
         """What an event says besides that of lines."""
-        if isinstance(event, PresenceChanged):
+        if isinstance(event, MailboxChanged):
+            self._mailbox_known = True
+        elif isinstance(event, PresenceChanged):
             here = event.presence is Presence.HERE
             self._here_until[event.contact] = event.until if here else 0.0
         elif isinstance(event, ContactRemoved):
@@ -219,7 +227,7 @@ class ChatApp(App[None]):
             return
         now = self._clock()
         self.query_one(ContactList).show(self._row(peer, now) for peer in self.chat.roster)
-        mailbox = TROUBLES[self._messenger.trouble]
+        mailbox = TROUBLES[self._messenger.trouble] if self._mailbox_known else ""
         self.query_one("#top", Static).update(
             Content.assemble(
                 ("ptproxy chat ", "bold"),
@@ -229,6 +237,10 @@ class ChatApp(App[None]):
         )
         there = self.open is not None and self._here_until.get(self.open, 0.0) > now
         self._room.draw(there=there)
+
+    def _know_mailbox(self) -> None:
+        self._mailbox_known = True
+        self._changed()
 
     def _row(self, peer: Peer, now: float) -> ContactRow:
         return ContactRow(
