@@ -8,7 +8,7 @@ import click
 
 from ptproxy.cli.chat_init import init, passphrase
 from ptproxy.cli.chat_place import ACCEPTED, Place
-from ptproxy.cli.chat_run import add, contacts, invite, lines, verify
+from ptproxy.cli.chat_run import add, contacts, invite, lines, me, verify
 
 
 @click.group(invoke_without_command=True)
@@ -67,5 +67,5 @@ def chat(
         screen(context.obj)
 
 
-for _command in (init, passphrase, invite, add, contacts, verify, lines):
+for _command in (init, passphrase, invite, add, contacts, me, verify, lines):
     chat.add_command(_command)

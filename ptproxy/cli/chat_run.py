@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
 from collections.abc import Coroutine
@@ -17,11 +18,13 @@ from ptproxy.cli.chat_place import Place
 from ptproxy.errors import StartError, why
 from ptproxy.peers.chat.beside import beside
 from ptproxy.peers.chat.chat import Chat
-from ptproxy.peers.chat.commands import Add, Contacts, Number, Verify
+from ptproxy.peers.chat.commands import Add, Command, Contacts, MyName, Number, Receipts, Verify, WhoAmI
 from ptproxy.peers.chat.line_mode import Ending, Form, run_lines
-from ptproxy.peers.chat.told import NumberTold, Record, Refused
+from ptproxy.peers.chat.qr import qr_png, qr_rows, too_small
+from ptproxy.peers.chat.told import Done, NumberTold, Record, Refused
 from ptproxy.peers.contact_invite import ContactInvite, InviteError
 from ptproxy.peers.messenger import Messenger, OpenInvite
+from ptproxy.state import write_file
 
 FAILURE: Final = 1
 """Exit status where what was asked for could not be done."""
@@ -30,6 +33,8 @@ SETTLE: Final = 30.0
 MAX_INVITE_FILE: Final = 1 << 16
 """Bytes of a file that an invite is read from: what is longer holds none."""
 DAY: Final = 86_400
+ON_SCREEN: Final = ""
+"""In place of a picture's name."""
 
 
 def screen(place: Place) -> None:
@@ -98,14 +103,24 @@ def lines(place: Place, *, form: str, wait: float, follow: bool) -> int:
 
 @click.command()
 @click.option("--label", default="", help="What the invite is called in your list; nobody else sees it.")
-@click.option("--qr/--no-qr", default=True, help="Whether to draw it as a QR code.")
+@click.option(
+    "--qr",
+    is_flag=False,
+    flag_value=ON_SCREEN,
+    default=ON_SCREEN,
+    metavar="[FILE.png]",
+    help="Draw it as a QR code, or write that to a picture.  [default: draw it]",
+)
+@click.option("--no-qr", is_flag=True, help="Print the line only.")
 @click.pass_obj
-def invite(place: Place, *, label: str, qr: bool) -> int:
+def invite(place: Place, *, label: str, qr: str, no_qr: bool) -> int:
     """Make an invite for one person and print it.
 
     Whoever has the line first can write to you, for a week.
     """
     place.check()
+    if qr != ON_SCREEN:
+        _check_picture(Path(qr))
 
     async def main() -> OpenInvite:
         async with place.messenger() as messenger:
@@ -115,8 +130,11 @@ def invite(place: Place, *, label: str, qr: bool) -> int:
 
     made = place.run(main)
     words.print_link(made.invite.serialize(), qr=False)
-    if qr:
-        words.print_qr(made.invite.qr_text())
+    if qr != ON_SCREEN:
+        write_file(Path(qr), qr_png(made.invite.qr_text()), replace=False)
+        click.echo(f"Its QR code is in {qr}, as secret as the line: delete it when it was scanned.")
+    elif not no_qr:
+        _draw_qr(made.invite.qr_text(), "ptproxy chat invite --qr FILE.png")
     click.echo(f"Good for one person until {words.date(made.expires * DAY)} UTC.")
 
     if not made.ready:
@@ -148,6 +166,38 @@ def add(place: Place, *, source: str, name: str) -> int:
     _tell(records)
     if not (settled or _status(records)):
         click.echo("A mailbox is not reached: ptproxy chat goes on with it whenever it runs.", err=True)
+    return _status(records)
+
+
+@click.command()
+@click.option("--name", help="Be called this from now on; contacts are told.")
+@click.option("--receipts/--no-receipts", default=None, help="Whether contacts are told what you have read.")
+@click.pass_obj
+def me(place: Place, *, name: str | None, receipts: bool | None) -> int:
+    """Show who you are, or change what contacts are told of you.
+
+    A new identity in place of the one you have: /successor and /become in ptproxy chat lines, or F5
+    on the screen.
+    """
+    place.check()
+    asked: list[Command] = []
+    if name is not None:
+        asked.append(MyName(name))
+    if receipts is not None:
+        asked.append(Receipts("on" if receipts else "off"))
+
+    async def main() -> tuple[list[Record], bool]:
+        async with place.messenger() as messenger:
+            chat = Chat(messenger, place.files, _ignore)
+            told = [record for command in asked for record in await chat.do(command)]
+            failed: list[Record] = [record for record in told if isinstance(record, Refused)]
+            shown = [record for record in await chat.do(WhoAmI()) if not isinstance(record, Done)]
+            return failed or shown, failed != [] or name is None or await _settle(messenger)
+
+    records, settled = place.run(main)
+    _tell(records)
+    if not settled:
+        click.echo("A mailbox is not reached: contacts are told when ptproxy chat runs.", err=True)
     return _status(records)
 
 
@@ -190,6 +240,26 @@ def verify(place: Place, who: str) -> int:
             return _status(records)
 
     return place.run(main)
+
+
+def _check_picture(path: Path) -> None:
+    """Before an invite is made that nobody sees."""
+    if path.suffix.lower() != ".png":
+        raise click.UsageError("--qr writes a picture: FILE.png")
+    words.refuse_existing(False, path)
+    if not path.absolute().parent.is_dir():
+        raise StartError(f"there is no folder {path.absolute().parent}")
+
+
+def _draw_qr(text: str, instead: str) -> None:
+    """A QR code; in a window that is too small for it, how to see it all the same."""
+    if sys.stdout.isatty():
+        columns, lines = shutil.get_terminal_size()
+        small = too_small(qr_rows(text), columns, lines)
+        if small:
+            click.echo(f"{small} and ask again, or: {instead}\n")
+            return
+    words.print_qr(text)
 
 
 def _ignore(_: Record) -> None:

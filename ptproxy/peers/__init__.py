@@ -47,7 +47,8 @@ Streams end to end, on meetings at a rendezvous; what is sealed is ``e2e.stream`
 - ``peer_streams``          the API: :class:`~ptproxy.peers.peer_streams.PeerStreams`
 - ``peer_stream``           one stream, as a transport
 - ``peer_meetings``         where and when the two meet, and meet again
-- ``file_transfer``         files on streams; ``file_messages``: what is said, ``file_name``, ``file_pieces``
+- ``file_transfer``         files on streams, the API; ``file_sending``, ``file_receiving``: each way,
+  ``file_messages``: what is said, ``file_name``, ``file_pieces``
 
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns

@@ -146,6 +146,41 @@ def test_invites_stay_off_the_command_line_and_are_made_offline_too(
     assert "with oneself" in bad(*options, "add", "-", stdin=f"{line[:80]}\n  {line[80:]}\n")
 
 
+def test_an_invite_as_a_picture(options, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(chat_run, "SETTLE", 0.01)
+    picture = tmp_path / "invite.png"
+    result = run(*options, "invite", "--qr", picture)
+    assert "Its QR code is in" in result.stdout
+    assert "█" not in result.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert stat.S_IMODE(picture.stat().st_mode) == 0o600
+    assert "exists already" in bad(*options, "invite", "--qr", picture)
+    assert "FILE.png" in bad(*options, "invite", "--qr", tmp_path / "x.jpg", status=2)
+    assert "no folder" in bad(*options, "invite", "--qr", tmp_path / "nowhere" / "x.png")
+    assert "█" not in run(*options, "invite", "--no-qr").stdout
+    assert "█" in run(*options, "invite", "--qr", "--label", "x").stdout
+
+
+def test_a_window_that_is_too_small_for_a_code_is_told_what_helps(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(chat_run.sys.stdout, "isatty", lambda: True)
+    for size, drawn in ((os.terminal_size((100, 32)), False), (os.terminal_size((120, 60)), True)):
+        monkeypatch.setattr(chat_run.shutil, "get_terminal_size", lambda size=size: size)
+        chat_run._draw_qr("PTPROXY:CONTACT:" + "A" * 620, "--qr FILE.png")
+        said = capsys.readouterr().out
+        assert ("█" in said) is drawn
+        assert ("this window has 100 and 32" in said) is not drawn
+
+
+def test_who_one_is_and_is_called(options, monkeypatch) -> None:
+    monkeypatch.setattr(chat_run, "SETTLE", 0.01)
+    assert good(*options, "me").startswith("* you are Anna; contacts are told what you have read\n    ")
+    run(*options, "me", "--name", "Anna Lind", "--no-receipts")
+    said = good(*options, "me")
+    assert said.startswith("* you are Anna Lind; contacts are NOT told")
+    assert "nothing to see" in bad(*options, "me", "--name", "\u200b")
+    assert good(*options, "me", "--receipts").startswith("* you are Anna Lind; contacts are told")
+
+
 def test_a_second_program_is_told_so(options, tmp_path: Path) -> None:
     from ptproxy.state import StateFolder
 

@@ -8,10 +8,11 @@ Read in this order:
 - ``shown``      text of other people made fit for a terminal: all of it goes through here
 - ``names``      what contacts are called, told apart; ``roster``: whom a name means
 - ``commands``   what can be asked, as text and as JSON
-- ``told``       what is told, as rows and as JSON
+- ``told``       what is told, as rows and as JSON; ``told_own``: of ourselves, ``told_files``: of files
 - ``chat``       does what is asked, and says what the messenger's events mean
 - ``files``      files on their way, by numbers
-- ``safety``     safety numbers and QR codes as rows
+- ``own``        what is asked about ourselves
+- ``safety``     safety numbers as rows; ``qr``: QR codes as rows and as pictures
 - ``line_mode``  commands in, records out; ``pipes``: from and to descriptors; ``beside``: until one ends
 - ``screen/``    the full screen, in textual
 

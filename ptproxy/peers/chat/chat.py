@@ -129,9 +129,11 @@ class Chat:
         if command.name:
             await peer.rename(shown_name(command.name))
         self.roster.refresh()
+        label = self.roster.label(peer.id)
+        called = "" if peer.name else f", called {label} until it answers or you rename it"
         return [
             self.contact(peer),
-            Done("added; compare safety numbers before you say what only this contact may know"),
+            Done(f"added{called}; compare safety numbers before you say what only this contact may know"),
         ]
 
     async def _contacts(self, _: asked.Contacts) -> list[Record]:

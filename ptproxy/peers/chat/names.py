@@ -1,11 +1,12 @@
 """What contacts are called on the screen: names that they gave themselves, told apart.
 
-A name is whatever its owner says. Two rules keep one contact from passing for another:
+A name is whatever its owner says. Three rules keep one contact from passing for another:
 
 1. A label belongs to one contact. Whoever comes later and looks like somebody who is there already gets
    the first words of the own fingerprint behind the name, as many as it takes.
 2. Names look alike when their *skeletons* are the same: compatibility forms, case, marks, blanks and
    punctuation aside, and the letters that are drawn alike in Latin, Cyrillic and Greek counted as one.
+3. Who has no name yet (it was added and has not answered) is ``no name`` with its first two words.
 
 The table of rule 2 is short (UTS #39 has ten thousand more); what decides who somebody is
 are fingerprints and nothing here.
@@ -19,7 +20,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from ptproxy.e2e import Fingerprint
-from ptproxy.peers.chat.shown import shown_name
+from ptproxy.peers.chat.shown import NAMELESS, shown_name
+
+FIRST_WORDS: Final = 2
+"""Words of the fingerprint that stand for a contact whose name is not known yet: it has not answered."""
 
 _ALIKE: Final = {
     "а": "a", "в": "b", "е": "e", "з": "3", "һ": "h", "і": "l", "ї": "l", "ј": "j", "к": "k", "м": "m",
@@ -57,15 +61,20 @@ def labels(contacts: Iterable[Named], kept: Iterable[str] = ()) -> list[str]:
     found: list[str] = []
     taken = {skeleton(label) for label in kept}
     for contact in contacts:
-        label = name = shown_name(contact.name)
-        words = contact.fingerprint.words().split()
-        count = 0
+        name, words = shown_name(contact.name), contact.fingerprint.words().split()
+        count = FIRST_WORDS if name == NAMELESS else 0
+        label = _label(name, words[:count])
         while not skeleton(label) or skeleton(label) in taken:
             count += 1
-            label = f"{name} ({' '.join(words[:count])})"
+            label = _label(name, words[:count])
             if count > len(words):  # the same fingerprint twice: the caller's, but never an endless loop
                 label += f" {len(found)}"
                 break
         taken.add(skeleton(label))
         found.append(label)
     return found
+
+
+def _label(name: str, words: list[str]) -> str:
+    bare = "no name" if name == NAMELESS else name
+    return f"{bare} ({' '.join(words)})" if words else bare

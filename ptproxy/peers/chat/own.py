@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from ptproxy.e2e import Fingerprint
 from ptproxy.peers.chat import commands as asked
 from ptproxy.peers.chat.commands import Command, CommandError
+from ptproxy.peers.chat.qr import qr_png
 from ptproxy.peers.chat.roster import Roster
 from ptproxy.peers.chat.shown import NAMELESS, shown_name
 from ptproxy.peers.chat.told import Done, Record
 from ptproxy.peers.chat.told_own import InviteTold, SelfTold, SuccessorTold
+from ptproxy.peers.file_pieces import in_thread
 from ptproxy.peers.messenger import Messenger, OpenInvite
+from ptproxy.state import make_folder, write_file
 
 TYPED_WORDS: Final = 4
 """Words of an identity that are typed to name it: 64 bits, which nobody finds a second identity for."""
@@ -38,6 +42,11 @@ class Own:
         }
         """What does each command; the last record is :class:`Done`."""
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of our identity."""
+        return self._messenger.fingerprint
+
     def told(self) -> SelfTold:
         """Who we are."""
         number = self._messenger.fingerprint
@@ -61,6 +70,8 @@ class Own:
         name = shown_name(command.name)
         if name == NAMELESS:
             raise CommandError("there is nothing to see in that name")
+        if name == self._messenger.name:
+            return [self.told(), Done("that is your name already")]
         await self._messenger.rename(name)
         return [self.told(), Done("your contacts are told")]
 
@@ -106,6 +117,12 @@ class Own:
     async def _invites(self, _: asked.Invites) -> list[Record]:
         return [*(_invite_told(each, shown=False) for each in self._messenger.invites()), Done("")]
 
+    async def save_qr(self, made: OpenInvite, folder: Path) -> Path:
+        """Write an invite's QR code as a picture; where. :class:`~ptproxy.errors.StartError` if not."""
+        path = folder / f"invite {made.id.hex()[:SHOWN_ID]}.png"
+        await in_thread(_write_picture, path, qr_png(made.invite.qr_text()))
+        return path
+
     async def _revoke(self, command: asked.Revoke) -> list[Record]:
         found = [each for each in self._messenger.invites() if each.id.hex().startswith(command.invite)]
         if len(found) != 1:
@@ -120,6 +137,11 @@ def names_start(fingerprint: Fingerprint, text: str) -> bool:
     return fingerprint.matches(text) or (
         len(typed) >= TYPED_WORDS and fingerprint.words().split()[: len(typed)] == typed
     )
+
+
+def _write_picture(path: Path, picture: bytes) -> None:
+    make_folder(path.parent)
+    write_file(path, picture)
 
 
 def _invite_told(each: OpenInvite, *, shown: bool) -> InviteTold:

@@ -81,6 +81,19 @@ def clipped(text: str, cells: int) -> str:
     return "".join(taken).rstrip().rstrip("\u200c\u200d") + "…"
 
 
+def folded(text: str, cells: int) -> list[str]:
+    """One row as rows of at most ``cells`` (two or more), broken wherever that is; nothing is left out."""
+    rows, room = [""], cells
+    for sign in text:
+        taken = _cells(sign)
+        if taken > room:
+            rows.append("")
+            room = cells
+        rows[-1] += sign
+        room -= taken
+    return rows
+
+
 def width(text: str) -> int:
     """Cells that a terminal draws one row in (UAX #11: wide and fullwidth are two, marks none)."""
     return sum(map(_cells, text))

@@ -57,18 +57,21 @@ class SuccessorTold(Record):
     waiting: tuple[str, ...]
     """Contacts, by their labels, to whose mailbox this is still on its way."""
 
-    def rows(self) -> list[str]:
-        """Words, who waits, what comes next."""
+    def reached(self) -> str:
+        """Who is not told yet, as one row."""
         more = ", ..." if len(self.waiting) > MOST_NAMES else ""
-        on_its_way = (
+        return (
             f"not told of it yet: {', '.join(self.waiting[:MOST_NAMES])}{more}"
             if self.waiting
             else "all contacts that can be told are told"
         )
+
+    def rows(self) -> list[str]:
+        """Words, who waits."""
         return [
             "* your new identity, which follows the one you have once you /become it:",
             f"{INDENT}{self.words}",
-            f"* {on_its_way}",
+            f"* {self.reached()}",
         ]
 
 

@@ -42,6 +42,13 @@ def test_names_that_look_alike(one: str, other: str) -> None:
     assert fingerprint_of(f"1 {other}").words().split()[0] in second
 
 
+def test_who_has_no_name_yet_is_told_apart_by_words() -> None:
+    nameless = named("", "", "\u200b")
+    found = labels(nameless)
+    assert found == [f"no name ({' '.join(each.fingerprint.words().split()[:2])})" for each in nameless]
+    assert labels([Named("", fingerprint_of("x"))] * 2)[1].count(" ") > found[0].count(" ")
+
+
 def test_names_that_do_not_look_alike_stay() -> None:
     assert labels(named("anna", "ben", "ننا", "漢字", "анна")) == ["anna", "ben", "ننا", "漢字", "анна"]
 

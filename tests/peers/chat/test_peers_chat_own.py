@@ -38,6 +38,8 @@ def test_one_is_called_otherwise_and_names_have_something_to_see() -> None:
     rig = Rig()
     assert rig.rows("/myname Anna  Lind\x1b[2J")[0].startswith("* you are Anna Lind�[2J;")
     assert rig.messenger.name == "Anna Lind�[2J"
+    rig.messenger.rename = None  # nobody is told again
+    assert rig.rows("/myname Anna Lind\x1b[2J")[-1] == "* that is your name already"
     for nothing in ("\u200b", "***"):
         assert rig.rows(f"/myname {nothing}")[0].startswith("! ")
     assert rig.messenger.name == "Anna Lind�[2J"

@@ -14,6 +14,7 @@ from ptproxy.e2e import Standing
 from ptproxy.errors import LocalProtocolError, StartError
 from ptproxy.peers.chat.commands import Refuse, Stop, Take
 from ptproxy.peers.chat.files import MAX_FILES
+from ptproxy.peers.chat.qr import qr_png, qr_rows
 from ptproxy.peers.chat.screen import app as screen_app
 from ptproxy.peers.chat.screen import conversation as conversation_module
 from ptproxy.peers.chat.screen import pending as pending_module
@@ -23,11 +24,13 @@ from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.contact_list import ContactList
 from ptproxy.peers.chat.screen.conversation import MAX_ROWS, PAGE, Conversation, LineView
 from ptproxy.peers.chat.screen.decision import Decision
+from ptproxy.peers.chat.screen.dialogs import QrScreen
 from ptproxy.peers.chat.screen.drawn import clock
 from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.told import STATES
 from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.messenger_events import (
+    ContactRemoved,
     InviteReady,
     LineReceived,
     LineState,
@@ -302,6 +305,62 @@ def test_invites_are_shown_and_added(monkeypatch) -> None:
     shown(messenger, look, size=(140, 60))
 
 
+def test_an_invite_is_shown_as_a_code_where_that_fits_and_saved_as_a_picture(tmp_path) -> None:
+    messenger = FakeMessenger("Anna")
+
+    async def look(rig: Rig) -> None:
+        rig.app._files = tmp_path / "files"
+        await rig.pilot.press("f2")
+        await rig.until(lambda: bool(rig.app.screen.query("#show")))
+        await rig.pilot.click("#show")
+        await rig.until(lambda: isinstance(rig.app.screen, QrScreen))
+        await rig.until(lambda: "this window has 100 and 26" in rig.text("#qr"))
+        await rig.pilot.resize_terminal(120, 60)
+        await rig.until(lambda: "▄" in rig.text("#qr"))
+        assert rig.text("#qr").split("\n") == qr_rows(messenger.open_invites[0].invite.qr_text())
+        await rig.pilot.press("escape")
+        await rig.until(lambda: bool(rig.app.screen.query("#save")))
+        await rig.pilot.click("#save")
+        await rig.until(lambda: len(rig.app._notifications) == 1)
+        [path] = (tmp_path / "files").iterdir()
+        assert path.read_bytes() == qr_png(messenger.open_invites[0].invite.qr_text())
+
+    shown(messenger, look, size=(100, 26))
+
+
+def test_oneself_name_receipts_and_a_new_identity() -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+    old, new = messenger.fingerprint, fingerprint_of("me again")
+
+    async def look(rig: Rig) -> None:
+        await rig.pilot.press("f5")
+        await rig.until(lambda: bool(rig.app.screen.query("#my-name")))
+        field = rig.app.screen.query_one("#my-name", Input)
+        field.value = "Anna Lind"
+        field.focus()
+        await rig.pilot.press("enter")
+        await rig.until(lambda: messenger.name == "Anna Lind")
+        await rig.pilot.click("#receipts")
+        await rig.until(lambda: not messenger.receipts)
+        assert old.words().split()[0] in rig.text("#my-words")
+        messenger.waiting = [anna.id]
+        await rig.pilot.click("#announce")
+        await rig.until(lambda: new.words().split()[0] in rig.text("#successor"))
+        assert "not told of it yet: Anna" in rig.text("#successor")
+        assert not rig.app.screen.query_one("#sure").display
+        await rig.pilot.click("#become")
+        await rig.until(lambda: "no way back" in rig.text("#successor"))
+        assert messenger.fingerprint == old
+        await rig.pilot.click("#sure")
+        await rig.until(lambda: messenger.fingerprint == new)
+        await rig.until(lambda: new.words().split()[0] in rig.text("#my-words"))
+        await rig.pilot.press("escape")
+        await rig.until(lambda: "you are Anna Lind" in rig.text("#top"))
+
+    shown(messenger, look, size=(110, 34))
+
+
 def test_older_lines_come_as_one_scrolls_back() -> None:
     messenger = FakeMessenger("Anna")
     anna = messenger.contacts()[0]
@@ -450,12 +509,28 @@ def test_a_line_of_ours_does_not_hide_one_that_came_before_it() -> None:
     shown(messenger, look)
 
 
+def test_lines_of_a_contact_that_became_another_one_are_there_and_read() -> None:
+    messenger = FakeMessenger("Anna", "Anna again")
+    anna, again = messenger.contacts()
+    anna.writes("first", told=False)
+
+    async def look(rig: Rig) -> None:
+        await rig.until(lambda: anna.unread == 0)
+        anna.writes("written as a stranger", told=False)
+        del messenger.peers[again.id]
+        messenger.tell(ContactRemoved(again.id, into=anna.id))
+        await rig.until(lambda: rig.texts()[-1].endswith("stranger") and anna.unread == 0)
+
+    shown(messenger, look)
+
+
 def test_lines_are_not_drawn_in_another_conversation() -> None:
     messenger = FakeMessenger("Anna", "Ben")
     anna, ben = messenger.contacts()
     for number in range(2 * PAGE):
         anna.writes(f"anna {number}", told=False)
-    ben.writes("ben", told=False)
+    for number in range(3 * PAGE):
+        ben.writes(f"ben {number}", told=False)
     asked, go = asyncio.Event(), asyncio.Event()
     history = anna.history
 
@@ -475,9 +550,9 @@ def test_lines_are_not_drawn_in_another_conversation() -> None:
             await asyncio.sleep(0.001)
         go.set()
         await turning
-        await rig.until(lambda: rig.app.open == ben.id and rig.texts() == ["12:00 Ben\nben"])
+        await rig.until(lambda: rig.app.open == ben.id and len(rig.texts()) == PAGE)
         await rig.pilot.pause()
-        assert rig.texts() == ["12:00 Ben\nben"]
+        assert {text.split("\n")[1].split()[0] for text in rig.texts()} == {"ben"}
 
     shown(messenger, look)
 
@@ -533,6 +608,10 @@ def test_trouble_presence_and_names_are_shown() -> None:
         await rig.until(lambda: rig.rows()[0] == "      Anna" and " here " not in rig.text("#head"))
         anna.trouble = Trouble.MAILBOX_FULL
         messenger.trouble = Trouble.MAILBOX_UNREACHABLE
+        rig.app._draw()
+        assert "not reached" not in rig.text("#top")  # it has only begun
+        messenger.tell(MailboxChanged(messenger.trouble))
+        await rig.until(lambda: "not reached" in rig.text("#top"))
         messenger.tell(MailboxChanged(messenger.trouble))
         await rig.until(lambda: rig.rows()[0] == "     …Anna")
         assert "full" in rig.text("#trouble")
@@ -660,6 +739,26 @@ def test_files_are_offered_taken_and_refused() -> None:
         await rig.until(lambda: done == [Take("1"), Stop("1"), Refuse("2")])
 
     shown(messenger, look)
+
+
+def test_what_tells_two_contacts_apart_is_seen_in_a_narrow_window() -> None:
+    name = "Anna Lindström-Maier-Huber"
+    messenger = FakeMessenger(name, name + ".", "漢字" * 8)
+    second = messenger.contacts()[1]
+
+    async def look(rig: Rig) -> None:
+        word = second.fingerprint.words().split()[0]
+        await rig.until(lambda: word in "".join(rig.rows()[1].replace("\n      ", "")))
+        for prompt in rig.rows():
+            first, *more = prompt.split("\n")
+            assert more
+            assert all(row.startswith(" " * 6) for row in (first, *more))
+        for row in rig.rows()[1].split("\n"):
+            await rig.until(lambda row=row: row in rig.drawn())
+        await rig.pilot.resize_terminal(160, 24)
+        await rig.until(lambda: "\n" not in rig.rows()[0])
+
+    shown(messenger, look, size=(80, 24))
 
 
 def test_contacts_are_chosen_in_the_list() -> None:

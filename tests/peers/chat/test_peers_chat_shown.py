@@ -15,6 +15,7 @@ from ptproxy.peers.chat.shown import (
     OWN_BEGINNINGS,
     OWN_SIGNS,
     clipped,
+    folded,
     shown_name,
     shown_text,
     width,
@@ -147,3 +148,11 @@ def test_clipping_leaves_no_joiner_at_the_end() -> None:
     assert clipped("نم\u200cنن", 3) == "نم…"
     assert clipped("abc", 3) == "abc"
     assert clipped("abcd", 3) == "ab…"
+
+
+@given(st.text(max_size=60), st.integers(2, 20))
+def test_what_is_folded_is_whole_and_fits(text: str, cells: int) -> None:
+    name = shown_name(text)
+    rows = folded(name, cells)
+    assert "".join(rows) == name
+    assert all(width(row) <= cells for row in rows)

@@ -8,7 +8,7 @@
 - ``decision``      what the person has to decide: a changed identity, a stranger
 - ``file_view``     a file, offered or on its way
 - ``compose``       where one writes
-- ``dialogs``       safety numbers, invites, help
+- ``dialogs``       safety numbers, invites, help; ``own_dialog``: ourselves
 - ``drawn``         what all of them draw alike
 
 Everything that somebody else wrote is drawn as :class:`~textual.content.Content` made of text that

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -28,6 +29,7 @@ from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.contact_list import ContactList, ContactRow
 from ptproxy.peers.chat.screen.conversation import Conversation
 from ptproxy.peers.chat.screen.dialogs import AddDialog, HelpDialog, InviteDialog, ToAdd, VerifyDialog
+from ptproxy.peers.chat.screen.own_dialog import OwnDialog
 from ptproxy.peers.chat.screen.pending import Pending, Seldom
 from ptproxy.peers.chat.screen.room import Room
 from ptproxy.peers.chat.shown import shown_name
@@ -41,6 +43,7 @@ from ptproxy.peers.messenger_events import (
     Event,
     InviteReady,
     InviteUsed,
+    MailboxChanged,
     PresenceChanged,
     Trouble,
     UnknownReceived,
@@ -50,6 +53,8 @@ from ptproxy.peers.peer import Peer
 
 REDRAW: Final = 0.05
 """Seconds after a change until the list and the head are drawn again, with all that changed meanwhile."""
+GRACE: Final = 10.0
+"""Seconds after the start in which a mailbox that is not reached yet is nothing to worry about."""
 FADE: Final = 20.0
 """Seconds after which presence that has lapsed is looked for."""
 
@@ -64,7 +69,8 @@ class ChatApp(App[None]):
         Binding("f2", "invite", "Invite"),
         Binding("f3", "add", "Add"),
         Binding("f4", "verify", "Safety number"),
-        Binding("escape", "elsewhere", "Contacts/writing"),
+        Binding("f5", "own", "You"),
+        Binding("escape", "elsewhere", "Contacts"),
         Binding("ctrl+n", "turn(1)", "Next", priority=True),
         Binding("ctrl+p", "turn(-1)", "Previous", priority=True, show=False),
         Binding("pageup", "older", "Older", priority=True, show=False),
@@ -84,6 +90,7 @@ class ChatApp(App[None]):
         self.failure: BaseException | None = None
         """Why the messenger ended, to be raised when the screen is gone."""
         self._messenger = messenger
+        self._files = files
         self._clock = clock
         self._room = Room(self.chat, clock)
         self._pending = Pending()
@@ -91,6 +98,8 @@ class ChatApp(App[None]):
         self._here_until: dict[ContactId, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stale = False
+        self._mailbox_known = False
+        """Whether our mailbox was reached, or had its time."""
 
     @property
     def open(self) -> ContactId | None:
@@ -115,6 +124,7 @@ class ChatApp(App[None]):
             asyncio.ensure_future(self._keep_present()),
         ]
         self.set_interval(FADE, self._changed)
+        self.set_timer(GRACE, self._know_mailbox)
         first = next(iter(self.chat.roster), None)
         self._draw()
         await self._room.show(first.id if first is not None else None)
@@ -178,7 +188,9 @@ class ChatApp(App[None]):
 
     def _note(self, event: Event, records: list[Record]) -> None:
         """What an event says besides that of lines."""
-        if isinstance(event, PresenceChanged):
+        if isinstance(event, MailboxChanged):
+            self._mailbox_known = True
+        elif isinstance(event, PresenceChanged):
             here = event.presence is Presence.HERE
             self._here_until[event.contact] = event.until if here else 0.0
         elif isinstance(event, ContactRemoved):
@@ -215,7 +227,7 @@ class ChatApp(App[None]):
             return
         now = self._clock()
         self.query_one(ContactList).show(self._row(peer, now) for peer in self.chat.roster)
-        mailbox = TROUBLES[self._messenger.trouble]
+        mailbox = TROUBLES[self._messenger.trouble] if self._mailbox_known else ""
         self.query_one("#top", Static).update(
             Content.assemble(
                 ("ptproxy chat ", "bold"),
@@ -225,6 +237,10 @@ class ChatApp(App[None]):
         )
         there = self.open is not None and self._here_until.get(self.open, 0.0) > now
         self._room.draw(there=there)
+
+    def _know_mailbox(self) -> None:
+        self._mailbox_known = True
+        self._changed()
 
     def _row(self, peer: Peer, now: float) -> ContactRow:
         return ContactRow(
@@ -293,7 +309,12 @@ class ChatApp(App[None]):
             self._room.notify_records([Refused(str(error))])
             return
         day = time.strftime("%Y-%m-%d", time.gmtime(made.expires * 86_400))
-        self.push_screen(InviteDialog(made.invite.serialize(), made.invite.qr_text(), day))
+        save = partial(self.chat.own.save_qr, made, self._files)
+        self.push_screen(InviteDialog(made.invite.serialize(), made.invite.qr_text(), day, save))
+
+    def action_own(self) -> None:
+        """Ourselves."""
+        self.push_screen(OwnDialog(self.chat.own, self.chat.do), lambda _: self._changed())
 
     def action_add(self) -> None:
         """Somebody's invite."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Final
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -14,14 +17,19 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from ptproxy.e2e import Fingerprint, Standing
+from ptproxy.errors import StartError
 from ptproxy.peers.chat.commands import VERBS, usage
-from ptproxy.peers.chat.safety import digit_rows, qr_rows, word_rows
+from ptproxy.peers.chat.qr import qr_rows, too_small
+from ptproxy.peers.chat.safety import digit_rows, word_rows
 from ptproxy.peers.chat.screen.compose import OneRow
 from ptproxy.peers.chat.screen.drawn import STANDING_WORDS, qr_code
+from ptproxy.peers.chat.shown import shown_text
 
 MARGIN: Final = 10
 """Rows and columns of a dialog besides a QR code that it shows."""
 
+SAVED_SECONDS: Final = 15.0
+"""Seconds for which one can read where a picture was saved."""
 TEXT_COLUMNS: Final = 44
 """Columns of a safety number's text beside its QR code."""
 
@@ -91,14 +99,16 @@ class InviteDialog(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = _CLOSE
 
-    def __init__(self, text: str, qr_text: str, day: str) -> None:
+    def __init__(self, text: str, qr_text: str, day: str, save: Callable[[], Awaitable[Path]]) -> None:
+        """``save`` writes the QR code as a picture and says where; it may raise StartError."""
         super().__init__()
         self._text = text
         self._qr_text = qr_text
         self._day = day
+        self._save = save
 
     def compose(self) -> ComposeResult:
-        """The line, and its QR code where that fits."""
+        """The line, and what can be done with it."""
         with VerticalScroll(classes="dialog", can_focus=False):
             yield Static("An invite for one person", classes="title", markup=False)
             yield Static(
@@ -107,23 +117,54 @@ class InviteDialog(ModalScreen[None]):
                 markup=False,
             )
             yield Static(Content(self._text), id="invite-text")
-            rows = qr_rows(self._qr_text)
-            if _fits(self.app.size, rows, 0):
-                yield Static(qr_code(self._qr_text), id="qr")
-            else:
-                yield Static("(the window is too small for its QR code)", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Copy", id="copy", variant="primary", compact=True)
+                yield Button("QR code", id="show", compact=True)
+                yield Button("QR code as a picture", id="save", compact=True)
                 yield Button("Close", id="close", compact=True)
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Copy, or close."""
+    async def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Copy, show, save, or close."""
         event.stop()
         if event.button.id == "copy":
             self.app.copy_to_clipboard(self._text)
             self.notify("in the clipboard, where your terminal allows it", markup=False)
+        elif event.button.id == "show":
+            self.app.push_screen(QrScreen(self._qr_text))
+        elif event.button.id == "save":
+            try:
+                path = await self._save()
+            except StartError as error:
+                self.notify(shown_text(str(error)), severity="error", markup=False)
+            else:
+                said = f"{shown_text(str(path))}\nis as secret as the invite: delete it when it was scanned"
+                self.notify(said, title="saved", timeout=SAVED_SECONDS, markup=False)
         else:
             self.dismiss()
+
+
+class QrScreen(ModalScreen[None]):
+    """A QR code in the whole window, or how to make the window large enough for it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*_CLOSE, Binding("enter", "dismiss", "Close", show=False)]
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """One thing."""
+        yield Static(id="qr", markup=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Letters have become smaller, perhaps."""
+        small = too_small(qr_rows(self._text), event.size.width, event.size.height)
+        small += ", or close this (Esc) and save it as a picture." if small else ""
+        self.query_one("#qr", Static).update(small or qr_code(self._text))
+
+    def on_click(self) -> None:
+        """Seen."""
+        self.dismiss()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,17 +228,19 @@ class HelpDialog(ModalScreen[None]):
             ("Esc", "between contacts and writing"),
             ("Ctrl+N, Ctrl+P", "the next and the previous conversation"),
             ("PageUp, Ctrl+End", "older lines; the newest"),
-            ("F2, F3, F4", "invite somebody, add a contact, compare safety numbers"),
+            ("F2, F3", "invite somebody, add a contact"),
+            ("F4", "compare safety numbers"),
+            ("F5", "yourself: name, receipts, a new identity"),
             ("Ctrl+Q", "leave"),
         ]
-        rows = [Content.assemble((f"{key:<16}", "bold"), text) for key, text in keys]
+        rows = [Content.assemble((f"{key:<18}", "bold"), text) for key, text in keys]
         verbs = [verb for verb in VERBS if verb != "say"]
         rows += [
             Content(""),
             Content.styled("Commands, written as a line; WHO is left out:", "bold"),
         ]
         rows += [
-            Content(f"{usage(verb):<28}{' '.join((VERBS[verb].__doc__ or '').split())}") for verb in verbs
+            Content(f"{usage(verb):<24}{' '.join((VERBS[verb].__doc__ or '').split())}") for verb in verbs
         ]
         with VerticalScroll(classes="dialog"):
             yield Static("Help", classes="title", markup=False)

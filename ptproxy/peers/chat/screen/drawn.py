@@ -8,7 +8,7 @@ from typing import Final
 from textual.content import Content
 
 from ptproxy.e2e import Standing
-from ptproxy.peers.chat.safety import qr_rows
+from ptproxy.peers.chat.qr import qr_rows
 
 STANDING_SIGNS: Final = {
     Standing.UNVERIFIED: (" ", ""),

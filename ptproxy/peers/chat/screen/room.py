@@ -134,7 +134,10 @@ class Room(Vertical):
         trouble.display = bool(waits)
         trouble.update(f"What you write waits: {waits}")
         writing = self.query_one(Compose)
+        decided = writing.disabled and not changed
         writing.disabled = changed
+        if decided and self.app.focused is None:
+            writing.focus()
         writing.placeholder = "decide first, above" if changed else "write, Enter sends"
         if peer is not None:
             here = [(" here ", "$success")] if there else []
@@ -150,11 +153,12 @@ class Room(Vertical):
             for event in here:
                 if isinstance(event, LineDeposited | LineDelivered | LineRead | LineFailed):
                     conversation.become(event.number, _STATES[type(event)])
-            if any(isinstance(event, ContactRemoved) and event.into == self.open for event in events):
+            merged = any(isinstance(event, ContactRemoved) and event.into == self.open for event in events)
+            if merged and self.open is not None:
                 await self._anew()  # another's lines are this one's from now on
             came = [event.line for event in here if isinstance(event, LineReceived)]
             await self._append(came)
-        if came:
+        if came or merged:
             await self.mark_read()
 
     async def missed(self) -> None:
