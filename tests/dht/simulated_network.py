@@ -41,7 +41,7 @@ class Crowd:
     """Ids in order, and who is closest to a place."""
 
     def __init__(self, heads: list[int]) -> None:
-        self.heads = array("Q", sorted(set(heads)))
+        self.heads = array("Q", dict.fromkeys(sorted(heads)))
 
     def __len__(self) -> int:
         return len(self.heads)
@@ -116,8 +116,8 @@ class SimulatedNetwork:
         draws = [self.rng.getrandbits(64) for _ in range(world.nodes)]
         count = round(world.nodes * world.hostile)
         self.hostile = Crowd(draws[:count])
-        self.honest = Crowd(draws[count:])
         self.all = Crowd(draws)
+        self.honest = Crowd(draws[count:]) if count else self.all
         self.evil = set(self.hostile.heads)
         self.dead: set[int] = set()
         self.young: set[int] = set()
