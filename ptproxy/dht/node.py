@@ -104,10 +104,10 @@ class Node:
 
     # What the rim asks for
 
-    def join(self, contacts: Iterable[Contact], now: float) -> None:
+    def join(self, contacts: Iterable[Contact], now: float) -> Lookup:
         """Look for ourselves among what these know; one that lives is enough."""
         own = self.table.own
-        self._start(Lookup(own, contacts, self._rules, self._timeout, self._admit, own=own), now)
+        return self._start(Lookup(own, contacts, self._rules, self._timeout, self._admit, own=own), now)
 
     def look_up(
         self, target: NodeId, now: float, rules: LookupRules | None = None, judge: Judge | None = None

@@ -111,7 +111,9 @@ class DirectorySocket:
         except OSError as error:
             raise StartError(f"listen: cannot listen on {host} port {port} (UDP): {why(error)}") from None
         except NotImplementedError:
-            raise StartError("loop: this event loop cannot read datagrams in bulk; set loop: uvloop") from None
+            raise StartError(
+                "loop: this event loop cannot wait for datagrams; set loop: uvloop"
+            ) from None
 
     def _readable(self, one: socket.socket) -> None:
         for _ in range(AT_ONCE):
