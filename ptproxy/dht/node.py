@@ -208,8 +208,11 @@ class Node:
         return self._trips.timeout
 
     def _greet(self, contact: Contact, now: float) -> None:
-        """Somebody asked us: get to know it, if it is who it says."""
-        known = self.table.get(contact.id)
+        """Somebody asked us: get to know it, if it is who it says.
+
+        Spares are known: else two that are each other's would answer every ping with a ping.
+        """
+        known = self.table.met(contact.id)
         if known is not None and not known.failures and not contact.supersedes(known.contact):
             return
         if (

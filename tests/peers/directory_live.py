@@ -26,7 +26,7 @@ LAB = DirectoryNetwork(
     CHEAP, CHEAP, probation=NO_PROBATION, diversity=ANY_NETWORK, private_addresses=True
 )
 RULES = LookupRules(diversity=ANY_NETWORK)
-LOCAL = DirectorySettings(listen=(("127.0.0.1", 0),))
+LOCAL = DirectorySettings(listen=(("127.0.0.1", 0),), requests=1e6)
 
 
 def run(main) -> None:
