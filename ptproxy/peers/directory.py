@@ -12,9 +12,6 @@ Decisions are ``ptproxy.dht``'s; what is here is when they are asked for. ``DIRE
 file says what travels, what is kept and what is bounded. ``directory_driver`` runs the node inside,
 ``directory_socket`` has its datagrams, ``directory_upkeep`` hands records on, ``directory_beacon`` asks
 for the beacon, ``directory_store`` is the disk.
-
-A node may forward sealed requests for somebody (a bridge whose guard it is): :meth:`DirectoryNode.forward`.
-Messages of other kinds than the directory's go to whoever wants them: :meth:`DirectoryNode.listen_for`.
 """
 
 from __future__ import annotations
@@ -22,12 +19,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final
 
 from ptproxy.dht.admission import Admissions
-from ptproxy.dht.beacon import BeaconConflictError, BeaconError, Beacons
+from ptproxy.dht.beacon import BeaconError, Beacons
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.epoch import epoch_of
 from ptproxy.dht.identifier import Rng
@@ -41,12 +38,11 @@ from ptproxy.dht.sealing import SEALED
 from ptproxy.dht.storage import MAX_RECORDS, RecordStorage, WriteRefusedError
 from ptproxy.dht.table import RoutingTable
 from ptproxy.dht.vetting import Vetting
-from ptproxy.errors import DhtError, LocalProtocolError, StateError
+from ptproxy.errors import DhtError, StateError
 from ptproxy.log import get_logger
 from ptproxy.peers.directory_beacon import ASK, TELL, BeaconGossip
 from ptproxy.peers.directory_clock import Now, SteadyClock
 from ptproxy.peers.directory_driver import NodeDriver
-from ptproxy.peers.directory_forward import Forwarding
 from ptproxy.peers.directory_network import DirectoryNetwork, NodeIdentity, is_public
 from ptproxy.peers.directory_socket import DirectorySocket
 from ptproxy.peers.directory_store import DirectoryStore, Surroundings
@@ -65,9 +61,6 @@ LOOK: Final = 30.0
 """Seconds between looks at what is due (± a quarter); what a kill loses of the records is no older."""
 SURROUNDINGS: Final = 20
 """Of these looks one saves the table too, and says in the log how things are."""
-
-Take: TypeAlias = Callable[[bytes, Address], None]
-"""Takes a message and where it came from; :class:`DhtError` for what is none."""
 
 log = get_logger(__name__)
 
@@ -137,10 +130,6 @@ class DirectoryNode:
         private = replace(PRIVATE, diversity=network.diversity)
         self.driver = NodeDriver(loop, node, self._socket.send, clock, private)
         self._handing_on = HandingOn(loop, self.driver, self.storage, rules)
-        self._forwarding = Forwarding(loop, self._socket.send, self._permitted, rng)
-        self._takers: dict[int, Take] = {}
-        if self._gossip is not None:
-            self._takers |= {ASK: self._asked_for_beacon, TELL: self._told_beacon}
         self._quotas = WriteQuotas(max(REQUESTS_AT_ONCE, settings.requests), settings.requests)
         self._all = LeakyBucket(ALL_AT_ONCE, ALL_PER_SECOND)
         self._first: list[Contact] = []
@@ -190,24 +179,6 @@ class DirectoryNode:
         await self.driver.join([*self._first, *table.closest(self.contact.id)])
         return len(table)
 
-    async def forward(self, address: Address, sealed: bytes) -> bytes:
-        """Send a sealed request to the node at ``address`` for somebody, and return its sealed answer.
-
-        Raises :class:`~ptproxy.peers.directory_forward.ForwardError` if none came in time, if too
-        many wait, or if no node can be at that address.
-        """
-        return await self._forwarding.forward(address, sealed)
-
-    def listen_for(self, kind: int, take: Take) -> None:
-        """Give messages whose first byte is ``kind`` (6 to 255) to ``take``; they count as requests."""
-        if not max(VERSION, SEALED, ASK, TELL) < kind <= 0xFF:
-            raise LocalProtocolError("this kind of message is the directory's own")
-        self._takers[kind] = take
-
-    def send(self, address: Address, message: bytes) -> None:
-        """Send such a message: 4,764 bytes at most, lost like any datagram."""
-        self._socket.send(address, message)
-
     def status(self) -> DirectoryStatus:
         """How it is doing."""
         size = self.driver.node.network_size()
@@ -227,7 +198,6 @@ class DirectoryNode:
             self._upkeep.cancel()
             await asyncio.wait({self._upkeep})
             self._upkeep = None
-        self._forwarding.close()
         self.driver.close()
         self._socket.close()
         store, self._store = self._store, None
@@ -322,18 +292,17 @@ class DirectoryNode:
 
     # ---- messages -------------------------------------------------------------------------------------
 
-    def _arrived(self, message: bytes, source: Address, number: bytes) -> None:
+    def _arrived(self, message: bytes, source: Address) -> None:
+        """A whole message; :class:`DhtError` for one that is none."""
         kind = message[0]
-        if kind == SEALED:
-            if not self._forwarding.receive(message, source, number) and self._counts(source):
-                reply = self._responder.receive_request(message, source, self._clock())
-                self._socket.send(source, reply.data, number)
-        elif kind == VERSION:
-            if message[1:2] > b"\x7f" or self._counts(source):  # answers need no leave: they were asked for
-                self.driver.receive(message, source)
-        elif (take := self._takers.get(kind)) is not None:
-            if self._counts(source):
-                take(message, source)
+        if kind == VERSION and message[1:2] > b"\x7f":
+            self.driver.receive(message, source)  # an answer: only what was asked for counts
+        elif not self._counts(source):
+            return
+        elif kind in (VERSION, SEALED):
+            self.driver.receive(message, source)
+        elif self._gossip is not None and kind in (ASK, TELL):
+            self._gossiped(self._gossip, message, source)
         else:
             raise DhtError("a message of an unknown kind")
 
@@ -384,16 +353,10 @@ class DirectoryNode:
             for address, request in self._gossip.ask(addresses, now):
                 self._socket.send(address, request)
 
-    def _asked_for_beacon(self, request: bytes, source: Address) -> None:
-        assert self._gossip is not None
-        answer = self._gossip.answer(request)
-        if answer is not None:
-            self._socket.send(source, answer)
-
-    def _told_beacon(self, message: bytes, source: Address) -> None:
-        assert self._gossip is not None
-        try:
-            self._gossip.receive(message, source, self._clock())
-        except BeaconConflictError as error:
-            log.error("beacon", why=str(error))
-            raise
+    def _gossiped(self, gossip: BeaconGossip, message: bytes, source: Address) -> None:
+        if message[0] == ASK:
+            answer = gossip.answer(message)
+            if answer is not None:
+                self._socket.send(source, answer)
+        else:
+            gossip.receive(message, source, self._clock())

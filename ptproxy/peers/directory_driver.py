@@ -118,7 +118,7 @@ class NodeDriver:
         self.search(target, lambda lookup: _resolve(done, lookup), rules, judge)
         return await done
 
-    async def publish(self, location: NodeId, record: bytes) -> Written:
+    async def publish(self, location: NodeId, record: bytes, rules: LookupRules | None = None) -> Written:
         """Leave ``record`` with the nodes closest to one of its locations; raises :class:`NodeBusyError`.
 
         Returns once all of them have answered, or :data:`WRITE_WAIT` is over.
@@ -127,7 +127,7 @@ class NodeDriver:
         self.search(
             location,
             lambda lookup: self.write(lookup, record, lambda written: _resolve(done, written)),
-            self.private,
+            rules or self.private,
         )
         return await done
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -38,6 +38,8 @@ _BEACON: Final = "beacon"
 
 _Mark: TypeAlias = tuple[int, NodeId, bytes]
 """What may change of a record that is kept: when it was last brought, for whom it counts, its bytes."""
+_UNSURE: Final[_Mark] = (-1, 0, b"")
+"""There is a row, perhaps; what is in it is to be written again."""
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ class DirectoryStore:
         except (sqlite3.Error, TypeError, UnicodeDecodeError) as error:
             raise _cannot("read", error) from None
         # What is not taken back is deleted by the next save: nothing of it matches.
-        self._saved = {int.from_bytes(location, "big"): (-1, 0, b"") for (location,) in known}
+        self._saved = {int.from_bytes(location, "big"): _UNSURE for (location,) in known}
         return kept
 
     async def save(self, records: Iterable[StoredRecord], surroundings: Surroundings | None = None) -> None:
@@ -105,8 +107,11 @@ class DirectoryStore:
         """
         async with self._saving:
             marks = {one.location: (one.stored, one.guard, one.data) for one in records}
-            changed, gone = self._difference(marks)
+            saved = self._saved
+            changed = {location: mark for location, mark in marks.items() if saved.get(location) != mark}
+            gone = [location for location in saved if location not in marks]
             if changed or gone or surroundings is not None:
+                saved.update(dict.fromkeys(changed, _UNSURE))  # until the thread has said what became of it
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._thread, self._write, changed, gone, surroundings)
                 self._saved = marks
@@ -127,29 +132,21 @@ class DirectoryStore:
                 kept.contact = None
                 kept.damaged += 1
 
-    def _difference(self, marks: dict[NodeId, _Mark]) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes]]]:
-        """Rows of records that are new or changed, and the keys of those that are gone."""
-        saved = self._saved
-        changed = [
-            (_key(location), _row(location, mark))
-            for location, mark in marks.items()
-            if saved.get(location) != mark
-        ]
-        return changed, [(_key(location),) for location in saved if location not in marks]
-
     def _write(
         self,
-        changed: Sequence[tuple[bytes, bytes]],
-        gone: Sequence[tuple[bytes]],
+        changed: Mapping[NodeId, _Mark],
+        gone: Sequence[NodeId],
         surroundings: Surroundings | None,
     ) -> None:
         """One transaction, in the store's thread."""
         database = self._database
+        old = [(_key(location),) for location in gone]
+        new = [(_key(location), _row(location, mark)) for location, mark in changed.items()]
         try:
             database.execute("BEGIN IMMEDIATE")
             try:
-                database.executemany("DELETE FROM records WHERE location = ?", gone)
-                database.executemany("REPLACE INTO records VALUES (?, ?)", changed)
+                database.executemany("DELETE FROM records WHERE location = ?", old)
+                database.executemany("REPLACE INTO records VALUES (?, ?)", new)
                 if surroundings is not None:
                     _write_surroundings(database, surroundings)
                 database.execute("COMMIT")

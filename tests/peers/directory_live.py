@@ -22,9 +22,7 @@ from ptproxy.peers.directory_network import DirectoryNetwork, NodeIdentity
 PATIENCE = 60.0
 """Seconds after which a test that waits for something that never comes is a failure."""
 CHEAP = WorkTarget(bits=2, memory=8)
-LAB = DirectoryNetwork(
-    CHEAP, CHEAP, probation=NO_PROBATION, diversity=ANY_NETWORK, private_addresses=True
-)
+LAB = DirectoryNetwork(CHEAP, CHEAP, probation=NO_PROBATION, diversity=ANY_NETWORK, private_addresses=True)
 RULES = LookupRules(diversity=ANY_NETWORK)
 LOCAL = DirectorySettings(listen=(("127.0.0.1", 0),), requests=1e6)
 
@@ -77,7 +75,9 @@ class Lab:
         node = await DirectoryNode.start(identity, self.network, settings, state, **options)
         self.nodes.append(node)
         if join and len(self.nodes) > 1:
-            assert await node.join([self.nodes[0].contact])
+            first = self.nodes[0]
+            assert await node.join([first.contact])
+            await until(lambda: first.driver.node.table.met(node.contact.id))
         return node
 
     async def grow(self, count: int) -> None:
@@ -116,7 +116,9 @@ class Stranger:
         loop = asyncio.get_running_loop()
         while True:
             data, source = await loop.sock_recvfrom(self.socket, 2_000)
-            message = self._reassembly.receive_datagram(data, Address(socket.inet_aton(source[0]), source[1]), 0.0)
+            message = self._reassembly.receive_datagram(
+                data, Address(socket.inet_aton(source[0]), source[1]), 0.0
+            )
             if message is not None:
                 return message
 
