@@ -126,6 +126,15 @@ class RoutingTable:
             return None
         return bucket.nodes[place]
 
+    def met(self, node: NodeId) -> Acquaintance | None:
+        """What we know of a node in the table or among its spares; None for strangers."""
+        bucket = self._buckets.get(shared_prefix(self.own, node))
+        if bucket is not None:
+            for roll in (bucket.nodes, bucket.spares):
+                if (place := roll.find(node)) != NOWHERE:
+                    return roll[place]
+        return None
+
     def is_near(self, location: NodeId) -> bool:
         """Whether a record at ``location`` belongs to us as well: few nodes that we know are closer to it.
 
