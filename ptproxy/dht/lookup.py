@@ -261,7 +261,7 @@ class Lookup:
         return False
 
     def _is_vouched_for(self, candidate: Candidate) -> bool:
-        """Whether anybody named it who has not lied: a liar must not take honest nodes away by naming them."""
+        """Whether anybody named it who has not lied: a liar must not take nodes away by naming them."""
         sources, liars = candidate.sources, self._liars
         return not liars or sources is None or any(source not in liars for source in sources)
 

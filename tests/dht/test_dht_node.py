@@ -7,7 +7,7 @@ import random
 import pytest
 from dht_records import CHEAP, EPOCH, ISSUER, NOW, SECRET, sealed
 
-from ptproxy.dht.admission import Admissions, mint
+from ptproxy.dht.admission import CHECKS_AT_ONCE, Admissions, mint
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.density import NO_CAP, DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK
@@ -282,6 +282,23 @@ def test_strangers_are_pinged_at_the_address_they_name_and_only_so_many_at_a_tim
         assert all(len(message) <= len(data) for _, message in out)
     assert pings == MAX_GREETINGS
     assert len(node.table) == 0
+
+
+def test_strangers_who_did_no_work_leave_checks_for_lookups() -> None:
+    """Signed contacts with false ids, from forged senders, more of them than a node checks at once."""
+    net = Net(seed=11)
+    contact, friend = net.add(), net.add()
+    net.run(1.0)
+    net.vetting = Vetting(Admissions(CHEAP))
+    node = net.nodes[contact.address]
+    node._admit = net.vetting.admit
+    key = SigningKey.generate(net.rng.randbytes)
+    for number in range(2 * CHECKS_AT_ONCE):
+        address = Address(b"\x0e\0" + number.to_bytes(2, "big"), 1)
+        lazy = Contact.make(key, number, bytes(32), bytes(16), 1, address)
+        node.receive_message(Calls(net.rng.randbytes).ask(contact, Ping(lazy), 0.0), address, net.now)
+    assert len(net.vetting) <= MAX_GREETINGS
+    assert net.vetting.admit(friend, net.now)
 
 
 def test_a_sealed_request_is_answered_sealed(grown: Net) -> None:
