@@ -125,7 +125,9 @@ def attack(args: argparse.Namespace) -> None:
     if args.insiders:
         who = insiders(args.insiders, args.density)
     for nodes in args.nodes:
-        world = World(nodes, args.seed, args.hostile, forge=args.forge, blocks=args.blocks)
+        world = World(
+            nodes, args.seed, args.hostile, forge=args.forge, estimate=args.estimate, blocks=args.blocks
+        )
         print(f"{nodes:,} nodes, {args.hostile:.0%} hostile:", end=" ")
         print(leave_and_fetch(world, who, defences, args.lookups, args.places), flush=True)
 
@@ -264,6 +266,7 @@ def main() -> None:
     parser.add_argument(
         "--forge", action="store_true", help="every second hostile node answers with a false record"
     )
+    parser.add_argument("--estimate", type=float, default=1.0, help="of the network's size, as a share of it")
     parser.add_argument("--blocks", type=int, default=0, help="address blocks that hostile nodes have")
     parser.add_argument("--cluster", type=int, default=0, help="hostile ids next to the record")
     parser.add_argument("--insiders", type=int, default=0, help="hostile ids around the record")

@@ -118,7 +118,7 @@ def leave_and_fetch(
     """
     net = SimulatedNetwork(defences.world(world))
     rules = defences.rules()
-    size = float(world.nodes)
+    size = world.nodes * world.estimate
     outcome = Outcome()
     for _ in range(trials):
         targets = [net.target() for _ in range(places)]
