@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, HEIGHT = 720, 440
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 56, 56
+LEFT, RIGHT, TOP, BOTTOM = 64, 48, 56, 56
 COLOURS = ("#0b62c4", "#c4410b", "#2a8a3e", "#7a3fb0", "#8a6d00", "#555555")
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 4", "1 4")
 """Besides the colours: a curve is told from the others without them too."""
@@ -68,7 +68,7 @@ class Chart:
         for value in xs if len(xs) <= 2 * TICKS else xs[:: len(xs) // TICKS]:
             x = self._x(value, xs)
             parts.append(f'<path d="M{x:.1f} {floor}v5" stroke="#000"/>')
-            parts.append(_text(x, floor + 20, f"{value:,.6g}", "middle"))
+            parts.append(_text(x, floor + 20, f"{value:,.9g}", "middle"))
         parts.append(f'<path d="M{LEFT} {TOP}V{floor}H{WIDTH - RIGHT}" fill="none" stroke="#000"/>')
         return parts
 
