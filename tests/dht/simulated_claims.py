@@ -123,7 +123,7 @@ def threats(nodes: int, many: int) -> list[Threat]:
         Threat("the same, probation, beacon: .99", 0.99, world, insiders(1_000), both, 500),
         Threat("1,000 insiders, twice as dense: .70", 0.70, world, insiders(1_000, 2), Defences(), 500),
         Threat("1,000 insiders, ten times as dense, and as many at each of a record's places: .70",
-               0.70, world, insiders(1_000, 10), Defences(), 300, places=3),
+               0.70, world, insiders(1_000, 10), Defences(), 150, places=3),
         Threat("the same at one place, probation, beacon: .99", 0.99, world, insiders(1_000, 10), both, 500),
     ]  # fmt: skip
 
