@@ -241,9 +241,8 @@ class Node:
             if answer.contact.address == contact.address:
                 contact = answer.contact
             elif answer.contact.supersedes(contact):
-                self._greet(
-                    answer.contact, now
-                )  # believed once it answers there: it may be anybody's address
+                # Believed once it answers there: it may be anybody's address.
+                self._greet(answer.contact, now)
         self.table.answered(contact, now)
         self._trips.took(answered.seconds)
         if isinstance(answer, Stored):
