@@ -12,7 +12,7 @@ scripts/dht_sim attack ... --no-cap --single                what each defence is
 scripts/dht_sim all                                         every figure of PROTOCOL.md: some minutes
 scripts/dht_sim plots FOLDER                                pictures (SVG) of scale, defences and churn
 
-Ten million nodes take 2 GB and some minutes.
+Ten million nodes take 1.2 GB and a minute.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs="+", default=[10_000])
     parser.add_argument("--lookups", type=int, default=200, help="lookups, or records left and fetched")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="claims: few trials, a minute")
+    parser.add_argument("--quick", action="store_true", help="claims: few trials, two minutes")
     parser.add_argument("--only", metavar="WORDS", default="", help="claims: attacks with these words alone")
     parser.add_argument("--paths", action="store_true", help="scale: eight disjoint paths")
     parser.add_argument("--times", action="store_true", help="scale: how long each line took")
