@@ -23,6 +23,7 @@ from ptproxy.dht.density import NetworkSize, Seats
 from ptproxy.dht.identifier import ID_BYTES, NodeId, Rng
 from ptproxy.dht.lookup import UPKEEP, Admit, Judge, Lookup, LookupRules
 from ptproxy.dht.messages import VERSION, Find, Holding, Leave, Nodes, Ping, Pong, Seek, Store, Stored
+from ptproxy.dht.quota import LeakyBucket
 from ptproxy.dht.responder import Responder
 from ptproxy.dht.round_trips import RoundTrips
 from ptproxy.dht.rpc import Answered, Calls
@@ -33,6 +34,9 @@ MAX_LOOKUPS: Final = 64
 """Lookups at a time: an hour's refreshing of every bucket, and what people ask for."""
 MAX_GREETINGS: Final = 32
 """Strangers being pinged at a time; more of them can wait until they write again."""
+GREETINGS_PER_SECOND: Final = 10.0
+"""Strangers looked at in the long run: a tenth of the contacts that are checked a second (``admission``).
+Requests need no return address, so that anybody could use up all checks, and lookups would find none left."""
 UPKEEP_EVERY: Final = 60.0
 """Seconds between looks at what is due."""
 SILENT_FOR: Final = 900.0
@@ -87,6 +91,7 @@ class Node:
         self._lookups: list[Lookup] = []
         self._sampling: set[Lookup] = set()
         self._greeting: dict[NodeId, float] = {}
+        self._strangers = LeakyBucket(MAX_GREETINGS, GREETINGS_PER_SECOND)
         self._out: list[tuple[Address, bytes]] = []
         self._next_upkeep = float("-inf")
         if responder is not None:
@@ -104,10 +109,10 @@ class Node:
 
     # What the rim asks for
 
-    def join(self, contacts: Iterable[Contact], now: float) -> None:
+    def join(self, contacts: Iterable[Contact], now: float) -> Lookup:
         """Look for ourselves among what these know; one that lives is enough."""
         own = self.table.own
-        self._start(Lookup(own, contacts, self._rules, self._timeout, self._admit, own=own), now)
+        return self._start(Lookup(own, contacts, self._rules, self._timeout, self._admit, own=own), now)
 
     def look_up(
         self, target: NodeId, now: float, rules: LookupRules | None = None, judge: Judge | None = None
@@ -208,13 +213,17 @@ class Node:
         return self._trips.timeout
 
     def _greet(self, contact: Contact, now: float) -> None:
-        """Somebody asked us: get to know it, if it is who it says."""
-        known = self.table.get(contact.id)
+        """Somebody asked us: get to know it, if it is who it says.
+
+        Spares are known: else two that are each other's would answer every ping with a ping.
+        """
+        known = self.table.met(contact.id)
         if known is not None and not known.failures and not contact.supersedes(known.contact):
             return
         if (
             len(self._greeting) < MAX_GREETINGS
             and contact.id not in self._greeting
+            and self._strangers.take(1, now)
             and self._admit(contact, now)
         ):
             self._ping(contact, now)
@@ -232,9 +241,8 @@ class Node:
             if answer.contact.address == contact.address:
                 contact = answer.contact
             elif answer.contact.supersedes(contact):
-                self._greet(
-                    answer.contact, now
-                )  # believed once it answers there: it may be anybody's address
+                # Believed once it answers there: it may be anybody's address.
+                self._greet(answer.contact, now)
         self.table.answered(contact, now)
         self._trips.took(answered.seconds)
         if isinstance(answer, Stored):

@@ -27,7 +27,7 @@ from enum import IntEnum
 from typing import Final
 
 from ptproxy.dht import epoch as epochs
-from ptproxy.dht.identifier import ID_BITS, ID_BYTES, NodeId, Rng
+from ptproxy.dht.identifier import ID_BYTES, NodeId, Rng
 from ptproxy.dht.quota import FAILURES_AT_ONCE, FAILURES_PER_SECOND, LeakyBucket, WriteQuotas
 from ptproxy.dht.record import NO_BEACON, RECORD, RECORD_WORK, Copies, Record, RecordError, RecordHeader
 from ptproxy.dht.work import WorkTarget
@@ -41,9 +41,6 @@ MAX_COPIES: Final = 1_024
 """Copies of records that belong elsewhere."""
 COPY_LIFE: Final = 3_600
 """Seconds that a copy is kept: its reader's neighbours ask soon or not at all."""
-REACH: Final = 100
-"""Nodes, by the network's size, that may lie closer to a location than a node that keeps its record: five
-times as many as are asked to. Otherwise one set of records would fill all nodes there are."""
 HAND_ON: Final = 21_600
 """Seconds until a record that nobody has brought again is handed to those closest to it now (± 20 %)."""
 NEW_KEYS_AT_ONCE: Final = 1_000
@@ -134,16 +131,11 @@ class Write:
     record: bytes
 
 
-def is_near(own: NodeId, location: NodeId, network_size: float | None) -> bool:
-    """Whether the node ``own`` may have been chosen to keep a record at ``location``; True without a size."""
-    return network_size is None or (own ^ location) * max(network_size, 1.0) <= REACH * 2.0**ID_BITS
-
-
 class RecordStorage:
     """One node's records.
 
     ``beacon(epoch)`` is the value its locations are made with, None: not known yet; ``near(location)``
-    says whether records lie here at all (:func:`is_near`).
+    says whether records lie here at all (``RoutingTable.is_near``).
     """
 
     __slots__ = (

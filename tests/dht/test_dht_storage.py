@@ -7,7 +7,6 @@ from dht_records import CHEAP, DAY, EPOCH, NOW, draw, flip, sealed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.dht import record as records
 from ptproxy.dht import storage as module
 from ptproxy.dht.epoch import begins, ends, opens
 from ptproxy.dht.quota import FAILURES_AT_ONCE, FAILURES_PER_SECOND, WRITES_AT_ONCE
@@ -20,7 +19,6 @@ from ptproxy.dht.storage import (
     StoredRecord,
     Write,
     WriteRefusedError,
-    is_near,
 )
 from ptproxy.dht.work import WorkTarget
 from ptproxy.errors import StateError
@@ -68,34 +66,14 @@ def test_at_each_of_its_locations_and_no_other():
 
 
 def test_only_near_the_node():
-    """One set of records must not fill all nodes of the network."""
-    network_size, own = 10_000.0, int.from_bytes(draw("own")(32), "big")
-    storage = new_storage(near=lambda place: is_near(own, place, network_size))
-    taken, here = 0, []
-    for number in range(2_000):
-        for place in records.locations(draw(number)(32), EPOCH):
-            if is_near(own, place, network_size):
-                taken += 1
-                here.append((own ^ place) / 2**256)
-    assert 30 < taken < 90, "6,000 places of which 1 % are within reach"
-    assert max(here) <= 100 / network_size
-    assert is_near(own, own ^ 1 << 255, None)
-    assert is_near(own, own ^ (2**256 - 1), 100.0)
-    assert not is_near(own, own ^ (2**256 - 1), 101.0)
-    far = record()
-    assert not any(is_near(own, place, network_size) for place in far.header.locations())
-    assert refusal(storage, far) is Refusal.ELSEWHERE
-    network_size = 50.0
-    write(storage, far)
-
-
-def test_nobody_who_is_chosen_finds_a_node_too_far():
-    """The 20 closest of 2,000 nodes to 200 places, where a node takes the network for twice as large."""
-    rng = Random(7)
-    nodes = [rng.getrandbits(256) for _ in range(2_000)]
-    for _ in range(200):
-        place = rng.getrandbits(256)
-        assert all(is_near(node, place, 4_000.0) for node in sorted(nodes, key=lambda n: n ^ place)[:20])
+    """One set of records must not fill all nodes of the network: what is near the node's table says."""
+    near = set()
+    storage, one = new_storage(near=near.__contains__), record()
+    location = one.header.locations()[0]
+    assert refusal(storage, one) is Refusal.ELSEWHERE
+    near.add(location)
+    write(storage, one)
+    assert refusal(storage, one, location=one.header.locations()[1]) is Refusal.ELSEWHERE
 
 
 def test_a_token_is_needed():
