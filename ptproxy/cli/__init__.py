@@ -5,10 +5,9 @@
   besides the way out).
 - :mod:`~ptproxy.cli.check`: ``check``, and loading a configuration with every check there is.
 - :mod:`~ptproxy.cli.init`: ``init bridge`` (:mod:`~ptproxy.cli.init_bridge`) and ``init client``
-  (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write),
-  :mod:`~ptproxy.cli.web_server` (what a web server in front includes) and
-  :mod:`~ptproxy.cli.certificate`. ``examples/`` are the configurations of ``configs/``, installed,
-  those of web servers with names in angle brackets to fill in.
+  (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write) and
+  :mod:`~ptproxy.cli.web_server` (what a web server in front includes). ``examples/`` are the configurations
+  of ``configs/``, installed, those of web servers with names in angle brackets to fill in.
 - :mod:`~ptproxy.cli.invite`: ``invite new | list | revoke``.
 - :mod:`~ptproxy.cli.inspect`: ``inspect probes | hello | capture | record``, each in an ``inspect_*`` module.
 - :mod:`~ptproxy.cli.chat`: ``chat init | passphrase`` (:mod:`~ptproxy.cli.chat_init`), the screen and

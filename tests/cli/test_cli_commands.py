@@ -24,7 +24,7 @@ from ptproxy.auth.access import AccessList
 from ptproxy.auth.access_record import Identity
 from ptproxy.auth.credentials import StaticKey, encode_key, token_id
 from ptproxy.cli import main as main_module
-from ptproxy.cli.certificate import pin_for, self_signed
+from ptproxy.tunnel.certificate import pin_for, self_signed
 from ptproxy.cli.main import COMMANDS, program
 from ptproxy.config.keyfile import read_key
 from ptproxy.config.link import Link

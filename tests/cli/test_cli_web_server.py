@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ptproxy.cli.certificate import self_signed
+from ptproxy.tunnel.certificate import self_signed
 from ptproxy.cli.check import load_checked
 from ptproxy.cli.main import program
 from ptproxy.cli.web_server import DEFAULT_LISTEN, SERVERS, WebServer

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hello_bytes import GREASE, python_hello
 
-from ptproxy.cli.certificate import self_signed
+from ptproxy.tunnel.certificate import self_signed
 from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
 from ptproxy.errors import StartError
 from ptproxy.inspect.greeting import HTTP1, HTTP2, GreetingServer

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from site_live import free_port
 
 from ptproxy import state
-from ptproxy.cli.certificate import self_signed
+from ptproxy.tunnel.certificate import self_signed
 from ptproxy.cli.main import program as ptproxy
 from ptproxy.config.load import load
 from ptproxy.config.quantities import SiteUrl
