@@ -1,0 +1,32 @@
+"""ptproxy started by another program, as its transport: Tor's managed proxies, Shadowsocks' plugins.
+
+A *parent* starts the process, says by its environment what it wants, and learns
+from standard output where we listen. On the client's side it connects to us and
+we open a stream at the bridge; at the bridge each stream becomes a connection to
+the parent. Nothing else is reachable through such a bridge: no way out, no names::
+
+    tor ──SOCKS5──▶ tor_client ──▶ lines ══ tunnel ══▶ plugged ─▶ parent ──▶ tor's ExtORPort or ORPort
+    ss-local ────▶ sip003_client ─▶ lines ══ tunnel ══▶ plugged ─▶ parent ──▶ ss-server
+
+What is said, without I/O:
+
+- :mod:`~ptproxy.pt.arguments`: the ways in which parents write ``key=value``.
+- :mod:`~ptproxy.pt.tor_environment`, :mod:`~ptproxy.pt.tor_lines`: what tor tells us and what we tell it.
+- :mod:`~ptproxy.pt.extorport`: the conversation with tor's extended port.
+- :mod:`~ptproxy.pt.sip003_environment`: what Shadowsocks tells us.
+- :mod:`~ptproxy.pt.bridge_line`: a bridge in the arguments of a line, so that its clients need no more.
+- :mod:`~ptproxy.pt.upgrade`: WebTunnel's HTTP upgrade, both ways.
+
+The rims around it:
+
+- :mod:`~ptproxy.pt.tor`, :mod:`~ptproxy.pt.sip003`: a process from its start to its end. They listen and say
+  so before the tunnel is imported, because parents wait for that and little else.
+- :mod:`~ptproxy.pt.doors`: the listening sockets; :mod:`~ptproxy.pt.ending`: when the process is to end.
+- :mod:`~ptproxy.pt.tor_client`, :mod:`~ptproxy.pt.sip003_client` on :mod:`~ptproxy.pt.local_end`: connections
+  of the parent's; :mod:`~ptproxy.pt.lines`: a dialer for each bridge line in use.
+- :mod:`~ptproxy.pt.plugged`: the bridge; :mod:`~ptproxy.pt.parent`: its streams, handed to the parent;
+  :mod:`~ptproxy.pt.identity`: the keys that it makes at its first start.
+- :mod:`~ptproxy.pt.datagrams`: SIP003u, both sides.
+
+``TOR.md`` and ``SHADOWSOCKS.md`` beside this file say how to set either up.
+"""
