@@ -28,6 +28,20 @@ def open_door(host: str, port: int) -> socket.socket:
     return sock
 
 
+def open_datagram_door(host: str, port: int) -> socket.socket:
+    """Take UDP on an IP literal; raises ``OSError``."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 def place_of(sock: socket.socket) -> tuple[str, int]:
     """IP and port that a socket is bound to."""
     name = sock.getsockname()

@@ -12,6 +12,8 @@ from ptproxy.proxy.startup import Signals
 
 CHUNK: Final = 4096
 """Bytes read of an input that nobody reads."""
+LOOK_EVERY: Final = 1.0
+"""Seconds between looks whether the parent still is our parent."""
 
 
 def end_with_input(loop: asyncio.AbstractEventLoop, signals: Signals, descriptor: int = 0) -> None:
@@ -29,3 +31,16 @@ def end_with_input(loop: asyncio.AbstractEventLoop, signals: Signals, descriptor
             loop.call_soon_threadsafe(signals.ask)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def end_with_parent(loop: asyncio.AbstractEventLoop, signals: Signals) -> None:
+    """Ask to stop when the process that started us is gone without having ended us (Shadowsocks, killed)."""
+    parent = os.getppid()
+
+    def look() -> None:
+        if os.getppid() != parent:
+            signals.ask()
+        else:
+            loop.call_later(LOOK_EVERY, look)
+
+    loop.call_later(LOOK_EVERY, look)

@@ -99,13 +99,13 @@ class Plugged:
     async def start(
         self,
         config: BridgeConfig,
-        sock: socket.socket,
+        socks: Sequence[socket.socket],
         services: Mapping[str, Service],
         *,
         dialer: Dialer = NO_WAY_OUT,
         front: Callable[[Site], Site] | None = None,
     ) -> None:
-        """Serve clients on a socket that listens already; raises :class:`~ptproxy.errors.StartError`.
+        """Serve clients on sockets that listen already; raises :class:`~ptproxy.errors.StartError`.
 
         ``front`` may put something before the web site that strangers meet.
         """
@@ -122,12 +122,13 @@ class Plugged:
         doorway = await make_doorway(config, loop, context, bridge.arrival)
         if doorway is not None:
             stack.push_async_callback(doorway.close)
-        listener = Listener(
-            loop, bridge.arrival, sock, tls=context,
-            handshake_timeout=config.limits.opening_timeout, most_handshakes=config.limits.handshakes,
-            doorway=doorway,
-        )  # fmt: skip
-        self._listeners.append(listener)
+        for sock in socks:
+            listener = Listener(
+                loop, bridge.arrival, sock, tls=context,
+                handshake_timeout=config.limits.opening_timeout, most_handshakes=config.limits.handshakes,
+                doorway=doorway,
+            )  # fmt: skip
+            self._listeners.append(listener)
 
     async def stop(self) -> None:
         """End every stream and connection."""

@@ -43,7 +43,7 @@ async def serve_bridge(side: BridgeSide, offers: Sequence[Offer]) -> None:
             stack.push_async_callback(plugged.stop)
             parent = Parent(loop, port_of(side, offer.transport))
             stack.push_async_callback(parent.close)
-            await plugged.start(config, offer.sock, {SERVICE: parent})
+            await plugged.start(config, [offer.sock], {SERVICE: parent})
         with Signals(loop) as signals:
             if side.common.ends_with_stdin:
                 end_with_input(loop, signals)
