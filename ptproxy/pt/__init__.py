@@ -15,17 +15,18 @@ What is said, without I/O:
 - :mod:`~ptproxy.pt.extorport`: the conversation with tor's extended port.
 - :mod:`~ptproxy.pt.sip003_environment`: what Shadowsocks tells us.
 - :mod:`~ptproxy.pt.bridge_line`: a bridge in the arguments of a line, so that its clients need no more.
-- :mod:`~ptproxy.pt.upgrade`: WebTunnel's HTTP upgrade, both ways.
 
 The rims around it:
 
 - :mod:`~ptproxy.pt.tor`, :mod:`~ptproxy.pt.sip003`: a process from its start to its end. They listen and say
   so before the tunnel is imported, because parents wait for that and little else.
-- :mod:`~ptproxy.pt.doors`: the listening sockets; :mod:`~ptproxy.pt.ending`: when the process is to end.
-- :mod:`~ptproxy.pt.tor_client`, :mod:`~ptproxy.pt.sip003_client` on :mod:`~ptproxy.pt.local_end`: connections
-  of the parent's; :mod:`~ptproxy.pt.lines`: a dialer for each bridge line in use.
-- :mod:`~ptproxy.pt.plugged`: the bridge; :mod:`~ptproxy.pt.parent`: its streams, handed to the parent;
-  :mod:`~ptproxy.pt.identity`: the keys that it makes at its first start.
+- :mod:`~ptproxy.pt.doors`: the listening sockets; :mod:`~ptproxy.pt.loading`, :mod:`~ptproxy.pt.ending`:
+  what ends the process before and after the tunnel is there.
+- :mod:`~ptproxy.pt.tor_client`, :mod:`~ptproxy.pt.sip003_client`: the parent's connections on the client's
+  side; :mod:`~ptproxy.pt.lines`: a dialer for each bridge line in use.
+- :mod:`~ptproxy.pt.tor_bridge`, :mod:`~ptproxy.pt.sip003_server` on :mod:`~ptproxy.pt.plugged`: the bridge;
+  :mod:`~ptproxy.pt.parent`: its streams, handed to the parent; :mod:`~ptproxy.pt.identity`: the keys that it
+  makes at its first start; :mod:`~ptproxy.pt.wanted`: what its operator may set.
 - :mod:`~ptproxy.pt.datagrams`: SIP003u, both sides.
 
 ``TOR.md`` and ``SHADOWSOCKS.md`` beside this file say how to set either up.

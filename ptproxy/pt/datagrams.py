@@ -12,7 +12,7 @@ import asyncio
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.log import get_logger
@@ -59,8 +59,7 @@ class DatagramDoor(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Listening."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)  # uvloop's is one in all but name
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """A local program sent something."""
@@ -204,8 +203,7 @@ class _Flow(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)  # uvloop's is one in all but name
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """The parent answers."""

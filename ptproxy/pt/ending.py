@@ -33,9 +33,11 @@ def end_with_input(loop: asyncio.AbstractEventLoop, signals: Signals, descriptor
     threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-def end_with_parent(loop: asyncio.AbstractEventLoop, signals: Signals) -> None:
-    """Ask to stop when the process that started us is gone without having ended us (Shadowsocks, killed)."""
-    parent = os.getppid()
+def end_with_parent(loop: asyncio.AbstractEventLoop, signals: Signals, parent: int) -> None:
+    """Ask to stop when ``parent`` is gone without having ended us (Shadowsocks, killed).
+
+    ``parent``: the process that started us, asked for when we began: it may be gone by now.
+    """
 
     def look() -> None:
         if os.getppid() != parent:
@@ -43,4 +45,4 @@ def end_with_parent(loop: asyncio.AbstractEventLoop, signals: Signals) -> None:
         else:
             loop.call_later(LOOK_EVERY, look)
 
-    loop.call_later(LOOK_EVERY, look)
+    look()

@@ -6,6 +6,7 @@ something does: sockets are opened before the tunnel is imported.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ptproxy.pt.arguments import ArgumentError, serialize_options
 from ptproxy.pt.bridge_line import TRANSPORTS, line_arguments, parse_line
 from ptproxy.pt.doors import open_datagram_door, open_door, place_of
 from ptproxy.pt.identity import Identity, hold_folder, load_identity
+from ptproxy.pt.loading import leave_at_signals
 from ptproxy.pt.sip003_environment import PluginSide, is_plugin, read_plugin
 from ptproxy.pt.wanted import Wanted
 from ptproxy.state import write_file
@@ -45,11 +47,13 @@ def run_sip003(environment: Mapping[str, str]) -> int:
     if not is_plugin(environment):
         sys.stderr.write(EXPLANATION.format(program="ptproxy-sip003"))
         return 1
+    leave_at_signals()
+    parent = os.getppid()
     side = read_plugin(environment)
     if side.server:
-        _run_server(side)
+        _run_server(side, parent)
     else:
-        _run_client(side)
+        _run_client(side, parent)
     return 0
 
 
@@ -59,7 +63,7 @@ def client_options(folder: Path) -> str:
         return _options_of(load_identity(state, Wanted()))
 
 
-def _run_client(side: PluginSide) -> None:
+def _run_client(side: PluginSide, parent: int) -> None:
     try:
         line = parse_line(side.options, CODECS, side.remote_hosts[0], side.remote_port)
     except ArgumentError as error:
@@ -72,10 +76,10 @@ def _run_client(side: PluginSide) -> None:
     from ptproxy.tunnel import runtime  # noqa: PLC0415
 
     log.set_up(LogConfig())
-    runtime.run(serve_plugin_client(line, sock, datagrams))
+    runtime.run(serve_plugin_client(line, sock, datagrams, parent))
 
 
-def _run_server(side: PluginSide) -> None:
+def _run_server(side: PluginSide, parent: int) -> None:
     options = dict(side.options)
     folder = options.pop(STATE, "")
     if not Path(folder).is_absolute():
@@ -92,7 +96,7 @@ def _run_server(side: PluginSide) -> None:
     from ptproxy.tunnel import runtime  # noqa: PLC0415
 
     log.set_up(LogConfig())
-    runtime.run(serve_plugin_server(state, identity, wanted, socks, place))
+    runtime.run(serve_plugin_server(state, identity, wanted, socks, place, parent))
 
 
 def _options_of(identity: Identity) -> str:

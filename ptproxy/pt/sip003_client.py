@@ -45,7 +45,7 @@ class LineDialer:
 
 
 class Raw:
-    """A :class:`~ptproxy.front.Conversation` without words: all that comes is for the parent at the bridge."""
+    """A :class:`~ptproxy.front.Conversation` without words: all that comes is for the bridge's parent."""
 
     __slots__ = ("_asked", "closing")
 
@@ -98,8 +98,10 @@ class _Front(LocalProxy):
         return _Connection(self)
 
 
-async def serve_plugin_client(line: BridgeLine, sock: socket.socket, datagrams: socket.socket | None) -> None:
-    """Take ss-local's connections and datagrams until it ends us."""
+async def serve_plugin_client(
+    line: BridgeLine, sock: socket.socket, datagrams: socket.socket | None, parent: int
+) -> None:
+    """Take ss-local's connections and datagrams until it, process number ``parent``, ends us."""
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         lines = Lines(loop)
@@ -113,5 +115,5 @@ async def serve_plugin_client(line: BridgeLine, sock: socket.socket, datagrams: 
         stack.push_async_callback(front.stop)
         front.take(sock)
         with Signals(loop) as signals:
-            end_with_parent(loop, signals)
+            end_with_parent(loop, signals, parent)
             await signals.stop.wait()

@@ -21,9 +21,14 @@ from ptproxy.state import StateFolder
 
 
 async def serve_plugin_server(
-    state: StateFolder, identity: Identity, wanted: Wanted, socks: Sequence[socket.socket], place: Place
+    state: StateFolder,
+    identity: Identity,
+    wanted: Wanted,
+    socks: Sequence[socket.socket],
+    place: Place,
+    process: int,
 ) -> None:
-    """Serve clients for the ss-server at ``place`` until it ends us; raises StartError."""
+    """Serve clients for the ss-server at ``place``, a ``process``, until it ends us; raises StartError."""
     loop = asyncio.get_running_loop()
     config = make_config(identity, wanted, state.path, TRANSPORTS["ptproxy"], place_of(socks[0]))
     check_identity(identity, config)
@@ -34,5 +39,5 @@ async def serve_plugin_server(
         stack.push_async_callback(parent.close)
         await plugged.start(config, socks, {SERVICE: parent}, dialer=ParentDatagrams(loop, place))
         with Signals(loop) as signals:
-            end_with_parent(loop, signals)
+            end_with_parent(loop, signals, process)
             await signals.stop.wait()

@@ -21,6 +21,7 @@ from ptproxy.pt.arguments import ArgumentError
 from ptproxy.pt.bridge_line import TRANSPORTS, line_arguments
 from ptproxy.pt.doors import open_door, place_of
 from ptproxy.pt.identity import Identity, hold_folder, load_identity
+from ptproxy.pt.loading import leave_at_signals
 from ptproxy.pt.tor_environment import (
     BridgeSide,
     ClientSide,
@@ -60,6 +61,7 @@ Other names than ptproxy choose how it looks: ptproxy_ws, ptproxy_http, ptproxy_
 
 def run_tor(environment: Mapping[str, str]) -> int:
     """Serve the tor that started us; returns the exit status."""
+    leave_at_signals()
     try:
         negotiate(environment)
         say(lines.VERSION)
