@@ -154,6 +154,14 @@ def echo(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_WR)
 
 
+def free_port() -> int:
+    """A port that is free for TCP and UDP at this moment."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        return int(tcp.getsockname()[1])
+
+
 def exactly(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:

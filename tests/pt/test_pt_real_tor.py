@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from pt_live import PATIENCE, ROOT
+from pt_live import PATIENCE, ROOT, free_port
 
 COMMON = """\
 DataDirectory {folder}
@@ -37,7 +37,7 @@ SocksPort 0
 ORPort 127.0.0.1:auto
 ExtORPort auto
 ServerTransportPlugin ptproxy_ws exec {plugin}
-ServerTransportListenAddr ptproxy_ws 127.0.0.1:0
+ServerTransportListenAddr ptproxy_ws 127.0.0.1:{port}
 """
 
 CLIENT = """\
@@ -83,7 +83,7 @@ def test_a_real_client_reaches_a_real_bridge(tmp_path: Path) -> None:
     plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m ptproxy tor-pt\n')
     plugin.chmod(0o700)
     assert shutil.which("tor")
-    bridge = Tor(tmp_path / "bridge", BRIDGE.format(plugin=plugin))
+    bridge = Tor(tmp_path / "bridge", BRIDGE.format(plugin=plugin, port=free_port()))
     try:
         bridge.said(r"Registered server transport 'ptproxy_ws' at '127\.0\.0\.1:\d+'")
         line = bridge.said(

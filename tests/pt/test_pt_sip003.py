@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pt_live import PATIENCE, ROOT, Started, Threads, echo, exactly, started
+from pt_live import PATIENCE, ROOT, Started, Threads, echo, exactly, free_port, started
 
 from ptproxy.errors import StartError
 from ptproxy.pt.sip003_environment import PluginSide, read_plugin
@@ -67,14 +67,6 @@ def test_garbage_raises_only_what_is_documented(change: dict[str, str]) -> None:
 
 
 # ---- both sides as processes ----------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    """A port that is free for TCP and UDP at this moment."""
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", 0))
-        udp.bind(tcp.getsockname())
-        return int(tcp.getsockname()[1])
 
 
 def connected(port: int) -> socket.socket:
@@ -218,43 +210,58 @@ def test_without_shadowsocks_it_explains_itself() -> None:
 # ---- the real programs ------------------------------------------------------------------------------------
 
 
+SHADOWSOCKS = ["-s", "127.0.0.1", "-k", "password", "-m", "aes-256-gcm", "-u"]
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def carries_connections(proxy: int, target: int) -> None:
+    payload = os.urandom(1 << 20)
+    with through_socks5(proxy, target) as connection:
+        threading.Thread(target=connection.sendall, args=(payload,)).start()
+        assert exactly(connection, len(payload)) == payload
+
+
+@contextlib.contextmanager
+def running(*command: str) -> Iterator[None]:
+    with subprocess.Popen(command, **QUIET) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
 @pytest.mark.program("ss-server", "ss-local")
-def test_debians_shadowsocks_runs_through_it(tmp_path: Path) -> None:
+def test_debians_shadowsocks_starts_it(tmp_path: Path) -> None:
     script = tmp_path / "plugin"
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m ptproxy sip003\n')
     script.chmod(0o700)
-    ports = [free_port() for _ in range(2)]
-    common = ["-s", "127.0.0.1", "-p", str(ports[0]), "-k", "password", "-m", "aes-256-gcm", "-u"]
     options = subprocess.run(
         [sys.executable, "-m", "ptproxy", "sip003", "--client-options", str(tmp_path / "state")],
         check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     ).stdout.strip()  # fmt: skip
-    server = [
-        "ss-server",
-        *common,
-        "--plugin",
-        str(script),
-        "--plugin-opts",
-        f"server;state={tmp_path / 'state'}",
-    ]
-    client = ["ss-local", *common, "-l", str(ports[1]), "-b", "127.0.0.1", "--plugin", str(script)]
-    client += ["--plugin-opts", options]
-    payload = os.urandom(1 << 20)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    remote, local = free_port(), free_port()
+    common = [*SHADOWSOCKS, "-p", str(remote), "--plugin", str(script), "--plugin-opts"]
     with (
         Threads(echo) as target,
-        subprocess.Popen(server, **quiet) as one,
-        subprocess.Popen(client, **quiet) as two,
+        running("ss-server", *common, f"server;state={tmp_path / 'state'}"),
+        running("ss-local", "-l", str(local), "-b", "127.0.0.1", *common, options),
     ):
-        try:
-            with through_socks5(ports[1], target.port) as connection:
-                threading.Thread(target=connection.sendall, args=(payload,)).start()
-                assert exactly(connection, len(payload)) == payload
-            with datagram_echo(target.port):
-                assert datagram_through_socks5(ports[1], target.port, b"over UDP") == b"PDU revo"
-        finally:
-            one.terminate()
-            two.terminate()
+        carries_connections(local, target.port)
+
+
+@pytest.mark.program("ss-server", "ss-local")
+def test_debians_shadowsocks_has_udp_through_it(tmp_path: Path) -> None:
+    """As SIP003u arranges it; Debian's Shadowsocks, started with a plugin, sends UDP past that."""
+    shadowsocks, local = free_port(), free_port()
+    with (
+        Threads(echo) as target,
+        running("ss-server", *SHADOWSOCKS, "-p", str(shadowsocks)),
+        pair(tmp_path / "state", shadowsocks) as (_, _, entry),
+        running("ss-local", *SHADOWSOCKS, "-p", str(entry), "-l", str(local), "-b", "127.0.0.1"),
+    ):
+        carries_connections(local, target.port)
+        with datagram_echo(target.port):
+            assert datagram_through_socks5(local, target.port, b"over UDP") == b"PDU revo"
 
 
 def through_socks5(proxy: int, port: int) -> socket.socket:
