@@ -14,7 +14,8 @@ What is said, without I/O:
 - :mod:`~ptproxy.pt.tor_environment`, :mod:`~ptproxy.pt.tor_lines`: what tor tells us and what we tell it.
 - :mod:`~ptproxy.pt.extorport`: the conversation with tor's extended port.
 - :mod:`~ptproxy.pt.sip003_environment`: what Shadowsocks tells us.
-- :mod:`~ptproxy.pt.bridge_line`: a bridge in the arguments of a line, so that its clients need no more.
+- :mod:`~ptproxy.pt.bridge_line`, :mod:`~ptproxy.pt.webtunnel_line`: a bridge in the arguments of a line, so
+  that its clients need no more; :mod:`~ptproxy.pt.upgrade`: WebTunnel's HTTP upgrade, both ways.
 
 The rims around it:
 
@@ -27,7 +28,8 @@ The rims around it:
 - :mod:`~ptproxy.pt.tor_bridge`, :mod:`~ptproxy.pt.sip003_server` on :mod:`~ptproxy.pt.plugged`: the bridge;
   :mod:`~ptproxy.pt.parent`: its streams, handed to the parent; :mod:`~ptproxy.pt.identity`: the keys that it
   makes at its first start; :mod:`~ptproxy.pt.wanted`: what its operator may set.
-- :mod:`~ptproxy.pt.datagrams`: SIP003u, both sides.
+- :mod:`~ptproxy.pt.webtunnel_bridge`, :mod:`~ptproxy.pt.webtunnel_client`: Tor Browser's WebTunnel, beside
+  our tunnel; :mod:`~ptproxy.pt.datagrams`: SIP003u, both sides.
 
 ``TOR.md`` and ``SHADOWSOCKS.md`` beside this file say how to set either up.
 """

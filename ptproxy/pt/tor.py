@@ -32,8 +32,12 @@ from ptproxy.pt.tor_environment import (
     read,
 )
 from ptproxy.pt.wanted import Wanted
+from ptproxy.pt.webtunnel_line import TRANSPORT as WEBTUNNEL
+from ptproxy.pt.webtunnel_line import webtunnel_arguments
 from ptproxy.state import StateFolder
 
+KNOWN: Final = (*TRANSPORTS, WEBTUNNEL)
+"""Every transport that tor may ask for."""
 FOLDER: Final = "ptproxy"
 """Our folder in tor's ``pt_state``, which other transports may use, too."""
 LOOPBACK: Final = "127.0.0.1"
@@ -96,7 +100,7 @@ def _run_client(side: ClientSide) -> int:
         say(lines.PROXY_DONE)
     doors: dict[str, socket.socket] = {}
     for transport in side.transports:
-        if transport not in TRANSPORTS:
+        if transport not in KNOWN:
             continue  # another program may know it (pt-spec section 3.3.2)
         try:
             doors[transport] = open_door(LOOPBACK, 0)
@@ -118,11 +122,11 @@ def _run_client(side: ClientSide) -> int:
 def _run_bridge(side: BridgeSide) -> int:
     made: list[tuple[str, socket.socket, StateFolder, Identity, Wanted]] = []
     for transport in side.transports:
-        if transport not in TRANSPORTS:
+        if transport not in KNOWN:
             continue
         try:
             sock, state, identity, wanted = _make(side, transport)
-            arguments = _arguments(identity, place_of(sock), TRANSPORTS[transport])
+            arguments = _arguments(transport, identity, wanted, place_of(sock))
         except (StartError, ArgumentError) as error:
             say(lines.bridge_method_error(transport, str(error)))
         else:
@@ -157,9 +161,16 @@ def _make(side: BridgeSide, transport: str) -> tuple[socket.socket, StateFolder,
         raise
 
 
-def _arguments(identity: Identity, place: Place, codecs: tuple[str, ...]) -> dict[str, str]:
-    """What clients must be told of the bridge."""
+def _arguments(transport: str, identity: Identity, wanted: Wanted, place: Place) -> dict[str, str]:
+    """What clients must be told of the bridge; raises StartError where no client could use it."""
     host, port = place
+    if transport == WEBTUNNEL:
+        if wanted.certificate is None or identity.pin:
+            raise StartError("WebTunnel needs name, certificate and private-key, signed by an authority")
+        if wanted.site.startswith("https:"):
+            raise StartError("with WebTunnel, site is builtin or an http:// address")
+        return webtunnel_arguments(identity.name, port, identity.path)
+    codecs = TRANSPORTS[transport]
     link = Link(
         key=identity.public,
         host=host,
@@ -174,7 +185,7 @@ def _arguments(identity: Identity, place: Place, codecs: tuple[str, ...]) -> dic
 
 def _nothing_to_do() -> int:
     """Nothing was started: tor was told why, transport by transport, or never asked for one of ours."""
-    say(lines.log("error", f"no transport was started; known are {', '.join(TRANSPORTS)}"))
+    say(lines.log("error", f"no transport was started; known are {', '.join(KNOWN)}"))
     return 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from ptproxy.pt.parent import SERVICE, ExtendedPort, Parent, ParentPort, PlainPo
 from ptproxy.pt.plugged import Plugged, check_identity, make_config
 from ptproxy.pt.tor_environment import BridgeSide
 from ptproxy.pt.wanted import Wanted
+from ptproxy.pt.webtunnel_bridge import UpgradeFront
+from ptproxy.pt.webtunnel_line import TRANSPORT as WEBTUNNEL
 from ptproxy.state import StateFolder
 
 
@@ -36,14 +39,16 @@ async def serve_bridge(side: BridgeSide, offers: Sequence[Offer]) -> None:
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         for offer in offers:
-            codecs, place = TRANSPORTS[offer.transport], place_of(offer.sock)
+            web = offer.transport == WEBTUNNEL
+            codecs, place = TRANSPORTS.get(offer.transport, ("websocket",)), place_of(offer.sock)
             config = make_config(offer.identity, offer.wanted, offer.state.path, codecs, place)
             check_identity(offer.identity, config)
             plugged = Plugged(loop, offer.state)
             stack.push_async_callback(plugged.stop)
             parent = Parent(loop, port_of(side, offer.transport))
             stack.push_async_callback(parent.close)
-            await plugged.start(config, [offer.sock], {SERVICE: parent})
+            front = functools.partial(UpgradeFront, path=offer.identity.path, parent=parent) if web else None
+            await plugged.start(config, [offer.sock], {SERVICE: parent}, front=front)
         with Signals(loop) as signals:
             if side.common.ends_with_stdin:
                 end_with_input(loop, signals)

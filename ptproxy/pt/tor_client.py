@@ -26,6 +26,8 @@ from ptproxy.pt.lines import Lines
 from ptproxy.pt.parent import SERVICE
 from ptproxy.pt.tor_environment import ClientSide
 from ptproxy.pt.tor_lines import connection_status
+from ptproxy.pt.webtunnel_client import WebTunnelWay
+from ptproxy.pt.webtunnel_line import TRANSPORT as WEBTUNNEL
 from ptproxy.target import Target
 from ptproxy.tunnel.outward import Outward
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
@@ -152,10 +154,12 @@ async def serve_client(side: ClientSide, doors: Mapping[str, socket.socket], say
     loop = asyncio.get_running_loop()
     common = side.common
     async with contextlib.AsyncExitStack() as stack:
-        lines = Lines(loop, Outward(side.proxy, common.bind_ipv4, common.bind_ipv6))
+        outward = Outward(side.proxy, common.bind_ipv4, common.bind_ipv6)
+        lines = Lines(loop, outward)
         stack.push_async_callback(lines.stop)
         for transport, sock in doors.items():
-            front = TorFront(loop, transport, TunnelWay(transport, lines), say)
+            way = WebTunnelWay(loop, outward) if transport == WEBTUNNEL else TunnelWay(transport, lines)
+            front = TorFront(loop, transport, way, say)
             stack.push_async_callback(front.stop)
             front.take(sock)
         with Signals(loop) as signals:
