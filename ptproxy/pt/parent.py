@@ -91,6 +91,8 @@ class ExtendedPort:
         except BaseException:
             transport.abort()
             raise
+        if transport.is_closing():  # it was lost in the very moment in which tor agreed
+            raise DialError(Reason.CONNECTION_LOST)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if talk.rest:
@@ -167,7 +169,7 @@ class Parent:
         client = incoming.address if self._tell_client else None
         task = self._loop.create_task(self._connect(end, client))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(functools.partial(self._decided, end))
 
         def give_up() -> None:
             task.cancel()
@@ -175,17 +177,26 @@ class Parent:
         incoming.on_cancel(give_up)
 
     async def _connect(self, end: DialledEnd, client: Place | None) -> None:
-        try:
-            await self._port.connect(self._loop, cast("asyncio.Protocol", end), client)
-        except asyncio.CancelledError:
+        await self._port.connect(self._loop, cast("asyncio.Protocol", end), client)
+
+    def _decided(self, end: DialledEnd, task: asyncio.Task[None]) -> None:
+        """The parent has the connection, or it was not to be; also one that was given up before it began."""
+        self._tasks.discard(task)
+        if task.cancelled():
             end.fail(Reason.CANCELLED)
-            raise
-        except DialError as error:
+            return
+        error = task.exception()
+        if error is None:
+            self._down = False
+        elif isinstance(error, DialError):
             self._failed(end, str(error), error.reason)
-        except (FrontError, OSError) as error:
+        elif isinstance(error, FrontError | OSError):
             self._failed(end, str(error) or type(error).__name__, Reason.GENERAL)
         else:
-            self._down = False
+            end.fail(Reason.GENERAL)
+            self._loop.call_exception_handler(
+                {"message": "a connection to the parent failed in an unforeseen way", "exception": error}
+            )
 
     def _failed(self, end: DialledEnd, text: str, reason: Reason) -> None:
         if not self._down:  # once, not for every client that comes meanwhile

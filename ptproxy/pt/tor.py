@@ -7,7 +7,9 @@ and an exit status that is not 0.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import sys
 from collections.abc import Mapping
@@ -85,6 +87,14 @@ def run_tor(environment: Mapping[str, str]) -> int:
     return 1
 
 
+def murmur(line: str) -> None:
+    """Tell tor one line that it can do without: not while it does not read, or all would wait for it."""
+    with contextlib.suppress(OSError, ValueError):  # where a pipe cannot be asked (Windows)
+        if not select.select([], [1], [], 0)[1]:
+            return
+    say(line)
+
+
 def say(line: str) -> None:
     """Tell tor one line. A tor that is gone is told nothing; it also closed our input."""
     data = f"{line}\n".encode("ascii", "replace")
@@ -115,7 +125,7 @@ def _run_client(side: ClientSide) -> int:
     from ptproxy.tunnel import runtime  # noqa: PLC0415
 
     _introduce()
-    runtime.run(serve_client(side, doors, say))
+    runtime.run(serve_client(side, doors, murmur))
     return 0
 
 
@@ -154,7 +164,7 @@ def _make(side: BridgeSide, transport: str) -> tuple[socket.socket, StateFolder,
     except OSError as error:
         raise StartError(f"cannot listen on {format_place(place)}: {why(error)}") from None
     try:
-        state = hold_folder(side.common.state / FOLDER / transport)
+        state = hold_folder(side.common.state.absolute() / FOLDER / transport)
         return sock, state, load_identity(state, wanted), wanted
     except BaseException:
         sock.close()
@@ -194,7 +204,7 @@ def _introduce() -> None:
     from ptproxy import log  # noqa: PLC0415  (after tor has been told)
 
     say(lines.version_status("ptproxy", __version__))
-    log.tell(lambda level, text: say(lines.log(level, text)))
+    log.tell(lambda level, text: murmur(lines.log(level, text)))
 
 
 def _program() -> str:

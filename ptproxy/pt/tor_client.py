@@ -128,6 +128,11 @@ class TorConnection(LocalConnection):
         """Who knows the bridge."""
         return self._caller
 
+    def _misunderstood(self, error: FrontError) -> None:
+        """What tor is told of in its log: most often a bridge line without arguments."""
+        log.warning("a connection of tor's cannot be served", why=str(error))
+        super()._misunderstood(error)
+
     def converse(self, first: int) -> Conversation:
         """SOCKS5, and nothing else."""
         if first != SOCKS5:

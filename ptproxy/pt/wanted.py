@@ -41,6 +41,8 @@ class Wanted:
         name, site = options.get("name", ""), options.get("site", "builtin")
         if bool(certificate) != bool(private):
             raise StartError("certificate and private-key go together")
+        if any(file and not Path(file).is_absolute() for file in (certificate, private)):
+            raise StartError("certificate and private-key are absolute file names")
         if certificate and not name:
             raise StartError("name must say which host the certificate is for")
         try:

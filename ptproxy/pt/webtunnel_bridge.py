@@ -32,7 +32,11 @@ class UpgradeFront:
             self._site.adopt(transport, received)
             return
         answer, rest = accepted
-        incoming = UpgradedConnection(transport, answer, rest, lambda: self._site.adopt(transport, received))
+
+        def refused(more: bytes) -> None:
+            self._site.adopt(transport, received + more)
+
+        incoming = UpgradedConnection(transport, answer, rest, refused)
         transport.set_protocol(incoming)
         self._parent(incoming)
         transport.resume_reading()
@@ -42,7 +46,7 @@ class UpgradedConnection(asyncio.Protocol):
     """A connection that asks for the parent, as an :class:`~ptproxy.tunnel.stream.Incoming`."""
 
     def __init__(
-        self, transport: asyncio.Transport, answer: bytes, early: bytes, refused: Callable[[], None]
+        self, transport: asyncio.Transport, answer: bytes, early: bytes, refused: Callable[[bytes], None]
     ) -> None:
         self.target = Target.service(SERVICE)
         self.first_data = early
@@ -88,7 +92,7 @@ class UpgradedConnection(asyncio.Protocol):
         del reason
         if not self._decided and not self.cancelled:
             self._decided = True
-            self._refused()
+            self._refused(self._early[len(self.first_data) :])
 
     def _deliver(self, protocol: asyncio.Protocol) -> None:
         """What came before the parent was there."""

@@ -78,6 +78,8 @@ class WebTunnelWay:
             if isinstance(error, TimeoutError):
                 raise DialError(Reason.TIMED_OUT) from None
             raise
+        if transport.is_closing():  # lost in the very moment in which it was upgraded
+            raise DialError(Reason.CONNECTION_LOST)
         upgrading.inner = protocol
         protocol.connection_made(transport)
         if first_data:

@@ -148,9 +148,11 @@ class Threads:
 
 
 def echo(connection: socket.socket) -> None:
-    """Says back what it hears, to its end."""
+    """Says back what it hears, to its end, or to a goodbye."""
     while data := connection.recv(65536):
         connection.sendall(data)
+        if data.endswith(b"goodbye"):
+            break
     connection.shutdown(socket.SHUT_WR)
 
 

@@ -199,6 +199,9 @@ def test_a_bridge_takes_todays_clients_and_shows_strangers_a_site(tmp_path: Path
                 assert exactly(client, 5) == b"early"
                 client.sendall(payload)
                 assert exactly(client, len(payload)) == payload
+                client.sendall(b"goodbye")
+                assert exactly(client, 7) == b"goodbye"
+                assert client.recv(1) == b""  # tor's end is the client's
             with connect() as stranger:
                 stranger.sendall(GO_REQUEST.replace(b"/secret", b"/other"))
                 assert b"404" in stranger.recv(100)
