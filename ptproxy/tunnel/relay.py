@@ -125,10 +125,9 @@ def end_writing(transport: asyncio.Transport) -> None:
     A connection that its peer has already reset is found out here by some transports.
     """
     try:
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
-            transport.close()
+        transport.write_eof()
+    except NotImplementedError:
+        transport.close()
     except OSError:
         transport.abort()
 
