@@ -1,4 +1,5 @@
-"""The command line: ``ptproxy init | bridge | client | check | inspect | invite | chat | completion``.
+"""The command line: ``ptproxy init | bridge | client | check | inspect | invite | tor-pt | sip003 |
+chat | completion``.
 
 - :mod:`~ptproxy.cli.main`: the program, its sub-commands found lazily, and how failures are told.
 - :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``, with :mod:`~ptproxy.cli.services` (what a bridge offers
@@ -10,6 +11,7 @@
   of ``configs/``, installed, those of web servers with names in angle brackets to fill in.
 - :mod:`~ptproxy.cli.invite`: ``invite new | list | revoke``.
 - :mod:`~ptproxy.cli.inspect`: ``inspect probes | hello | capture | record``, each in an ``inspect_*`` module.
+- :mod:`~ptproxy.cli.tor_pt`, :mod:`~ptproxy.cli.sip003`: what tor and Shadowsocks start (:mod:`ptproxy.pt`).
 - :mod:`~ptproxy.cli.chat`: ``chat init | passphrase`` (:mod:`~ptproxy.cli.chat_init`), the screen and
   ``chat lines | invite | add | contacts | verify`` (:mod:`~ptproxy.cli.chat_run`), on what
   :mod:`~ptproxy.cli.chat_place` opens; what they show is :mod:`ptproxy.peers.chat`'s.

@@ -58,7 +58,16 @@ def run_sip003(environment: Mapping[str, str]) -> int:
 
 
 def client_options(folder: Path) -> str:
-    """The options of a server's clients, its keys made where there are none; raises StartError."""
+    """The options of a server's clients, its keys made where there are none; raises StartError.
+
+    A server that runs has the folder, and has written them there.
+    """
+    file = folder / CLIENT_OPTIONS
+    try:
+        if file.exists():
+            return file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise StartError(f"{file} cannot be read") from None
     with hold_folder(folder, 0.0) as state:
         return _options_of(load_identity(state, Wanted()))
 

@@ -10,7 +10,6 @@ from typing import Final
 from ptproxy.buffer import Buffer
 from ptproxy.errors import Reason
 from ptproxy.front import Conversation, Event, PayloadReceived, TargetRequested, Users
-from ptproxy.log import get_logger
 from ptproxy.proxy.local import LocalLimits, LocalProxy
 from ptproxy.proxy.local_connection import LocalConnection
 from ptproxy.proxy.startup import Signals
@@ -24,8 +23,6 @@ from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
 
 SILENCE: Final = 600.0
 """Seconds that a connection may say nothing: ss-local opens some ahead of the program's first word."""
-
-log = get_logger(__name__)
 
 
 class LineDialer:

@@ -159,11 +159,11 @@ def test_a_server_that_was_killed_is_the_same_again(tmp_path: Path) -> None:
             assert (tmp_path / "state" / "client-options").read_text() == options
             connection.sendall(b"hello")
             assert exactly(connection, 5) == b"hello"
-    printed = subprocess.run(
-        [sys.executable, "-m", "ptproxy", "sip003", "--client-options", str(tmp_path / "state")],
-        check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert printed.stdout == options
+            printed = subprocess.run(  # while the server has the folder
+                [sys.executable, "-m", "ptproxy", "sip003", "--client-options", str(tmp_path / "state")],
+                check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+            assert printed.stdout == options
 
 
 def test_it_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:

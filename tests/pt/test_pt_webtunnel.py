@@ -291,9 +291,8 @@ def test_a_bridge_without_an_authoritys_certificate_is_not_offered(tmp_path: Pat
         assert "certificate" in bridge.line("SMETHOD-ERROR webtunnel ")
 
 
-def test_webtunnels_own_bridge_as_it_answers(tmp_path: Path) -> None:
-    """A server that answers as the Go one does, on the client's side of tor-pt."""
-    del tmp_path
+def test_a_bridge_that_answers_as_webtunnels_own_does() -> None:
+    """Over plain TCP: TLS is shown above, and WebTunnel's own bridge has a web server for that."""
 
     def go_server(connection: socket.socket) -> None:
         head = b""
@@ -303,7 +302,6 @@ def test_webtunnels_own_bridge_as_it_answers(tmp_path: Path) -> None:
         connection.sendall(ANSWER + b"first words")
         echo(connection)
 
-    # Without TLS there is no WebTunnel of ours: what is read is tested on the answer alone.
     answer = UpgradeAnswer()
     with Threads(go_server) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(upgrade_request(parse_webtunnel({"url": "https://bridge.example/secret"})))
