@@ -73,6 +73,20 @@ def set_up(config: LogConfig, stream: TextIO | None = None) -> None:
         _files.append(file)
 
 
+def tell(parent: Callable[[str, str], None], level: str = "info") -> None:
+    """Give each line's level and text, scrubbed, to the program that started us, not as :func:`set_up`."""
+
+    def render(_logger: object, method: str, event: Event) -> str:
+        event.pop("level", None)
+        text = str(event.pop("event", ""))
+        values = " ".join(f"{key}={value}" for key, value in event.items() if key != "where")
+        parent(method, f"{text}: {values}" if values else text)
+        raise structlog.DropEvent
+
+    _configure([structlog.processors.format_exc_info, scrub, render], level, sys.stderr, cache=True)
+    logging.basicConfig(handlers=[_FromStandardLibrary()], level=logging.INFO, force=True)
+
+
 def _configure(chain: list[Callable[..., Any]], level: str, out: TextIO, *, cache: bool) -> None:
     structlog.configure(
         processors=chain,

@@ -43,6 +43,13 @@ PURE = {
     )
 }  # fmt: skip
 """Modules without I/O in packages that have some elsewhere."""
+PURE |= {
+    f"ptproxy.pt.{name}"
+    for name in (
+        "arguments", "bridge_line", "extorport", "sip003_environment", "tor_environment", "tor_lines",
+        "upgrade", "wanted", "webtunnel_line",
+    )
+}  # fmt: skip
 PURE |= {f"ptproxy.peers.store_{name}" for name in ("head", "index", "lineage", "rows")}
 
 ENDS = {"inspect": {"cli"}}

@@ -1,16 +1,17 @@
-"""The command line: ``ptproxy init | bridge | client | check | inspect | invite | chat | completion``.
+"""The command line: ``ptproxy init | bridge | client | check | inspect | invite | tor-pt | sip003 |
+chat | completion``.
 
 - :mod:`~ptproxy.cli.main`: the program, its sub-commands found lazily, and how failures are told.
 - :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``, with :mod:`~ptproxy.cli.services` (what a bridge offers
   besides the way out).
 - :mod:`~ptproxy.cli.check`: ``check``, and loading a configuration with every check there is.
 - :mod:`~ptproxy.cli.init`: ``init bridge`` (:mod:`~ptproxy.cli.init_bridge`) and ``init client``
-  (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write),
-  :mod:`~ptproxy.cli.web_server` (what a web server in front includes) and
-  :mod:`~ptproxy.cli.certificate`. ``examples/`` are the configurations of ``configs/``, installed,
-  those of web servers with names in angle brackets to fill in.
+  (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write) and
+  :mod:`~ptproxy.cli.web_server` (what a web server in front includes). ``examples/`` are the configurations
+  of ``configs/``, installed, those of web servers with names in angle brackets to fill in.
 - :mod:`~ptproxy.cli.invite`: ``invite new | list | revoke``.
 - :mod:`~ptproxy.cli.inspect`: ``inspect probes | hello | capture | record``, each in an ``inspect_*`` module.
+- :mod:`~ptproxy.cli.tor_pt`, :mod:`~ptproxy.cli.sip003`: what tor and Shadowsocks start (:mod:`ptproxy.pt`).
 - :mod:`~ptproxy.cli.chat`: ``chat init | passphrase`` (:mod:`~ptproxy.cli.chat_init`), the screen and
   ``chat lines | invite | add | contacts | verify`` (:mod:`~ptproxy.cli.chat_run`), on what
   :mod:`~ptproxy.cli.chat_place` opens; what they show is :mod:`ptproxy.peers.chat`'s.

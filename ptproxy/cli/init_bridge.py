@@ -16,12 +16,12 @@ from ptproxy import state
 from ptproxy.auth.access import Access, AccessList
 from ptproxy.auth.credentials import StaticKey, new_token
 from ptproxy.cli import web_server, words, written
-from ptproxy.cli.certificate import pin_for, self_signed
 from ptproxy.codec import codec_table
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.link import Link, check_path
 from ptproxy.config.quantities import Endpoint, SiteUrl, is_ip, parse_address, parse_listen, parse_site
 from ptproxy.proxy.accounts import DOCUMENT
+from ptproxy.tunnel.certificate import pin_for, self_signed
 
 FIRST_INVITE: Final = "first"
 """Name of the invite that a new bridge starts with."""

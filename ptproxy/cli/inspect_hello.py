@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ptproxy.cli.certificate import self_signed
 from ptproxy.cli.inspect_words import DIFFERENT, JSON_OPTION, SAME, could_not_run, print_json
 from ptproxy.cli.words import FILE, HOST, LISTEN
 from ptproxy.config.quantities import Endpoint, parse_listen
 from ptproxy.errors import StartError, why
+from ptproxy.tunnel.certificate import self_signed
 
 if TYPE_CHECKING:
     from ptproxy.inspect.greeting import HeardHello

@@ -13,7 +13,6 @@ from ptproxy.auth.access import Access, AccessList
 from ptproxy.auth.access_record import MAX_NAME, MAX_USES
 from ptproxy.auth.credentials import StaticKey, encode_key, new_token
 from ptproxy.cli import words
-from ptproxy.cli.certificate import pin_for
 from ptproxy.config.keyfile import read_key
 from ptproxy.config.link import Link
 from ptproxy.config.load import load_bridge
@@ -21,6 +20,7 @@ from ptproxy.config.model import BridgeConfig
 from ptproxy.errors import ConfigError, StartError
 from ptproxy.proxy.accounts import DOCUMENT
 from ptproxy.state import Document, Json
+from ptproxy.tunnel.certificate import pin_for
 
 SHOWN_ID = 10
 """Characters of an id or key that lists show: enough to tell a million apart."""

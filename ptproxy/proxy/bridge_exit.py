@@ -61,7 +61,7 @@ class BridgeExit:
         elif self.streams >= self._most_streams:
             incoming.refuse(Reason.LIMIT)
         elif kind == "address":
-            end = _DialledEnd(incoming, self._over)
+            end = DialledEnd(incoming, self._over)
             dial = self._dialer.dial(incoming.target, cast("asyncio.Protocol", end))
             self._watch(incoming, self._loop.create_task(dial), end.fail)
         else:
@@ -110,7 +110,7 @@ class BridgeExit:
             )
 
 
-class _DialledEnd(TcpEnd):
+class DialledEnd(TcpEnd):
     """The target's end. The stream is accepted the moment the target is there, before it can speak."""
 
     __slots__ = ("_accepted", "_incoming", "_over")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
@@ -74,10 +75,18 @@ class LocalProxy:
 
         Returns the address; raises ``OSError``.
         """
-        listener = await listen_tcp(self.loop, lambda: LocalConnection(self), host, port)
+        listener = await listen_tcp(self.loop, self.connection, host, port)
         self._listeners.append(listener)
         bound_host, bound_port = listener.sockets[0].getsockname()[:2]
         return bound_host, bound_port
+
+    def take(self, sock: socket.socket) -> None:
+        """Listen on a socket that is bound, and maybe listens, already; it is the proxy's from now on."""
+        self._listeners.append(Listener(self.loop, self.connection, sock))
+
+    def connection(self) -> LocalConnection:
+        """What a connection that was accepted begins with."""
+        return LocalConnection(self)
 
     async def stop(self, drain: float = 0.0) -> None:
         """Stop listening; what is open may end within ``drain`` seconds, then it is broken off."""
@@ -85,7 +94,7 @@ class LocalProxy:
         for listener in self._listeners:
             listener.close()
         for connection in list(self._open):
-            if type(connection) is LocalConnection and connection.idle:
+            if isinstance(connection, LocalConnection) and connection.idle:
                 connection.leave()
         if drain > 0:
             await self._until_empty(drain)

@@ -42,6 +42,7 @@ from ptproxy.proxy.early import EarlyData
 from ptproxy.proxy.far_end import OriginEnd, TunnelEnd
 from ptproxy.target import Target
 from ptproxy.tunnel.relay import end_writing, reset_stream
+from ptproxy.tunnel.stream import Dialer
 from ptproxy.tunnel.tcp import BufferedReads, send_reset
 
 if TYPE_CHECKING:
@@ -81,6 +82,17 @@ class LocalConnection(BufferedReads):
         conversation = self._conversation
         return conversation is None or (type(conversation) is HttpProxy and conversation.idle)
 
+    # ---- what another front does differently --------------------------------------------------------
+
+    @property
+    def dialer(self) -> Dialer:
+        """Who dials what the conversation asks for."""
+        return self._proxy.dialer
+
+    def converse(self, first: int) -> Conversation:
+        """The conversation for a program whose first byte is ``first``."""
+        return recognise(first)(self._proxy.users)
+
     # ---- what the transport tells --------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -100,7 +112,7 @@ class LocalConnection(BufferedReads):
         conversation = self._conversation
         try:
             if conversation is None:
-                conversation = self._conversation = recognise(data[0])(self._proxy.users)
+                conversation = self._conversation = self.converse(data[0])
             events = conversation.receive_data(data)
         except FrontError as error:
             self._misunderstood(error)
@@ -266,7 +278,7 @@ class LocalConnection(BufferedReads):
 
     async def _dial(self, remote: TunnelEnd | OriginEnd, target: Target, first_data: bytes) -> None:
         try:
-            stream = await self._proxy.dialer.dial(target, remote, first_data)
+            stream = await self.dialer.dial(target, remote, first_data)
         except DialError as error:
             log.info("target not reached", target=str(target), reason=error.reason.name.lower())
             self._refuse(error.reason)
@@ -380,7 +392,7 @@ class LocalConnection(BufferedReads):
         proxy.associations += 1
         self._datagrams = datagrams
         try:
-            association = await proxy.dialer.associate(datagrams)
+            association = await self.dialer.associate(datagrams)
             bound = await datagrams.open(proxy.loop, local_host, association)
         except (DialError, OSError) as error:
             reason = error.reason if isinstance(error, DialError) else Reason.GENERAL

@@ -207,6 +207,7 @@ class Carrier:
         "on_end",
         "on_payload",
         "opener",
+        "origin",
         "received_bytes",
         "sealer",
         "sent_bytes",
@@ -225,6 +226,8 @@ class Carrier:
         self.connections = connections
         self.loop = loop
         self.number = 0
+        self.origin: tuple[str, int] | None = None
+        """At a bridge: IP and port that the opening came from, None for a Unix socket."""
         self.session: Session | None = None
         self.sealer: Sealer | None = None
         self.opener: Opener | None = None

@@ -14,12 +14,17 @@ from typing import Protocol
 
 from ptproxy.codec.interface import Greeting
 from ptproxy.errors import AuthenticationError
+from ptproxy.tunnel.outward import STRAIGHT, Outward
 from ptproxy.tunnel.tcp import BufferedReads, connect_tcp
 from ptproxy.tunnel.tls import ClientTrust, check_leaf, client_context
 
 
 class ClientTls(Protocol):
     """Makes a client's TLS connections."""
+
+    @property
+    def outward(self) -> Outward:
+        """How connections leave this machine."""
 
     @property
     def resumable(self) -> bool:
@@ -46,8 +51,9 @@ class PythonTls:
 
     resumable = True
 
-    def __init__(self, trust: ClientTrust) -> None:
+    def __init__(self, trust: ClientTrust, outward: Outward = STRAIGHT) -> None:
         """Raises :class:`~ptproxy.errors.StartError` for unusable files."""
+        self.outward = outward
         self._context = client_context(trust)
         self._pin = trust.pin
 
@@ -64,8 +70,9 @@ class PythonTls:
         del greeting
         try:
             transport = await connect_tcp(
-                loop, protocol, *address, timeout, tls=self._context, server_hostname=server_name
-            )
+                loop, protocol, *address, timeout,
+                tls=self._context, server_hostname=server_name, outward=self.outward,
+            )  # fmt: skip
         except ssl.SSLCertVerificationError as error:
             raise AuthenticationError(
                 f"the bridge's certificate is not trusted: {error.verify_message}"
@@ -83,7 +90,7 @@ class PythonTls:
 class BrowserLikeTls:
     """A browser's hellos: of a page, and of a WebSocket that resumes what the page left."""
 
-    def __init__(self, fingerprint: str, trust: ClientTrust) -> None:
+    def __init__(self, fingerprint: str, trust: ClientTrust, outward: Outward = STRAIGHT) -> None:
         """``fingerprint``: ``chrome`` or ``firefox``.
 
         Raises :class:`~ptproxy.errors.StartError` where the library is missing
@@ -93,6 +100,7 @@ class BrowserLikeTls:
         from ptproxy.tunnel.boring.curl_tls import chosen_browser_tls  # noqa: PLC0415
 
         self._tls = chosen_browser_tls()
+        self._tls.outward = self.outward = outward
         self._tls.trust(trust)
         self._trust = trust
         self._hellos = HELLOS[fingerprint]

@@ -54,7 +54,11 @@ async def connect_tls(
     if route.browser is not None:
         raise LocalProtocolError("nobody but the browser connects to the bridge")
     failure: DialError | None = None
-    for host in await bridge_addresses(loop, line.host, line.port):
+    if route.tls.outward.names_go_along:
+        hosts = [line.host]
+    else:
+        hosts = await bridge_addresses(loop, line.host, line.port)
+    for host in hosts:
         try:
             digest = await route.tls.connect(
                 loop, connection, (host, line.port), CONNECT_TIMEOUT, greeting, line.server_name

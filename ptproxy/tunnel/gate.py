@@ -303,6 +303,7 @@ class Gate:
             self._decided(connection)
         carrier = Carrier(codec, name, self.connections, self.loop)
         carrier.number = peer.hello.carrier
+        carrier.origin = _origin(connection)
         self.carriers[codec] = carrier
         opened = Opened(carrier, opening, peer, admission, answer)
         timer = self.loop.call_later(self._opening_timeout, carrier.end, "not confirmed in time")
@@ -389,3 +390,9 @@ class Gate:
                 connection.visit.is_over()
             if connection.decided is not None:
                 self.connections.pop(connection.decided, None)
+
+
+def _origin(connection: Connection) -> tuple[str, int] | None:
+    """Where a connection comes from; None for a Unix socket."""
+    name = connection.transport.get_extra_info("peername")
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

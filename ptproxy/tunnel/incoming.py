@@ -27,6 +27,13 @@ class TunnelIncoming:
         self._done = False
         owner.abandoned = self._abandoned
 
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where the client's connection comes from that brought the request; None behind a Unix socket."""
+        state = self._owner.state
+        carrier = None if state.carrier is None else self._owner.tunnel.carriers.get(state.carrier)
+        return None if carrier is None else carrier.origin
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the far side gives up before anything was decided."""
         if self.cancelled:

@@ -120,9 +120,14 @@ def couple(
 
 
 def end_writing(transport: asyncio.Transport) -> None:
-    """Half-close; a connection that its peer has already reset is found out here by some transports."""
+    """Half-close, or close where that cannot be (TLS).
+
+    A connection that its peer has already reset is found out here by some transports.
+    """
     try:
         transport.write_eof()
+    except NotImplementedError:
+        transport.close()
     except OSError:
         transport.abort()
 

@@ -81,6 +81,10 @@ class Incoming(Protocol):
     cancelled: bool
     """Whether the far side has given it up."""
 
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """IP and port of the client's connection that brought the request; None where it has none."""
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the far side gives up before anything was decided."""
 

@@ -23,11 +23,12 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, cast
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, Reason
+from ptproxy.tunnel.outward import STRAIGHT, Outward
 from ptproxy.tunnel.polling import PolledLoop, polled
 
 READ_SIZE: Final = 256 * 1024
@@ -115,14 +116,15 @@ async def connect_tcp(
     *,
     tls: ssl.SSLContext | None = None,
     server_hostname: str | None = None,
+    outward: Outward = STRAIGHT,
 ) -> asyncio.Transport:
     """Connect to an IP literal within ``timeout`` seconds (name look-ups are the caller's).
 
     Raises :class:`~ptproxy.errors.DialError` with the reason for a connect that
     failed; ``ssl.SSLError`` passes through.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return await _connect(loop, protocol, family, (host, port), timeout, tls, server_hostname)
+    connecting = outward.connect(loop, (host, port))
+    return await _connect(loop, protocol, connecting, timeout, tls, server_hostname)
 
 
 async def connect_unix(
@@ -132,29 +134,31 @@ async def connect_unix(
     timeout: float,  # noqa: ASYNC109  (a limit of the connect itself, reported as a DialError)
 ) -> asyncio.Transport:
     """Connect to a Unix socket within ``timeout`` seconds; raises :class:`~ptproxy.errors.DialError`."""
-    return await _connect(loop, protocol, socket.AF_UNIX, path, timeout, None, None)
+    return await _connect(loop, protocol, _connected_unix(loop, path), timeout, None, None)
+
+
+async def _connected_unix(loop: asyncio.AbstractEventLoop, path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _connect(
     loop: asyncio.AbstractEventLoop,
     protocol: asyncio.BaseProtocol,
-    family: socket.AddressFamily,
-    address: Any,
+    connecting: Coroutine[Any, Any, socket.socket],
     timeout: float,  # noqa: ASYNC109  (as above)
     tls: ssl.SSLContext | None,
     server_hostname: str | None,
 ) -> asyncio.Transport:
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
         async with asyncio.timeout(timeout):
-            try:
-                sock.setblocking(False)
-                if family != getattr(socket, "AF_UNIX", None):
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await loop.sock_connect(sock, address)
-            except BaseException:
-                sock.close()
-                raise
+            sock = await connecting
             options: dict[str, Any] = {}
             if tls is not None:
                 options = {

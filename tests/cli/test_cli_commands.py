@@ -24,13 +24,13 @@ from ptproxy.auth.access import AccessList
 from ptproxy.auth.access_record import Identity
 from ptproxy.auth.credentials import StaticKey, encode_key, token_id
 from ptproxy.cli import main as main_module
-from ptproxy.cli.certificate import pin_for, self_signed
 from ptproxy.cli.main import COMMANDS, program
 from ptproxy.config.keyfile import read_key
 from ptproxy.config.link import Link
 from ptproxy.config.load import load_bridge, load_client
 from ptproxy.errors import StartError
 from ptproxy.state import Document
+from ptproxy.tunnel.certificate import pin_for, self_signed
 from ptproxy.tunnel.tls import leaf_digest
 
 ROOT = Path(__file__).parent.parent.parent

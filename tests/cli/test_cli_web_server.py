@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ptproxy.cli.certificate import self_signed
 from ptproxy.cli.check import load_checked
 from ptproxy.cli.main import program
 from ptproxy.cli.web_server import DEFAULT_LISTEN, SERVERS, WebServer
@@ -21,6 +20,7 @@ from ptproxy.codec.cookie import NAMES, session_cookie_name
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.model import BridgeConfig
 from ptproxy.config.quantities import Endpoint, SiteUrl, parse_listen
+from ptproxy.tunnel.certificate import self_signed
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 EXAMPLE = CodecSettings.of("example.org", 443, "/assets/live")

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptproxy.cli.certificate import self_signed
+from ptproxy.tunnel.certificate import self_signed
 
 NAME = "camo.test"
 

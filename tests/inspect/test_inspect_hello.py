@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 from hello_bytes import GREASE, python_hello
 
-from ptproxy.cli.certificate import self_signed
 from ptproxy.codec.client_hello import ClientHello, ClientHelloReader
 from ptproxy.errors import StartError
 from ptproxy.inspect.greeting import HTTP1, HTTP2, GreetingServer
 from ptproxy.inspect.ja4 import ja4
 from ptproxy.inspect.own_hello import own_hellos
 from ptproxy.inspect.recorded import RecordedHello, Traits, most_alike, recorded_hellos
+from ptproxy.tunnel.certificate import self_signed
 
 NAME = "site.example"
 

@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from site_live import free_port
 
 from ptproxy import state
-from ptproxy.cli.certificate import self_signed
 from ptproxy.cli.main import program as ptproxy
 from ptproxy.config.load import load
 from ptproxy.config.quantities import SiteUrl
@@ -29,6 +28,7 @@ from ptproxy.inspect.visit import Server
 from ptproxy.proxy.bridge import run_bridge
 from ptproxy.proxy.site_beside import SiteBeside
 from ptproxy.tunnel.beside import openssl
+from ptproxy.tunnel.certificate import self_signed
 
 NAME = "camo.test"
 PATH = "/secret/path"

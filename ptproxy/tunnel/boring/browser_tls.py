@@ -38,6 +38,7 @@ from ptproxy.tunnel.boring.hello import (
 )
 from ptproxy.tunnel.boring.tickets import Tickets
 from ptproxy.tunnel.boring.transport import BrowserTransport
+from ptproxy.tunnel.outward import STRAIGHT, Outward
 from ptproxy.tunnel.polling import polled
 from ptproxy.tunnel.tcp import reason_of
 from ptproxy.tunnel.tls import ClientTrust, check_leaf
@@ -61,6 +62,7 @@ class BrowserTls:
         self._maker = HelloMaker(self.library)
         self._stores: dict[ClientTrust, int] = {}
         self.tickets = Tickets(self.library.SSL_SESSION_free)
+        self.outward = STRAIGHT
 
     @property
     def resumable(self) -> bool:
@@ -126,7 +128,7 @@ class BrowserTls:
             return TlsConnection(self.library, made, sock)
 
         try:
-            return await open_transport(loop, protocol, address, timeout, begin, trust.pin)
+            return await open_transport(loop, protocol, address, timeout, begin, trust.pin, self.outward)
         except BaseException:
             made.close()
             raise
@@ -150,12 +152,13 @@ async def open_transport(
     timeout: float,  # noqa: ASYNC109  (as above)
     begin: Callable[[socket.socket], TlsStream],
     pin: bytes | None,
+    outward: Outward,
 ) -> tuple[BrowserTransport, bytes]:
     """Connect, shake hands and check the leaf; see :meth:`BrowserTls.connect`."""
     connection: TlsStream | None = None
     try:
         async with asyncio.timeout(timeout):
-            connection = begin(await _connected(loop, address))
+            connection = begin(await outward.connect(loop, address))
             await _shake_hands(loop, connection)
         digest = check_leaf(connection, pin)
     except BaseException as error:
@@ -167,20 +170,6 @@ async def open_transport(
     transport = BrowserTransport(loop, polled(loop), connection, protocol)
     transport.start()
     return transport, digest
-
-
-async def _connected(loop: asyncio.AbstractEventLoop, address: tuple[str, int]) -> socket.socket:
-    """A connected TCP socket; closed again by whoever is cancelled meanwhile."""
-    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 async def _shake_hands(loop: asyncio.AbstractEventLoop, connection: TlsStream) -> None:

@@ -35,6 +35,7 @@ from ptproxy.tunnel.boring.check import proven_browser_tls
 from ptproxy.tunnel.boring.connection import Want, address_of
 from ptproxy.tunnel.boring.hello import Hello, url_of
 from ptproxy.tunnel.boring.transport import BrowserTransport
+from ptproxy.tunnel.outward import STRAIGHT
 from ptproxy.tunnel.tls import ClientTrust, client_context
 
 _P = ctypes.c_void_p
@@ -125,6 +126,7 @@ class CurlTls:
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
         self.library = _curl()
+        self.outward = STRAIGHT
         self._shares: dict[Hashable, int] = {}
         self._leaves: dict[Hashable, bytes] = {}
 
@@ -160,7 +162,7 @@ class CurlTls:
         def begin(sock: socket.socket) -> CurlConnection:
             return CurlConnection(self, sock, hello, server_name, trust, key)
 
-        return await open_transport(loop, protocol, address, timeout, begin, trust.pin)
+        return await open_transport(loop, protocol, address, timeout, begin, trust.pin, self.outward)
 
     def close(self) -> None:
         """Free the tickets that no open connection holds any more."""
