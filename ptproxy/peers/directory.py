@@ -197,6 +197,8 @@ class DirectoryNode:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.wait({self._upkeep})
+            if not self._upkeep.cancelled():
+                log.error("upkeep had stopped", exc_info=self._upkeep.exception())
             self._upkeep = None
         self.driver.close()
         self._socket.close()
@@ -229,7 +231,7 @@ class DirectoryNode:
         while True:
             await asyncio.sleep(LOOK * random.uniform(0.75, 1.25))
             looks += 1
-            seldom = looks % SURROUNDINGS == 0
+            seldom = looks % SURROUNDINGS == 1
             await self.upkeep(everything=seldom)
             if seldom:
                 self.log_status()
