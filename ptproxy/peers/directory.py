@@ -155,7 +155,8 @@ class DirectoryNode:
         Raises :class:`~ptproxy.errors.StartError` and :class:`StateError`. Nodes of one process
         may share ``vetting``.
         """
-        vetting = vetting or Vetting(Admissions(network.id_work))
+        if vetting is None:  # an empty one is false
+            vetting = Vetting(Admissions(network.id_work))
         loop = asyncio.get_running_loop()
         node = cls(loop, identity, network, settings, vetting, clock or SteadyClock(), rng)
         try:

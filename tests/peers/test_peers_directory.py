@@ -50,6 +50,7 @@ def test_a_record_is_published_at_one_node_and_found_by_all() -> None:
                 assert lookup.record is not None
                 assert lookup.record.record == DATA
             assert sum(len(node.storage) for node in lab.nodes) == 20
+            assert len(lab.vetting) == 30  # each contact was looked at once for all
             again = await lab.nodes[9].driver.publish(PLACE, sealed(b"other").serialize())
             assert sum(again.refused.values()) >= 19
             assert set(again.refused) == {Refusal.STALE}
