@@ -38,8 +38,6 @@ from ptproxy.tunnel import runtime  # noqa: E402
 RECORDS = 40
 PAUSE = 0.01
 """Seconds between gets."""
-SETTLE = 2
-"""Random places that each node looks up before anything is measured, as an hour's upkeep does."""
 RULES = LookupRules(diversity=ANY_NETWORK, enough=1)
 
 
@@ -58,19 +56,20 @@ def told(what: str, seconds: list[float], found: int) -> None:
     )
 
 
-async def own(count: int, gone: list[int], gets: int) -> None:
+async def own(count: int, gone: list[int], gets: int, settle: int) -> None:
     rng = random.Random(1)
     async with Lab(now=NOW) as lab:
         before, began = resident(), time.perf_counter()
         await lab.grow(count)
         joined = time.perf_counter() - began
         for node in lab.nodes:
-            for _ in range(SETTLE):
+            for _ in range(settle):
                 await node.driver.look_up(rng.getrandbits(256))
         known = sum(len(node.driver.node.table) for node in lab.nodes) / count
         print(
             f"{count} nodes: {(resident() - before) / count:.1f} KiB each, {known:.0f} nodes in a table, "
-            f"{1e3 * joined / count:.1f} ms to join"
+            f"{1e3 * joined / count:.1f} ms to join",
+            flush=True,
         )
         records = [sealed(secret=RecordSecret(draw(("cost", number))(32))) for number in range(RECORDS)]
         began, kept = time.perf_counter(), 0
@@ -148,6 +147,9 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--gets", type=int, default=100, help="for each share of nodes that are gone")
     parser.add_argument("--gone", type=int, nargs="*", default=[0, 20, 50], help="per cent, rising")
+    parser.add_argument(
+        "--settle", type=int, default=2, help="random places that each node looks up first, as upkeep does"
+    )
     parser.add_argument("--kademlia", action="store_true")
     parser.add_argument("--own-contacts", action="store_true")
     chosen = parser.parse_args()
@@ -155,8 +157,10 @@ def main() -> None:
         bucket.shared = lambda contact: contact
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    run = theirs if chosen.kademlia else own
-    runtime.run(run(chosen.nodes, chosen.gone, chosen.gets))
+    if chosen.kademlia:
+        runtime.run(theirs(chosen.nodes, chosen.gone, chosen.gets))
+    else:
+        runtime.run(own(chosen.nodes, chosen.gone, chosen.gets, chosen.settle))
 
 
 main()

@@ -15,6 +15,7 @@ No tasks: a lookup is a value in the node, and a future for whoever awaits it.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
@@ -30,6 +31,9 @@ from ptproxy.peers.directory_clock import Now, SteadyClock
 
 WRITE_WAIT: Final = 2 * LONGEST
 """Seconds that a write waits for the slowest of the nodes it was sent to: they check its work first."""
+
+_ANSWER: Final = 0x80
+"""The bit of a message's second byte that tells answers from requests."""
 
 Send: TypeAlias = Callable[[Address, bytes], None]
 """Sends a message now, or loses it: a lookup asks somebody else. Must not call the driver."""
@@ -89,6 +93,8 @@ class NodeDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
         self._flushing = False
+        self._requests: deque[tuple[Address, bytes]] = deque()
+        self._pacing = False
         self._closed = False
 
     # ---- what its owner asks for --------------------------------------------------------------
@@ -179,6 +185,7 @@ class NodeDriver:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._requests.clear()
         searches, self._searches = self._searches, {}
         for lookup, then in searches.items():
             lookup.finished = True
@@ -207,6 +214,8 @@ class NodeDriver:
             self._flushing = False
         if not self._closed:
             self._arm()
+            if self._requests and not self._pacing:
+                self._pace()
 
     # ---- inside -----------------------------------------------------------------------------------
 
@@ -219,11 +228,21 @@ class NodeDriver:
         while not self._closed:
             out = node.messages_to_send(now)
             for address, message in out:
-                self._send(address, message)
+                if message[1] & _ANSWER:
+                    self._send(address, message)
+                else:
+                    self._requests.append((address, message))
             if node.deadline() <= now:
                 self._tell(node.on_deadline(now))
             elif not out:
                 return
+
+    def _pace(self) -> None:
+        """One request each turn of the loop, so that an answer to the first is not behind three of them."""
+        self._pacing = bool(self._requests)
+        if self._requests:
+            self._send(*self._requests.popleft())
+            self._loop.call_soon(self._pace)
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
