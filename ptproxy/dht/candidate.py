@@ -44,17 +44,17 @@ class Candidate:
         "depth",
         "distance",
         "path",
-        "source",
+        "sources",
         "standing",
     )
 
-    def __init__(self, contact: Contact, distance: int, depth: int, source: NodeId | None) -> None:
+    def __init__(self, contact: Contact, distance: int, depth: int, sources: list[NodeId] | None) -> None:
         self.contact = contact
         self.distance = distance
         self.depth = depth
         """Answers that led here: 0 for the nodes that a lookup begins with."""
-        self.source = source
-        """Who named it first; None for those from our own table."""
+        self.sources = sources
+        """Who named it with this contact; None for those from our own table."""
         self.standing = Standing.HEARD
         self.admitted = False
         self.path = NOBODY

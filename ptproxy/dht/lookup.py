@@ -20,7 +20,7 @@ others. All begin with the same nodes of our own table, each with another of the
 **Who is asked.** The closest of a path's list that have a seat under the density
 cap, whose network has not been asked too often, and whose contact ``admit`` lets
 pass: signature and work are checked for nodes about to be asked only. Who hands on
-a forged contact has not talked to that node, so nothing else it named is asked.
+a forged contact has not talked to that node: what nobody else named is not asked.
 
 **What is believed.** A record is what ``judge`` accepts (a signature that belongs
 to the location); of several the one with the highest sequence. An answer can
@@ -249,16 +249,21 @@ class Lookup:
 
     def _check(self, candidate: Candidate, now: float) -> bool:
         """Whether a candidate may be asked; if not, it is out."""
-        genuine = candidate.source not in self._liars and (
+        genuine = self._is_vouched_for(candidate) and (
             candidate.admitted or self._admit(candidate.contact, now)
         )
         if genuine:
             candidate.admitted = True
             return True
-        if genuine is False and candidate.source is not None:
-            self._liars.add(candidate.source)
+        if genuine is False:
+            self._liars.update(candidate.sources or ())
         self._forget(candidate)
         return False
+
+    def _is_vouched_for(self, candidate: Candidate) -> bool:
+        """Whether anybody named it who has not lied: a liar must not take nodes away by naming them."""
+        sources, liars = candidate.sources, self._liars
+        return not liars or sources is None or any(source not in liars for source in sources)
 
     def _has_room(self, contact: Contact) -> bool:
         diversity = self._rules.diversity
@@ -304,19 +309,23 @@ class Lookup:
             if candidate is None:
                 distance = node ^ target
                 if distance <= limit and node != self._own:
-                    candidate = Candidate(contact, distance, source.depth + 1, source.contact.id)
+                    candidate = Candidate(contact, distance, source.depth + 1, [source.contact.id])
                     known[node] = candidate
                     path.add(candidate)
                 continue
-            if candidate.contact is not contact and candidate.standing is Standing.HEARD:
-                self._compare(candidate, contact, source, now)
+            if candidate.standing is Standing.HEARD:
+                self._hear_again(candidate, contact, source, now)
             if node not in path.names and candidate.standing is not Standing.REFUSED:
                 path.add(candidate)
 
-    def _compare(self, known: Candidate, contact: Contact, source: Candidate, now: float) -> None:
+    def _hear_again(self, known: Candidate, contact: Contact, source: Candidate, now: float) -> None:
         """If two say different things of one node, the later one that is genuine counts."""
-        if known.contact == contact or (known.admitted and not contact.supersedes(known.contact)):
+        if known.contact is contact or known.contact == contact:
+            if known.sources is not None:
+                known.sources.append(source.contact.id)
             return
+        if source.contact.id in self._liars or (known.admitted and not contact.supersedes(known.contact)):
+            return  # else twenty false contacts in one answer would cost twenty signatures
         genuine = self._admit(contact, now)
         if genuine is False:
             self._liars.add(source.contact.id)
@@ -324,7 +333,7 @@ class Lookup:
             return
         if contact.supersedes(known.contact) or not self._admit(known.contact, now):
             known.contact = contact
-            known.source = source.contact.id
+            known.sources = [source.contact.id]
         known.admitted = True
 
     def _forget(self, candidate: Candidate) -> None:

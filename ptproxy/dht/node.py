@@ -23,6 +23,7 @@ from ptproxy.dht.density import NetworkSize, Seats
 from ptproxy.dht.identifier import ID_BYTES, NodeId, Rng
 from ptproxy.dht.lookup import UPKEEP, Admit, Judge, Lookup, LookupRules
 from ptproxy.dht.messages import VERSION, Find, Holding, Leave, Nodes, Ping, Pong, Seek, Store, Stored
+from ptproxy.dht.quota import LeakyBucket
 from ptproxy.dht.responder import Responder
 from ptproxy.dht.round_trips import RoundTrips
 from ptproxy.dht.rpc import Answered, Calls
@@ -33,6 +34,9 @@ MAX_LOOKUPS: Final = 64
 """Lookups at a time: an hour's refreshing of every bucket, and what people ask for."""
 MAX_GREETINGS: Final = 32
 """Strangers being pinged at a time; more of them can wait until they write again."""
+GREETINGS_PER_SECOND: Final = 10.0
+"""Strangers looked at in the long run: a tenth of the contacts that are checked a second (``admission``).
+Requests need no return address, so that anybody could use up all checks, and lookups would find none left."""
 UPKEEP_EVERY: Final = 60.0
 """Seconds between looks at what is due."""
 SILENT_FOR: Final = 900.0
@@ -87,6 +91,7 @@ class Node:
         self._lookups: list[Lookup] = []
         self._sampling: set[Lookup] = set()
         self._greeting: dict[NodeId, float] = {}
+        self._strangers = LeakyBucket(MAX_GREETINGS, GREETINGS_PER_SECOND)
         self._out: list[tuple[Address, bytes]] = []
         self._next_upkeep = float("-inf")
         if responder is not None:
@@ -218,6 +223,7 @@ class Node:
         if (
             len(self._greeting) < MAX_GREETINGS
             and contact.id not in self._greeting
+            and self._strangers.take(1, now)
             and self._admit(contact, now)
         ):
             self._ping(contact, now)

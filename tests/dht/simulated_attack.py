@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -84,39 +85,69 @@ class Outcome:
     kept: int = 0
     """Honest nodes that kept it."""
 
+    def at_least(self) -> float:
+        """The rate that the true one exceeds with 95 % (Clopper and Pearson, 1934)."""
+        low, high = 0.0, self.found / max(self.trials, 1)
+        for _ in range(40):
+            rate = (low + high) / 2
+            low, high = (rate, high) if self._chance(rate) < 0.05 else (low, rate)
+        return low
+
+    def _chance(self, rate: float) -> float:
+        """Of finding as often as was found, or more often, if each time it is found with ``rate``."""
+        n = self.trials
+        return sum(
+            math.comb(n, missed) * rate ** (n - missed) * (1 - rate) ** missed
+            for missed in range(n - self.found + 1)
+        )
+
     def __str__(self) -> str:
         n = self.trials
         return (
-            f"found {self.found / n:.4f} of {n}, forged {self.forged}; "
+            f"found {self.found / n:.4f} of {n} (95 %: above {self.at_least():.4f}), forged {self.forged}; "
             f"{self.put / n:.1f} queries to put, {self.get / n:.1f} to get; holders {self.kept / n:.1f}"
         )
 
 
-def leave_and_fetch(world: World, attack: Attack, defences: Defences, trials: int) -> Outcome:
-    """Each time another record, another publisher, another reader, and the attacker's ids anew."""
+def leave_and_fetch(
+    world: World, attack: Attack, defences: Defences, trials: int, places: int = 1
+) -> Outcome:
+    """Each time another record, another publisher, another reader, and the attacker's ids anew.
+
+    ``places``: how many of the record's three locations are used; the attacker makes ids for each of them.
+    """
     net = SimulatedNetwork(defences.world(world))
     rules = defences.rules()
-    size = float(world.nodes)
+    size = world.nodes * world.estimate
     outcome = Outcome()
     for _ in range(trials):
-        target = net.target()
-        # The attacker makes ids for the place it knows: with a beacon that was yesterday's.
-        ids = attack(net, net.target() if defences.beacon else target)
+        targets = [net.target() for _ in range(places)]
+        # The attacker makes ids for the places it knows: with a beacon those were yesterday's.
+        aims = [net.target() if defences.beacon else target for target in targets]
+        ids = [one for aim in aims for one in attack(net, aim)]
         if ids:
             net.insert(ids)
-        _, put = net.look_up(net.somebody(), target, rules, size=size)
-        outcome.kept += net.store(put.found, target, RECORD)
-        _, got = net.look_up(
-            net.somebody(), target, rules, judge=lambda data: 1 if data == RECORD else None, size=size
-        )
+        publisher = net.somebody()
+        for target in targets:
+            _, put = net.look_up(publisher, target, rules, size=size)
+            outcome.kept += net.store(put.found, target, RECORD)
+            outcome.put += put.asked
+        reader = net.somebody()
+        record = None
+        for target in targets:
+            _, got = net.look_up(
+                reader, target, rules, judge=lambda data: 1 if data == RECORD else None, size=size
+            )
+            outcome.get += got.asked
+            outcome.forged += got.record not in (None, RECORD)
+            record = record or got.record
+            if record:
+                break
         outcome.trials += 1
-        outcome.put += put.asked
-        outcome.get += got.asked
-        outcome.found += got.record == RECORD
-        outcome.forged += got.record not in (None, RECORD)
+        outcome.found += record == RECORD
         if ids:
             net.remove(ids)
     return outcome
 
 
-__all__ = ["DAY", "Defences", "Outcome", "cluster", "insiders", "leave_and_fetch", "nobody"]
+__all__ = ["DAY", "Attack", "Defences", "Outcome", "cluster", "insiders", "leave_and_fetch", "nobody"]

@@ -41,7 +41,7 @@ class Crowd:
     """Ids in order, and who is closest to a place."""
 
     def __init__(self, heads: list[int]) -> None:
-        self.heads = array("Q", sorted(set(heads)))
+        self.heads = array("Q", dict.fromkeys(sorted(heads)))
 
     def __len__(self) -> int:
         return len(self.heads)
@@ -103,6 +103,8 @@ class World:
     """Of replies; lookups have their own."""
     forge: bool = False
     """Whether every second hostile node answers with a false record."""
+    estimate: float = 1.0
+    """The network's size as everybody takes it to be, as a share of the true one."""
     blocks: int = 0
     """Address blocks (/16) that the hostile nodes have; 0: as many as they want."""
 
@@ -116,8 +118,8 @@ class SimulatedNetwork:
         draws = [self.rng.getrandbits(64) for _ in range(world.nodes)]
         count = round(world.nodes * world.hostile)
         self.hostile = Crowd(draws[:count])
-        self.honest = Crowd(draws[count:])
         self.all = Crowd(draws)
+        self.honest = Crowd(draws[count:]) if count else self.all
         self.evil = set(self.hostile.heads)
         self.dead: set[int] = set()
         self.young: set[int] = set()
@@ -127,7 +129,7 @@ class SimulatedNetwork:
         self._tables: OrderedDict[int, RoutingTable] = OrderedDict()
         self._contacts: dict[int, Contact] = {}
         self.now = 1_000 * DAY
-        self.seats = world.cap.seats(world.nodes) if world.cap else NO_CAP
+        self.seats = world.cap.seats(world.nodes * world.estimate) if world.cap else NO_CAP
 
     def insert(self, heads: list[int]) -> None:
         """Hostile nodes at places of their choice, since today, in every table that has a place for them."""
@@ -200,11 +202,11 @@ class SimulatedNetwork:
         return self.table(head).handed_on(target, self.now, self.seats, self.world.k)
 
     def store(self, contacts: list[Contact], target: NodeId, record: bytes) -> int:
-        """Leave a record with all of them; how many honest ones have it."""
+        """Leave a record with all of them; how many honest ones keep it: those who find it theirs."""
         kept = 0
         for contact in contacts:
             head = contact.id >> LOW
-            if head not in self.evil and head not in self.dead:
+            if head not in self.evil and head not in self.dead and self.table(head).is_near(target):
                 self.records.setdefault(head, {})[target] = record
                 kept += 1
         return kept

@@ -187,6 +187,43 @@ def test_a_forged_contact_is_not_asked_nor_what_its_source_named() -> None:
     assert search.finished
 
 
+@pytest.mark.parametrize("order", [(10, 20), (20, 10)])
+def test_a_liar_does_not_take_away_what_honest_nodes_name_too(order: tuple[int, int]) -> None:
+    """Else one hostile node would name all that are closest, and a forged contact, and nobody asked them."""
+    search = lookup([node(10), node(20)], admit=lambda contact, now: contact.id != 1)
+    assert asked(search.queries_to_send(0.0)) == [10, 20]
+    named = {10: [node(1), node(2), node(3)], 20: [replace(node(3))]}
+    for number in order:
+        search.receive_nodes(node(number).id, named[number], 0.1)
+    assert asked(search.queries_to_send(0.2)) == [3]
+
+
+def test_who_agrees_with_a_forgery_has_lied_too() -> None:
+    search = lookup([node(10), node(20)], admit=lambda contact, now: contact.id != 1)
+    search.queries_to_send(0.0)
+    search.receive_nodes(node(10).id, [node(1), node(2)], 0.1)
+    search.receive_nodes(node(20).id, [replace(node(1)), node(3)], 0.1)
+    assert asked(search.queries_to_send(0.2)) == []
+    assert search.finished
+
+
+def test_an_answer_full_of_forgeries_costs_one_check() -> None:
+    """Of nodes that others have named, each with a sequence that would supersede what they said."""
+    checked: list[Contact] = []
+
+    def admit(contact: Contact, now: float) -> bool:
+        checked.append(contact)
+        return contact.sequence == 1
+
+    search = lookup([node(10), node(20)], replace(PLAIN, parallel=2), admit=admit)
+    search.queries_to_send(0.0)
+    true = [node(number) for number in range(100, 119)]
+    search.receive_nodes(node(10).id, true, 0.1)
+    checked.clear()
+    search.receive_nodes(node(20).id, [replace(one, sequence=2) for one in true], 0.1)
+    assert len(checked) == 1
+
+
 def test_a_contact_that_cannot_be_checked_now_is_nobodys_fault() -> None:
     unknown = node(2)
     search = lookup(

@@ -7,13 +7,13 @@ import random
 import pytest
 from dht_records import CHEAP, EPOCH, ISSUER, NOW, SECRET, sealed
 
-from ptproxy.dht.admission import Admissions, mint
+from ptproxy.dht.admission import CHECKS_AT_ONCE, Admissions, mint
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.density import NO_CAP, DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK
 from ptproxy.dht.identifier import NodeId
 from ptproxy.dht.lookup import PRIVATE, Lookup, LookupRules
-from ptproxy.dht.messages import Find, Nodes, Ping, Stored, tag_of
+from ptproxy.dht.messages import Find, Nodes, Ping, Pong, Seek, Store, Stored, tag_of
 from ptproxy.dht.node import (
     MAX_GREETINGS,
     MAX_LOOKUPS,
@@ -284,6 +284,23 @@ def test_strangers_are_pinged_at_the_address_they_name_and_only_so_many_at_a_tim
     assert len(node.table) == 0
 
 
+def test_strangers_who_did_no_work_leave_checks_for_lookups() -> None:
+    """Signed contacts with false ids, from forged senders, more of them than a node checks at once."""
+    net = Net(seed=11)
+    contact, friend = net.add(), net.add()
+    net.run(1.0)
+    net.vetting = Vetting(Admissions(CHEAP))
+    node = net.nodes[contact.address]
+    node._admit = net.vetting.admit
+    key = SigningKey.generate(net.rng.randbytes)
+    for number in range(2 * CHECKS_AT_ONCE):
+        address = Address(b"\x0e\0" + number.to_bytes(2, "big"), 1)
+        lazy = Contact.make(key, number, bytes(32), bytes(16), 1, address)
+        node.receive_message(Calls(net.rng.randbytes).ask(contact, Ping(lazy), 0.0), address, net.now)
+    assert len(net.vetting) <= MAX_GREETINGS
+    assert net.vetting.admit(friend, net.now)
+
+
 def test_a_sealed_request_is_answered_sealed(grown: Net) -> None:
     """What goes through a guard: the node's word arrives, and nothing of it is readable on the way."""
     contact = grown.contacts[3]
@@ -298,6 +315,56 @@ def test_a_sealed_request_is_answered_sealed(grown: Net) -> None:
     assert isinstance(answer, Nodes)
     assert len(answer.contacts) == 20
     assert answer.contacts[0].key not in back
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_arrives_is_answered_or_refused(seed: int) -> None:
+    """Real messages of every kind, some bytes changed: nothing but DhtError, no answer longer than asked."""
+    net = Net(seed=12 + seed)
+    for _ in range(4):
+        net.add()
+        net.run(0.5)
+    first, second = net.contacts[:2]
+    calls = Calls(net.rng.randbytes)
+    asked = (Ping(second), Find(second, 5), Seek(None, TARGET), Store(second, TARGET, bytes(16), RECORD))
+    known = [(calls.ask(first, request, net.now), second.address) for request in asked]
+    for request, source in list(known):
+        net.nodes[first.address].receive_message(request, source, net.now)
+    known += [(data, first.address) for _, data in net.nodes[first.address].messages_to_send(net.now)]
+    assert len({data[1] for data, _ in known}) >= 7
+    taken = refused = 0
+    for _ in range(1_500):
+        data, source = net.rng.choice(known)
+        node = net.nodes[net.rng.choice(net.contacts).address]
+        arriving = changed(data, net.rng)
+        try:
+            node.receive_message(arriving, source, net.now)
+            taken += 1
+        except DhtError:
+            refused += 1
+        for _, sent in node.messages_to_send(net.now):
+            assert sent[1] < Pong.KIND or len(sent) <= len(arriving)
+        net.now += 0.01
+    assert taken > 100
+    assert refused > 100
+    assert all(len(one.table) <= len(net.contacts) for one in net.nodes.values())
+
+
+def changed(data: bytes, rng: random.Random) -> bytes:
+    """With a few bytes of another value, the end cut off or put on, or some taken out."""
+    new = bytearray(data)
+    for _ in range(rng.choice((0, 1, 1, 2, 5))):
+        at = rng.randrange(min(len(new), rng.choice((20, 300, 5_000))) or 1)
+        match rng.randrange(4):
+            case 0 if new:
+                new[at] = rng.choice((0, 1, 2, 4, 5, 128, 129, 132, 255, rng.randrange(256)))
+            case 1:
+                del new[at:]
+            case 2:
+                new += rng.randbytes(rng.randrange(50))
+            case _:
+                del new[at : at + rng.randrange(40)]
+    return bytes(new)
 
 
 def test_a_node_that_signs_nonsense_is_out() -> None:

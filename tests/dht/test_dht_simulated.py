@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from simulated_attack import Defences, cluster, insiders, leave_and_fetch, nobody
-from simulated_network import SimulatedNetwork, World
+from churning_network import HOUR, Churn, ChurningNetwork, Hour, without_signatures
+from simulated_attack import Defences, Outcome, cluster, insiders, leave_and_fetch, nobody
+from simulated_claims import scale, threats
+from simulated_network import DAY, SimulatedNetwork, World
 
 from ptproxy.dht.diversity import ANY_NETWORK
 from ptproxy.dht.lookup import LookupRules
@@ -78,3 +82,78 @@ def test_hostile_nodes_of_few_networks_hardly_count() -> None:
     one_path = Defences(paths=False)
     assert leave_and_fetch(world, nobody, Defences(paths=False, diversity=True), 25).found == 25
     assert leave_and_fetch(world, nobody, one_path, 25).found < 23
+
+
+def test_insiders_must_be_at_all_three_places_of_a_record() -> None:
+    """Ten hostile ids for each honest node hide one place more often than not, and not three."""
+    world = World(1_000)
+    attack = insiders(150, density=10.0)
+    one = leave_and_fetch(world, attack, Defences(), 20)
+    three = leave_and_fetch(world, attack, Defences(), 20, places=3)
+    assert one.found < 15 < three.found
+
+
+def test_what_is_claimed_of_attacks_holds_with_few_trials() -> None:
+    """``scripts/dht_sim claims`` makes enough of them to be certain, among ten thousand and a million."""
+    for threat in threats(10_000, 4_000):
+        verdict = threat.judge(6)
+        assert verdict.holds, verdict
+
+
+def test_what_is_claimed_of_scale_holds_at_a_thousand_nodes() -> None:
+    for verdict in scale([1_000], 80):
+        assert verdict.holds, verdict
+
+
+def test_a_claim_that_is_not_borne_out_says_so() -> None:
+    """The same attacks with the defence left out that the claim is about."""
+    for threat in threats(3_000, 5_000):
+        if "one path" in threat.claim:
+            bare = replace(threat, defences=replace(threat.defences, cap=False))
+            assert not bare.judge(6).holds
+
+
+@pytest.mark.parametrize(
+    ("trials", "found", "certain"),
+    [(100, 100, 0.9705), (1_000, 1_000, 0.99701), (10, 9, 0.6058), (20, 0, 0.0), (300, 195, 0.6023)],
+)
+def test_what_is_certain_of_a_rate(trials: int, found: int, certain: float) -> None:
+    """One-sided limits of Clopper and Pearson, as tables have them."""
+    assert Outcome(trials, found).at_least() == pytest.approx(certain, abs=0.0005)
+
+
+def test_nodes_come_and_go_and_records_stay() -> None:
+    """Half of 24 nodes are gone after half an hour; in the second half hour every record is found."""
+    with without_signatures():
+        net = ChurningNetwork(Churn(24, HOUR / 2, records=3, measured_every=120.0))
+        net.run(HOUR / 2)
+        net.hour = Hour()
+        net.run(HOUR / 2)
+    hour = net.hour
+    assert hour.came > 5
+    assert hour.eight_paths.count > 10
+    assert hour.eight_paths.found == hour.eight_paths.count
+    assert hour.closest.row()[0] > 0.7
+
+
+def test_without_anybody_who_looks_after_them_records_go_with_their_holders() -> None:
+    """What the test above would miss, if holders did not hand on and publishers did not come again."""
+    with without_signatures():
+        net = ChurningNetwork(Churn(24, HOUR / 4, records=3, measured_every=120.0))
+        net.run(10.0)
+        for peer in net.peers.values():
+            assert peer.storage.expire(net.now + 2 * DAY) or not len(peer.storage)
+        net.run(HOUR / 6)
+    assert net.hour.eight_paths.count > 3
+    assert net.hour.eight_paths.found <= 1
+
+
+def test_churn_is_the_same_again_with_the_same_seed() -> None:
+    hours = []
+    for _ in range(2):
+        with without_signatures():
+            net = ChurningNetwork(Churn(12, HOUR, records=2, seed=5))
+            net.run(HOUR / 6)
+        hours.append(net.hour)
+    assert hours[0] == hours[1]
+    assert hours[0].messages > 300
