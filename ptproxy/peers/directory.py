@@ -45,7 +45,7 @@ from ptproxy.peers.directory_clock import Now, SteadyClock
 from ptproxy.peers.directory_driver import NodeDriver
 from ptproxy.peers.directory_network import DirectoryNetwork, NodeIdentity, is_public
 from ptproxy.peers.directory_socket import DirectorySocket
-from ptproxy.peers.directory_store import DirectoryStore, Surroundings
+from ptproxy.peers.directory_store import DirectoryStore, Kept, Surroundings
 from ptproxy.peers.directory_upkeep import HandingOn
 from ptproxy.state import StateFolder
 
@@ -247,8 +247,16 @@ class DirectoryNode:
 
     async def _restore(self, state: StateFolder, identity: NodeIdentity, settings: DirectorySettings) -> None:
         """Take back what was kept, each part checked as if a stranger had sent it."""
-        self._store = DirectoryStore(state)
-        kept = await self._loop.run_in_executor(None, self._store.load, settings.records)
+        store = DirectoryStore(state)
+        try:
+            kept = await self._loop.run_in_executor(None, store.load, settings.records)
+            self._take_back(kept, identity)
+        except BaseException:
+            store.close()  # as it was: what is not taken back yet would be deleted by a save
+            raise
+        self._store = store
+
+    def _take_back(self, kept: Kept, identity: NodeIdentity) -> None:
         now, left_out = self._clock(), kept.damaged
         if kept.contact is not None:
             self._say_again(kept.contact, identity)
