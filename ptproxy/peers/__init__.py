@@ -50,6 +50,13 @@ Streams end to end, on meetings at a rendezvous; what is sealed is ``e2e.stream`
 - ``file_transfer``         files on streams, the API; ``file_sending``, ``file_receiving``: each way,
   ``file_messages``: what is said, ``file_name``, ``file_pieces``
 
+A node of the directory (``DIRECTORY.md``), which needs no tunnel: it is known to everybody.
+
+- ``directory``             the node: :class:`~ptproxy.peers.directory.DirectoryNode`
+- ``directory_driver``      runs a :class:`~ptproxy.dht.node.Node`, whichever way its messages travel
+- ``directory_socket``, ``directory_clock``, ``directory_upkeep``, ``directory_beacon``, ``directory_store``
+- ``directory_network``     what nodes agree on, and the texts that operators pass on
+
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns
 when it is on disk there; the owner's ``collect`` hands it to a callback, and

@@ -45,7 +45,7 @@ from ptproxy.peers.directory_clock import Now, SteadyClock
 from ptproxy.peers.directory_driver import NodeDriver
 from ptproxy.peers.directory_network import DirectoryNetwork, NodeIdentity, is_public
 from ptproxy.peers.directory_socket import DirectorySocket
-from ptproxy.peers.directory_store import DirectoryStore, Surroundings
+from ptproxy.peers.directory_store import DirectoryStore, Kept, Surroundings
 from ptproxy.peers.directory_upkeep import HandingOn
 from ptproxy.state import StateFolder
 
@@ -155,7 +155,8 @@ class DirectoryNode:
         Raises :class:`~ptproxy.errors.StartError` and :class:`StateError`. Nodes of one process
         may share ``vetting``.
         """
-        vetting = vetting or Vetting(Admissions(network.id_work))
+        if vetting is None:  # an empty one is false
+            vetting = Vetting(Admissions(network.id_work))
         loop = asyncio.get_running_loop()
         node = cls(loop, identity, network, settings, vetting, clock or SteadyClock(), rng)
         try:
@@ -197,6 +198,8 @@ class DirectoryNode:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.wait({self._upkeep})
+            if not self._upkeep.cancelled():
+                log.error("upkeep had stopped", exc_info=self._upkeep.exception())
             self._upkeep = None
         self.driver.close()
         self._socket.close()
@@ -229,7 +232,7 @@ class DirectoryNode:
         while True:
             await asyncio.sleep(LOOK * random.uniform(0.75, 1.25))
             looks += 1
-            seldom = looks % SURROUNDINGS == 0
+            seldom = looks % SURROUNDINGS == 1
             await self.upkeep(everything=seldom)
             if seldom:
                 self.log_status()
@@ -244,8 +247,16 @@ class DirectoryNode:
 
     async def _restore(self, state: StateFolder, identity: NodeIdentity, settings: DirectorySettings) -> None:
         """Take back what was kept, each part checked as if a stranger had sent it."""
-        self._store = DirectoryStore(state)
-        kept = await self._loop.run_in_executor(None, self._store.load, settings.records)
+        store = DirectoryStore(state)
+        try:
+            kept = await self._loop.run_in_executor(None, store.load, settings.records)
+            self._take_back(kept, identity)
+        except BaseException:
+            store.close()  # as it was: what is not taken back yet would be deleted by a save
+            raise
+        self._store = store
+
+    def _take_back(self, kept: Kept, identity: NodeIdentity) -> None:
         now, left_out = self._clock(), kept.damaged
         if kept.contact is not None:
             self._say_again(kept.contact, identity)

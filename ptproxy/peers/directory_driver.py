@@ -15,6 +15,7 @@ No tasks: a lookup is a value in the node, and a future for whoever awaits it.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
@@ -31,6 +32,9 @@ from ptproxy.peers.directory_clock import Now, SteadyClock
 WRITE_WAIT: Final = 2 * LONGEST
 """Seconds that a write waits for the slowest of the nodes it was sent to: they check its work first."""
 
+_ANSWER: Final = 0x80
+"""The bit of a message's second byte that tells answers from requests."""
+
 Send: TypeAlias = Callable[[Address, bytes], None]
 """Sends a message now, or loses it: a lookup asks somebody else. Must not call the driver."""
 
@@ -39,7 +43,7 @@ T = TypeVar("T")
 
 
 class NodeBusyError(DhtError):
-    """As many lookups run as a node may have; later."""
+    """As many lookups run as a node may have: later. Or it has been stopped."""
 
 
 @dataclass(slots=True)
@@ -89,6 +93,8 @@ class NodeDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
         self._flushing = False
+        self._requests: deque[tuple[Address, bytes]] = deque()
+        self._pacing = False
         self._closed = False
 
     # ---- what its owner asks for --------------------------------------------------------------
@@ -105,6 +111,7 @@ class NodeDriver:
 
     def begin_joining(self, contacts: Iterable[Contact], then: Callable[[Lookup], None]) -> None:
         """:meth:`join` for those without a task; see :meth:`search`."""
+        self._check_open()
         self._watch(self.node.join(contacts, self.clock()), then)
 
     async def look_up(
@@ -142,6 +149,7 @@ class NodeDriver:
 
         That may be within this call, if there is nobody to ask. Raises :class:`NodeBusyError`.
         """
+        self._check_open()
         self._watch(self.node.look_up(target, self.clock(), rules, judge), then)
 
     def _watch(self, lookup: Lookup, then: Callable[[Lookup], None]) -> None:
@@ -159,7 +167,7 @@ class NodeDriver:
         """Leave ``record`` with what a lookup found; to be called from its ``then``: its tokens go soon."""
         write = _Write(lookup, then)
         now = self.clock()
-        for contact in lookup.closest():
+        for contact in () if self._closed else lookup.closest():
             token = self.node.tokens.get((contact.id, lookup.target))
             if token is not None:
                 self.node.store(contact, lookup.target, token, record, now)
@@ -172,16 +180,18 @@ class NodeDriver:
             then(write.written)
 
     def close(self) -> None:
-        """Stop: nothing is sent any more, and whoever awaits something is cancelled by its own owner."""
+        """Stop: nothing is sent any more. Who waits is given what was found and answered until now."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._requests.clear()
+        searches, self._searches = self._searches, {}
+        for lookup, then in searches.items():
+            lookup.finished = True
+            then(lookup)
         for write in set(self._writes.values()):
-            assert write.timer is not None
-            write.timer.cancel()
-        self._searches.clear()
-        self._writes.clear()
+            self._end_write(write)
 
     # ---- what the owner's transport does --------------------------------------------------------
 
@@ -204,19 +214,35 @@ class NodeDriver:
             self._flushing = False
         if not self._closed:
             self._arm()
+            if self._requests and not self._pacing:
+                self._pace()
 
     # ---- inside -----------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NodeBusyError("the node has stopped")
 
     def _work(self) -> None:
         node, now = self.node, self.clock()
         while not self._closed:
             out = node.messages_to_send(now)
             for address, message in out:
-                self._send(address, message)
+                if message[1] & _ANSWER:
+                    self._send(address, message)
+                else:
+                    self._requests.append((address, message))
             if node.deadline() <= now:
                 self._tell(node.on_deadline(now))
             elif not out:
                 return
+
+    def _pace(self) -> None:
+        """One request each turn of the loop, so that an answer to the first is not behind three of them."""
+        self._pacing = bool(self._requests)
+        if self._requests:
+            self._send(*self._requests.popleft())
+            self._loop.call_soon(self._pace)
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -7,7 +7,6 @@ that a node with 16,384 records is a steady trickle to its neighbours and not a 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from functools import partial
 from typing import Final
 
@@ -35,7 +34,7 @@ class HandingOn:
         self._driver = driver
         self._storage = storage
         self._rules = rules
-        self._waiting: deque[StoredRecord] = deque()
+        self._waiting: list[StoredRecord] = []
         self._running = 0
 
     def begin(self, now: float) -> None:
@@ -51,7 +50,7 @@ class HandingOn:
                 self._driver.search(stored.location, partial(self._found, stored), self._rules)
             except NodeBusyError:
                 return
-            self._waiting.popleft()
+            del self._waiting[0]
             self._running += 1
 
     def _found(self, stored: StoredRecord, lookup: Lookup) -> None:

@@ -20,7 +20,7 @@ from dht_records import DAY, EPOCH, NOW, draw, sealed
 from ptproxy.dht.bucket import Acquaintance
 from ptproxy.dht.contact import Address
 from ptproxy.dht.record_secret import RecordSecret
-from ptproxy.dht.storage import StoredRecord
+from ptproxy.dht.storage import RecordStorage, StoredRecord
 from ptproxy.errors import StartError, StateError
 from ptproxy.peers.directory import DirectorySettings
 from ptproxy.peers.directory_store import DirectoryStore, Surroundings
@@ -147,6 +147,29 @@ def test_a_full_disk_loses_nothing_that_is_in_memory(tmp_path: Path) -> None:
                 await node.close()
             with contextlib.closing(DirectoryStore(state)) as store:
                 assert len(store.load(100).records) == 51
+
+    run(main)
+
+
+def test_a_start_that_fails_half_way_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+
+    def fails(_self, stored, _now):
+        taken.append(stored)
+        if len(taken) == 2:
+            raise MemoryError
+
+    async def main():
+        with StateFolder(tmp_path) as state:
+            with contextlib.closing(DirectoryStore(state)) as store:
+                await store.save([another(number) for number in range(4)])
+            with monkeypatch.context() as patch:
+                patch.setattr(RecordStorage, "restore", fails)
+                async with Lab(now=NOW) as lab:
+                    with pytest.raises(MemoryError):
+                        await lab.add(state=state)
+            with contextlib.closing(DirectoryStore(state)) as store:
+                assert len(store.load(10).records) == 4
 
     run(main)
 
