@@ -1,0 +1,249 @@
+"""Runs a directory node or client: a clock, timers and futures around :class:`~ptproxy.dht.node.Node`.
+
+Which way messages travel is its owner's: ``send`` is called for each that goes out, and those that come
+are given to :meth:`NodeDriver.receive`, with :meth:`NodeDriver.flush` after one or many of them.
+``directory_socket`` does that with datagrams; a client does it with streams through its bridge::
+
+    driver = NodeDriver(loop, node, send)
+    driver.join(contacts)
+    lookup = await driver.look_up(location, PRIVATE, judge)      lookup.record, lookup.closest()
+    written = await driver.publish(location, record)             written.kept, written.refused
+
+No tasks: a lookup is a value in the node, and a future for whoever awaits it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, TypeVar
+
+from ptproxy.dht.contact import Address, Contact
+from ptproxy.dht.identifier import NodeId
+from ptproxy.dht.lookup import PRIVATE, Judge, Lookup, LookupRules
+from ptproxy.dht.node import Event, LookupFinished, Node
+from ptproxy.dht.round_trips import LONGEST
+from ptproxy.dht.storage import Refusal
+from ptproxy.errors import DhtError
+from ptproxy.peers.directory_clock import Now, SteadyClock
+
+WRITE_WAIT: Final = 2 * LONGEST
+"""Seconds that a write waits for the slowest of the nodes it was sent to: they check its work first."""
+
+Send: TypeAlias = Callable[[Address, bytes], None]
+"""Sends a message now, or loses it: a lookup asks somebody else. Must not call the driver."""
+
+
+T = TypeVar("T")
+
+
+class NodeBusyError(DhtError):
+    """As many lookups run as a node may have; later."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of a record at the nodes that are to keep it."""
+
+    lookup: Lookup
+    """Which nodes those are, and how they were found."""
+    kept: list[Contact] = field(default_factory=list)
+    refused: dict[Refusal, int] = field(default_factory=dict)
+    """How many gave which reason. STALE: another record of the same or a higher sequence is there."""
+    silent: int = 0
+    """How many have not answered in time; they may have it all the same."""
+
+
+class _Write:
+    """A record on its way to several nodes."""
+
+    __slots__ = ("then", "timer", "waiting", "written")
+
+    def __init__(self, lookup: Lookup, then: Callable[[Written], None]) -> None:
+        self.written = Written(lookup)
+        self.waiting: set[NodeId] = set()
+        self.then = then
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class NodeDriver:
+    """One node, or client, that runs. ``node`` is the sans-I/O one inside."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, node: Node, send: Send, clock: Now | None = None
+    ) -> None:
+        self.node = node
+        self.clock = clock or SteadyClock()
+        self._loop = loop
+        self._send = send
+        self._searches: dict[Lookup, Callable[[Lookup], None]] = {}
+        self._writes: dict[tuple[NodeId, NodeId], _Write] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = float("inf")
+        self._flushing = False
+        self._closed = False
+
+    # ---- what its owner asks for --------------------------------------------------------------
+
+    def join(self, contacts: Iterable[Contact]) -> None:
+        """Get to know the network by these nodes; one that lives is enough. Returns at once."""
+        self.node.join(contacts, self.clock())
+        self.flush()
+
+    async def look_up(
+        self, target: NodeId, rules: LookupRules | None = None, judge: Judge | None = None
+    ) -> Lookup:
+        """The lookup, finished: the closest nodes, or the record that ``judge`` accepts if it is there.
+
+        Raises :class:`NodeBusyError`. A cancelled one goes on inside, for nobody.
+        """
+        done: asyncio.Future[Lookup] = self._loop.create_future()
+        self.search(target, lambda lookup: _resolve(done, lookup), rules, judge)
+        return await done
+
+    async def publish(self, location: NodeId, record: bytes, rules: LookupRules = PRIVATE) -> Written:
+        """Leave ``record`` with the nodes closest to one of its locations; raises :class:`NodeBusyError`.
+
+        Returns once all of them have answered, or :data:`WRITE_WAIT` is over.
+        """
+        done: asyncio.Future[Written] = self._loop.create_future()
+        self.search(
+            location,
+            lambda lookup: self.write(lookup, record, lambda written: _resolve(done, written)),
+            rules,
+        )
+        return await done
+
+    def search(
+        self,
+        target: NodeId,
+        then: Callable[[Lookup], None],
+        rules: LookupRules | None = None,
+        judge: Judge | None = None,
+    ) -> None:
+        """:meth:`look_up` for those without a task: ``then`` is called with the finished lookup.
+
+        That may be within this call, if there is nobody to ask. Raises :class:`NodeBusyError`.
+        """
+        lookup = self.node.look_up(target, self.clock(), rules, judge)
+        if not lookup.finished:
+            self._searches[lookup] = then
+            self.flush()
+        elif self.node.deadline() > float("-inf"):  # the node has not even taken it
+            raise NodeBusyError("too many lookups at a time")
+        else:
+            self.flush()
+            then(lookup)
+
+    def write(self, lookup: Lookup, record: bytes, then: Callable[[Written], None]) -> None:
+        """Leave ``record`` with what a lookup found; to be called from its ``then``: its tokens go soon."""
+        write = _Write(lookup, then)
+        now = self.clock()
+        for contact in lookup.closest():
+            token = self.node.tokens.get((contact.id, lookup.target))
+            if token is not None:
+                self.node.store(contact, lookup.target, token, record, now)
+                write.waiting.add(contact.id)
+                self._writes[contact.id, lookup.target] = write
+        if write.waiting:
+            write.timer = self._loop.call_later(WRITE_WAIT, self._end_write, write)
+            self.flush()
+        else:
+            then(write.written)
+
+    def close(self) -> None:
+        """Stop: nothing is sent any more, and whoever awaits something is cancelled by its own owner."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for write in set(self._writes.values()):
+            assert write.timer is not None
+            write.timer.cancel()
+        self._searches.clear()
+        self._writes.clear()
+
+    # ---- what the owner's transport does --------------------------------------------------------
+
+    def receive(self, message: bytes, source: Address) -> None:
+        """A message came from ``source``; :class:`DhtError` for one that is to be ignored.
+
+        What follows from it is sent by the next :meth:`flush`.
+        """
+        if not self._closed:
+            self._tell(self.node.receive_message(message, source, self.clock()))
+
+    def flush(self) -> None:
+        """Send what there is to send, and do what is due."""
+        if self._flushing or self._closed:
+            return
+        self._flushing = True
+        try:
+            self._work()
+        finally:
+            self._flushing = False
+        if not self._closed:
+            self._arm()
+
+    # ---- inside -----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        node, now = self.node, self.clock()
+        while not self._closed:
+            out = node.messages_to_send(now)
+            for address, message in out:
+                self._send(address, message)
+            if node.deadline() <= now:
+                self._tell(node.on_deadline(now))
+            elif not out:
+                return
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, LookupFinished):
+                then = self._searches.pop(event.lookup, None)
+                if then is not None:
+                    then(event.lookup)
+                continue
+            write = self._writes.get((event.contact.id, event.location))
+            if write is None:
+                continue
+            self._answered(write, event.contact, event.answer.refusal)
+
+    def _answered(self, write: _Write, contact: Contact, refusal: Refusal | None) -> None:
+        del self._writes[contact.id, write.written.lookup.target]
+        write.waiting.discard(contact.id)
+        if refusal is None:
+            write.written.kept.append(contact)
+        else:
+            write.written.refused[refusal] = write.written.refused.get(refusal, 0) + 1
+        if not write.waiting:
+            self._end_write(write)
+
+    def _end_write(self, write: _Write) -> None:
+        assert write.timer is not None
+        write.timer.cancel()
+        write.written.silent = len(write.waiting)
+        for place in write.waiting:
+            del self._writes[place, write.written.lookup.target]
+        write.then(write.written)
+
+    def _arm(self) -> None:
+        """Wake up when the node wants to; a timer that is early enough stays."""
+        due = self.node.deadline()
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_later(max(0.0, due - self.clock()), self._woke)
+
+    def _woke(self) -> None:
+        self._timer = None
+        self.flush()
+
+
+def _resolve(done: asyncio.Future[T], value: T) -> None:
+    if not done.done():
+        done.set_result(value)
