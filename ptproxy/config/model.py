@@ -8,6 +8,8 @@ says for itself; what must hold between fields is in :mod:`ptproxy.config.rules`
 
 from __future__ import annotations
 
+import base64
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -93,6 +95,35 @@ def _link(value: object) -> Link:
     return Link.parse(_text(value))
 
 
+def _links(value: object) -> tuple[Link, ...]:
+    items = value if isinstance(value, list) else [value]
+    links = tuple(_link(item) for item in items)
+    if len({(link.host, link.port) for link in links}) != len(links):
+        raise ValueError("each bridge is named once")
+    return links
+
+
+def _public_key(value: object) -> bytes:
+    text = _text(value)
+    try:
+        key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        key = b""
+    if len(key) != 32 or base64.urlsafe_b64encode(key).rstrip(b"=").decode("ascii") != text:
+        raise ValueError("expected a public key: 43 characters of base64url")
+    return key
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise ValueError(f"{text[:50]!r} is no network, as in 127.0.0.0/8") from None
+    return texts
+
+
 def _texts(value: object) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):
@@ -137,6 +168,9 @@ Texts = Annotated[tuple[str, ...], PlainValidator(_texts)]
 HostName = Annotated[str, PlainValidator(lambda value: parse_host(_text(value)))]
 UrlPath = Annotated[str, PlainValidator(lambda value: check_path(_text(value)))]
 BridgeLink = Annotated[Link, PlainValidator(_link)]
+Links = Annotated[tuple[Link, ...], PlainValidator(_links)]
+PublicKey = Annotated[bytes, PlainValidator(_public_key)]
+Networks = Annotated[tuple[str, ...], PlainValidator(_networks)]
 Trust = Annotated[str | Path, PlainValidator(_trust)]
 SiteChoice = Annotated[str | SiteUrl, PlainValidator(parse_site)]
 ShapeChoice = Annotated[str | Path, PlainValidator(_shape)]
@@ -249,6 +283,28 @@ class RendezvousConfig(Section):
     """Pairs that are joined at once."""
 
 
+class LookupsConfig(Section):
+    """Whether clients may look things up in the directory through this bridge (``peers/FIND.md``)."""
+
+    offer: bool = False
+    guards: Links = Field(default=(), examples=["[ptproxy://KEY@guard.example:443?codecs=websocket]"])
+    """Whom the bridge asks: two, pinned; of all the directory they alone learn its address."""
+    fingerprint: Literal["chrome", "firefox", "python"] = "chrome"
+    """How the bridge greets its guards."""
+
+
+class GuardConfig(Section):
+    """Whether this bridge is a guard for others: its address becomes known to the whole directory."""
+
+    offer: bool = False
+    network: File | None = Field(default=None, examples=["nodes.list"])
+    """The signed list of first nodes."""
+    network_key: PublicKey | None = Field(default=None, examples=["A" * 43])
+    """Who signed it."""
+    allow: Networks = Field(default=(), examples=['["127.0.0.0/8"]'])
+    """Addresses besides public ones to which letters may go: test networks."""
+
+
 class BridgeConfig(Section):
     """A bridge's whole configuration."""
 
@@ -275,6 +331,8 @@ class BridgeConfig(Section):
     egress: EgressConfig = EgressConfig()
     mailbox: MailboxConfig = MailboxConfig()
     rendezvous: RendezvousConfig = RendezvousConfig()
+    lookups: LookupsConfig = LookupsConfig()
+    guard: GuardConfig = GuardConfig()
     limits: BridgeLimits = BridgeLimits()
     log: LogConfig = LogConfig()
     loop: Loop = "auto"

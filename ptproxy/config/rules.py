@@ -22,6 +22,8 @@ SHORTEST_KEEPALIVE: Final = 10.0
 SMALLEST_BOX: Final = 1 << 20
 """Bytes: the largest envelope has 128 KiB, and one contact may hold a fourth of a box."""
 DAY: Final = 86_400
+MAX_GUARDS: Final = 3
+"""Guards of a bridge: each more is one more machine that knows where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ def _bridge(config: BridgeConfig) -> Iterator[Conflict]:
             ("address",),
         )
     yield from _mailbox(config.mailbox)
+    yield from _directory(config)
     yield from _file("key", config.key, keyfile.read_key)
     yield from _file("tls.private_key", tls.private_key, keyfile.check_private_key)
     for name in ("certificate", "client_ca", "front_certificate", "front_certificate_previous"):
@@ -181,6 +184,27 @@ def _mailbox(mailbox: MailboxConfig) -> Iterator[Conflict]:
     for name in ("keep", "away"):
         if getattr(mailbox, name) < DAY:
             yield Conflict(f"mailbox.{name}", "is counted in whole days: at least 1d")
+
+
+def _directory(config: BridgeConfig) -> Iterator[Conflict]:
+    lookups, guard = config.lookups, config.guard
+    if lookups.offer and not 1 <= len(lookups.guards) <= MAX_GUARDS:
+        yield Conflict(
+            "lookups.guards",
+            f"two guards that you choose and keep (1 to {MAX_GUARDS}): each line lets this bridge in at one",
+            ("lookups.offer",),
+        )
+    if guard.offer and (guard.network is None or guard.network_key is None):
+        yield Conflict(
+            "guard.network", "a guard needs network and network_key: the signed list of directory nodes",
+            ("guard.offer",),
+        )  # fmt: skip
+    if lookups.offer and guard.offer:
+        yield Conflict(
+            "lookups.offer",
+            "the whole directory knows a guard's address and must not know a bridge's: choose one of the two",
+            ("guard.offer",),
+        )
 
 
 def _client(config: ClientConfig) -> Iterator[Conflict]:
