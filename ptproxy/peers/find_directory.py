@@ -169,6 +169,7 @@ class Directory:
             parts: Sequence[directory_driver.Written] = await asyncio.gather(
                 *(driver.publish(location, data, self._private) for location in locations)
             )
+            self._check_ways()
             written = Written()
             for location, part in zip(locations, parts, strict=True):
                 written.kept[location] = len(part.kept)
@@ -259,7 +260,13 @@ class Directory:
                 "lookup ended", place=_short(lookup.target), asked=lookup.asked,
                 hops=lookup.depth(), holders=len(lookup.holders),
             )  # fmt: skip
+        self._check_ways()
         return [lookup.record.record for lookup in lookups if lookup.record is not None]
+
+    def _check_ways(self) -> None:
+        """What was not found while nobody could be asked is not known to be missing."""
+        if not any(way.is_open for way in self._ways):
+            raise DirectoryUnreachable("the ways to the directory are lost")
 
     def _send(self, posted: Posted) -> None:
         """Send a letter by the way of its path: what a node is told again has to come the same way."""
