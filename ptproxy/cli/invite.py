@@ -1,4 +1,4 @@
-"""``ptproxy invite new | list | revoke``: who may enrol at a bridge, also while it runs."""
+"""``ptproxy invite``: who may enrol at a bridge, also while it runs, and invites that follow bridges."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import click
 from ptproxy.auth.access import Access, AccessList
 from ptproxy.auth.access_record import MAX_NAME, MAX_USES
 from ptproxy.auth.credentials import StaticKey, encode_key, new_token
-from ptproxy.cli import words
+from ptproxy.cli import invite_operator, words
 from ptproxy.cli.certificate import pin_for
 from ptproxy.config.keyfile import read_key
 from ptproxy.config.link import Link
 from ptproxy.config.load import load_bridge
 from ptproxy.config.model import BridgeConfig
 from ptproxy.errors import ConfigError, StartError
+from ptproxy.peers.find_operator import OperatorFolder
 from ptproxy.proxy.accounts import DOCUMENT
 from ptproxy.state import Document, Json
 
@@ -30,10 +31,16 @@ _bridge_folder = click.argument("folder", metavar="DIR", type=click.Path(exists=
 
 @click.group()
 def invite() -> None:
-    """Invite clients to a bridge, list and revoke them.
+    """Invite clients, list and revoke them.
 
-    DIR is the bridge's folder, or its configuration file. A running bridge follows at once.
+    DIR is a bridge's folder, or its configuration file: a link lets clients in there, and a running
+    bridge follows at once. Or it is an operator's folder (init, bucket): an invite then names one
+    to three bridges and finds their new addresses in the directory when they move.
     """
+
+
+invite.add_command(invite_operator.init)
+invite.add_command(invite_operator.bucket)
 
 
 @invite.command()
@@ -66,11 +73,17 @@ def invite() -> None:
     help="How long a client it let in may stay.",
 )
 @click.option("--qr/--no-qr", default=True, help="Whether to draw the link as a QR code.")
-def new(*, folder: Path, name: str, uses: int, expires: float, lifetime: float, qr: bool) -> None:
+@click.option("--bucket", help="In an operator's folder: to which bucket of bridges.")
+def new(
+    *, folder: Path, name: str, uses: int, expires: float, lifetime: float, qr: bool, bucket: str | None
+) -> None:
     """Make an invite and print its link.
 
-    Only a hash of the invite is kept: the link cannot be shown again.
+    Of a bridge's invite only a hash is kept: the link cannot be shown again.
     """
+    if OperatorFolder.is_one(folder):
+        invite_operator.new(folder, bucket, name, expires, qr=qr)
+        return
     config = _load(folder)
     token = new_token(random.SystemRandom())
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
@@ -97,6 +110,9 @@ def new(*, folder: Path, name: str, uses: int, expires: float, lifetime: float, 
 @_bridge_folder
 def list_(folder: Path) -> None:
     """List open invites and the clients that are enrolled."""
+    if OperatorFolder.is_one(folder):
+        _table(invite_operator.list_(folder), "no invites")
+        return
     config = _load(folder)
     access_list = _parse(config, _document(config).read())
     now = time.time()
@@ -126,6 +142,10 @@ def revoke(folder: Path, which: str, clients: bool) -> None:
     WHICH is a name, or the start of an id, as ptproxy invite list shows them. A client that is
     kept out loses its connections at once.
     """
+    if OperatorFolder.is_one(folder):
+        for line in invite_operator.revoke(folder, which):
+            click.echo(line)
+        return
     config = _load(folder)
     done: list[str] = []
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ptproxy.config.model import BridgeConfig, LookupsConfig
+from ptproxy.auth.credentials import decode_key
+from ptproxy.config.model import BridgeConfig, ClientConfig, LookupsConfig
 from ptproxy.config.quantities import Endpoint
 from ptproxy.tunnel.stream import BridgeService, Dialer
+
+if TYPE_CHECKING:
+    from ptproxy.peers.find_client import BridgeFinder
 
 GUARD_IDLE: Final = 600.0
 """Seconds that a tunnel to a guard is kept without a stream: the next client's look-up is quicker."""
@@ -49,3 +53,17 @@ def _relay(config: LookupsConfig) -> BridgeService:
         return {str(Endpoint(link.host, link.port)): tunnels.dialer(link, purpose) for link in config.guards}
 
     return RelayService(dial_with, secrets.token_bytes, tunnels.close)
+
+
+def finder_of(config: ClientConfig) -> BridgeFinder:
+    """Who keeps a client's bridges up to date; raises :class:`~ptproxy.errors.StartError`."""
+    from ptproxy.peers.dialers import Errand, Purpose, TunnelDialers, tunnel_to
+    from ptproxy.peers.find_client import BridgeFinder
+    from ptproxy.proxy.startup import load_key
+
+    key = decode_key(load_key(config.key).serialize_private())
+    fingerprint = config.tls.fingerprint
+    greets = "chrome" if fingerprint == "browser" else fingerprint
+    tunnels = TunnelDialers(functools.partial(tunnel_to, fingerprint=greets))
+    purpose = Purpose(Errand.DIRECTORY, key=key)
+    return BridgeFinder(config.find, config.bridge, lambda link: tunnels.dialer(link, purpose), tunnels.close)

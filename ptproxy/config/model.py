@@ -114,6 +114,22 @@ def _public_key(value: object) -> bytes:
     return key
 
 
+def _sources(value: object) -> tuple[str, ...]:
+    names = _texts(value)
+    for name in names:
+        if name not in _SOURCES or names.count(name) > 1:
+            raise ValueError(f"expected some of {', '.join(_SOURCES)}, each once")
+    return names
+
+
+def _list_place(value: object, info: ValidationInfo) -> str | Path:
+    if not isinstance(value, str) or "://" not in value:
+        return _path(value, info)
+    if not value.startswith("https://") or not value.isascii() or not value.isprintable():
+        raise ValueError("expected a file, or an address that starts with https://")
+    return value
+
+
 def _networks(value: object) -> tuple[str, ...]:
     texts = _texts(value)
     for text in texts:
@@ -140,6 +156,7 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
+_SOURCES = ("invite", "lines", "list")
 _SHAPES = ("none", "chat", "browse", "bulk")
 """The built-in shapes, and none: what is not one of these is a file."""
 
@@ -170,6 +187,8 @@ UrlPath = Annotated[str, PlainValidator(lambda value: check_path(_text(value)))]
 BridgeLink = Annotated[Link, PlainValidator(_link)]
 Links = Annotated[tuple[Link, ...], PlainValidator(_links)]
 PublicKey = Annotated[bytes, PlainValidator(_public_key)]
+Sources = Annotated[tuple[str, ...], PlainValidator(_sources)]
+ListPlace = Annotated[str | Path, PlainValidator(_list_place)]
 Networks = Annotated[tuple[str, ...], PlainValidator(_networks)]
 Trust = Annotated[str | Path, PlainValidator(_trust)]
 SiteChoice = Annotated[str | SiteUrl, PlainValidator(parse_site)]
@@ -401,6 +420,29 @@ class ClientLimits(Section):
     """Seconds that open streams get when the client stops."""
 
 
+class FindConfig(Section):
+    """Where a client learns of bridges besides ``bridge``."""
+
+    sources: Sources = Field(default=("invite", "lines", "list"), examples=["[invite, lines]"])
+    """In this order: bridges of the first are tried first."""
+    invite: File | None = Field(default=None, examples=["client.invite"])
+    """A ``ptproxy-invite:`` text, whose record is looked up in the directory."""
+    lines: File | None = Field(default=None, examples=["bridges.txt"])
+    """Bridge links, one a line."""
+    list: ListPlace | None = Field(default=None, examples=["https://example.org/bridges"])
+    """A signed list of bridges: a file, or an HTTPS address that is read through the tunnel."""
+    list_key: PublicKey | None = Field(default=None, examples=["A" * 43])
+    network_key: PublicKey | None = Field(default=None, examples=["A" * 43])
+    """Who signs the list of directory nodes; None: whoever signed the first that a bridge handed out."""
+    every: Duration = Field(default=6 * 3_600.0, examples=["6h"])
+    """Seconds between two look-ups."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is any source."""
+        return self.invite is not None or self.lines is not None or self.list is not None
+
+
 class ClientConfig(Section):
     """A client's whole configuration."""
 
@@ -414,6 +456,7 @@ class ClientConfig(Section):
     """``"auto"``: the bridge's; else as the bridge's own key."""
     carriers: int = Field(default=4, ge=1, le=64)
     front: FrontConfig = FrontConfig()
+    find: FindConfig = FindConfig()
     tls: ClientTls = ClientTls()
     state: File = Field(..., examples=["state"])
     limits: ClientLimits = ClientLimits()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ptproxy.config import keyfile
-from ptproxy.config.model import BridgeConfig, ClientConfig, Config, MailboxConfig
+from ptproxy.config.model import BridgeConfig, ClientConfig, Config, FindConfig, MailboxConfig
 from ptproxy.config.quantities import is_ip
 
 SHORTEST_KEEPALIVE: Final = 10.0
@@ -22,6 +22,8 @@ SHORTEST_KEEPALIVE: Final = 10.0
 SMALLEST_BOX: Final = 1 << 20
 """Bytes: the largest envelope has 128 KiB, and one contact may hold a fourth of a box."""
 DAY: Final = 86_400
+SHORTEST_FIND: Final = 600.0
+"""Seconds: a look-up is some 250 requests of 4 KiB through the tunnel."""
 MAX_GUARDS: Final = 3
 """Guards of a bridge: each more is one more machine that knows where it is."""
 
@@ -246,12 +248,20 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
                 "or set front.user and front.password_file",
                 ("front.user",),
             )
+    yield from _find(config.find)
     yield from _file("key", config.key, keyfile.read_key)
     yield from _file("front.password_file", front.password_file, keyfile.read_password)
     yield from _file("tls.client_certificate", tls.client_certificate, keyfile.check_certificate)
     yield from _file("tls.client_key", tls.client_key, keyfile.check_private_key)
     if isinstance(tls.trust, Path):
         yield from _file("tls.trust", tls.trust, keyfile.check_certificate)
+
+
+def _find(find: FindConfig) -> Iterator[Conflict]:
+    if find.list is not None and find.list_key is None:
+        yield Conflict("find.list_key", "a list is believed for its signature: whose?", ("find.list",))
+    if find.every < SHORTEST_FIND:
+        yield Conflict("find.every", "nobody's bridges move that often: 10m or more")
 
 
 def _file(field: str, path: Path | None, read: Callable[[Path], object]) -> Iterator[Conflict]:

@@ -1,4 +1,4 @@
-"""An operator's folder: the issuer's key, the list of buckets and invites, and the bridges to publish through.
+"""An operator's folder: the issuer's key, the list of buckets and invites, the bridges to publish through.
 
 Two documents, mode 0600, that hold every secret: ``issuer`` is written once, ``invites`` is changed by
 commands and by the publisher at the same time, each under the document's lock. The publisher adds

@@ -51,7 +51,8 @@ class Clock:
 class LiveNode(asyncio.DatagramProtocol):
     """A directory node: the very ``Node``, ``Responder`` and ``RecordStorage``, on one socket of loopback."""
 
-    def __init__(self, number, clock, vetting) -> None:
+    def __init__(self, number, clock, vetting, host="127.0.0.1") -> None:
+        self.host = host
         self.rng = random.Random(f"node {number}").randbytes
         self.clock = clock
         self.keys = NodeKeys.generate(self.rng)
@@ -65,10 +66,10 @@ class LiveNode(asyncio.DatagramProtocol):
 
     async def start(self) -> None:
         self.transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: self, ("127.0.0.1", 0)
+            lambda: self, (self.host, 0)
         )
         port = self.transport.get_extra_info("sockname")[1]
-        address = Address(socket.inet_aton("127.0.0.1"), port)
+        address = Address(socket.inet_aton(self.host), port)
         self.contact = Contact.make(
             self.keys.signing, self.minted.id, self.keys.seal_key, self.minted.nonce, 1, address
         )
@@ -118,10 +119,12 @@ class LiveDirectory:
 
 
 @contextlib.asynccontextmanager
-async def directory_of(count, clock):
-    """A directory of ``count`` nodes."""
+async def directory_of(count, clock, host="127.0.0.1"):
+    """A directory of ``count`` nodes; ``host`` may have a place for their numbers."""
     vetting = Vetting(Admissions(CHEAP))
-    nodes = [LiveNode(number, clock, vetting) for number in range(count)]
+    nodes = [
+        LiveNode(number, clock, vetting, host.format(number + 1)) for number in range(count)
+    ]
     for node in nodes:
         await node.start()
     for node in nodes:

@@ -150,7 +150,7 @@ def test_a_publisher_without_its_memory_goes_above_what_nodes_hold(tmp_path):
 
 def test_a_command_between_two_saves_is_not_undone(tmp_path):
     async def main():
-        async with published(tmp_path) as (cast, directory, operator, publisher, _):
+        async with published(tmp_path) as (_, directory, operator, publisher, _):
             made = []
             write = directory.write
 

@@ -1,0 +1,189 @@
+"""A bridge moves, and a client finds it: real bridges, guards, tunnels and client, a directory on loopback.
+
+The nodes are this process's, on addresses of many networks; everything else is a process as a person
+starts it: two guards, the bridges of a bucket, the operator's commands, the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from live import HOST, Bridge, Client, Echo, made, ptproxy, read_exactly, serving, through, until
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "peers"))
+from find_live import SIGNER, Clock, directory_of, encoded
+
+from ptproxy.dht.invite import Invite
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the addresses of all of 127.0.0.0/8")
+
+
+class Nodes:
+    """A directory in a thread of its own."""
+
+    def __init__(self, count=24) -> None:
+        self._count = count
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+        self._ready = threading.Event()
+
+    async def _main(self) -> None:
+        import time
+
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with directory_of(self._count, Clock(time.time()), "127.{}.0.1") as self.directory:
+            self.signed = self.directory.signed_list()
+            self._ready.set()
+            await self._stop.wait()
+
+    def __enter__(self):
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def received(self):
+        return b"".join(message for node in self.directory.nodes for message in node.received)
+
+
+class Town:
+    """Guards, and bridges that use them."""
+
+    def __init__(self, folder, nodes) -> None:
+        self.folder = folder
+        self.running = []
+        listed = folder / "nodes.list"
+        listed.write_text(nodes.signed + "\n")
+        self.guards = [
+            self.run(
+                Bridge(
+                    folder / f"guard{number}",
+                    guard={
+                        "offer": True, "network": str(listed),
+                        "network_key": encoded(SIGNER.public), "allow": ["127.0.0.0/8"],
+                    },
+                )
+            )
+            for number in range(2)
+        ]  # fmt: skip
+
+    def bridge(self, name):
+        lookups = {
+            "offer": True,
+            "guards": [guard.link for guard in self.guards],
+            "fingerprint": "python",
+        }
+        return self.run(Bridge(self.folder / name, lookups=lookups))
+
+    def run(self, role):
+        self.running.append(role.start())
+        return role
+
+    def kill(self, role):
+        self.running.remove(role)
+        role.program.stop(signal.SIGKILL)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for role in reversed(self.running):
+            role.stop()
+
+
+def echoes(client, port):
+    """Whether a stream through the client brings back what it is given."""
+    try:
+        with through(client.port, port) as sock:
+            sock.sendall(b"are you there?")
+            return read_exactly(sock, 14) == b"are you there?"
+    except OSError:
+        return False
+
+
+def invite_of(said):
+    return re.search(r"ptproxy-invite:\S+", said)[0]
+
+
+def test_a_bridge_that_moved_is_found_behind_another_one(tmp_path):
+    with Nodes() as nodes, Town(tmp_path, nodes) as town, serving(Echo) as port:
+        first, second = town.bridge("first"), town.bridge("second")
+        operator = tmp_path / "operator"
+        made("invite", "init", operator, "-", stdin=second.link)
+        made("invite", "bucket", operator, "friends", first.link, second.link)
+        text = invite_of(made("invite", "new", operator, "--name", "anna", "--expires", "90d", "--no-qr"))
+        published = made("dht", "publish", operator, "--once", "--fingerprint", "python")
+        assert not published
+        found = made("dht", "find", "-", "--fingerprint", "python", stdin=text)
+        assert found.split() == [first.link, second.link]
+
+        client = Client(tmp_path / "client", text, "websocket", tls__fingerprint="python")
+        with client:
+            assert echoes(client, port)
+            town.kill(first)
+            moved = town.bridge("moved")
+            made("invite", "bucket", operator, "friends", moved.link, second.link, "--now")
+            made("dht", "publish", operator, "--once", "--fingerprint", "python")
+            until(lambda: echoes(client, port), "the second bridge is used")
+            until(lambda: "the invite's bridges have changed" in client.program.logged(), client.program.logged)
+            town.kill(second)
+            until(lambda: echoes(client, port), client.program.logged)
+            log = client.program.logged()
+            told = ["the bridge is lost", "getting to know the directory", "looking for a record", "lookup ended",
+                    "record found", "the invite's bridges have changed"]  # fmt: skip
+            places = [log.index(event) for event in told]
+            assert places == sorted(places), log
+            shown = made("dht", "show", tmp_path / "client")
+            assert moved.address in shown
+            assert first.address not in shown
+            assert f"invite {Invite.parse(text).id.hex()[:10]}" in shown
+        with client:  # what it has learned is still there
+            assert echoes(client, port)
+
+        for bridge in (first, second, moved):
+            assert bridge.link.encode() not in nodes.received()
+            assert bridge.address.encode() not in nodes.received()
+
+
+def test_commands_for_people(tmp_path):
+    """What the commands say without a network: usage, lists, refusals."""
+    operator = tmp_path / "operator"
+    link = f"ptproxy://{encoded(random.Random(1).randbytes(32))}@{HOST}:443?codecs=websocket"
+    other = f"ptproxy://{encoded(random.Random(2).randbytes(32))}@{HOST}:444?codecs=websocket"
+    made("invite", "init", operator, "-", stdin=link)
+    assert ptproxy("invite", "init", operator, link).returncode == 1
+    assert "no bucket yet" in ptproxy("invite", "new", operator).stderr
+    assert "LINK" in ptproxy("invite", "bucket", operator, "friends", "nonsense").stderr
+    assert "one to 3" in ptproxy("invite", "bucket", operator, "friends", link, link).stderr
+    made("invite", "bucket", operator, "friends", link)
+    text = invite_of(made("invite", "new", operator, "--name", "anna"))
+    assert [bridge.serialize() for bridge in Invite.parse(text).bridges] == [link]
+    made("invite", "bucket", operator, "club", other)
+    assert "--bucket" in ptproxy("invite", "new", operator).stderr
+    listed = made("invite", "list", operator)
+    assert "anna" in listed
+    assert "not yet" in listed
+    assert "no invite matches" in ptproxy("invite", "revoke", operator, "nobody").stderr
+    assert "no bridge" in made("invite", "revoke", operator, "anna")
+    assert "revoked" in made("invite", "list", operator)
+    for path in operator.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+    made("init", "client", tmp_path / "client", "-", stdin=text)
+    assert (tmp_path / "client" / "client.invite").stat().st_mode & 0o077 == 0
+    assert f"{HOST}:443" in made("dht", "show", tmp_path / "client")
+    made("check", tmp_path / "client" / "client.yaml")
+    damaged = text[:-9] + ("A" if text[-9] != "A" else "B") + text[-8:]
+    for command in (("dht", "find", "-"), ("init", "client", tmp_path / "other", "-")):
+        refused = ptproxy(*command, stdin=damaged)
+        assert refused.returncode == 2
+        assert "damaged" in refused.stderr
+        assert text[20:60] not in refused.stderr
