@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.log import get_logger
 from ptproxy.peers import find_guard, find_way
@@ -86,8 +87,16 @@ class RelayService:
             self._streams.sit(incoming.peer, passing)
             task = passing.task = asyncio.get_running_loop().create_task(self._connect(passing))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._decided)
             incoming.on_cancel(passing.give_up)
+
+    def _decided(self, task: asyncio.Task[None]) -> None:
+        """A stream is passed on, or refused; anything else is a fault of ours."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a way to a guard failed in an unforeseen way", "exception": error, "task": task}
+            )
 
     async def _connect(self, passing: _Passing) -> None:
         """Find a guard for a stream, the next one in turn first."""
@@ -154,6 +163,7 @@ class _Passing:
         self._inside.data_received = outside.transport.write
         couple(outside, self._inside, self._left)
         outside.data_received = self.incoming.accept(self._inside).write
+        outside.transport.set_protocol(outside)  # which takes up the line above
         return True
 
     def refuse(self, reason: Reason) -> None:
@@ -187,6 +197,7 @@ class _GuardEnd(StreamEnd):
 
     def __init__(self, passing: _Passing) -> None:
         super().__init__()
+        self.data_received = _too_early
         self._passing = passing
         self._joined = False
 
@@ -201,3 +212,7 @@ class _GuardEnd(StreamEnd):
         """The guard is gone."""
         if self._joined:
             super().connection_lost(exc)
+
+
+def _too_early(data: Buffer) -> None:
+    """Nothing is delivered before ``connection_made`` has said where it goes."""

@@ -134,7 +134,9 @@ def test_a_bridge_that_moved_is_found_behind_another_one(tmp_path):
             made("invite", "bucket", operator, "friends", moved.link, second.link, "--now")
             made("dht", "publish", operator, "--once", "--fingerprint", "python")
             until(lambda: echoes(client, port), "the second bridge is used")
-            until(lambda: "the invite's bridges have changed" in client.program.logged(), client.program.logged)
+            until(
+                lambda: "the invite's bridges have changed" in client.program.logged(), client.program.logged
+            )
             town.kill(second)
             until(lambda: echoes(client, port), client.program.logged)
             log = client.program.logged()

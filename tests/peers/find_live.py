@@ -122,9 +122,7 @@ class LiveDirectory:
 async def directory_of(count, clock, host="127.0.0.1"):
     """A directory of ``count`` nodes; ``host`` may have a place for their numbers."""
     vetting = Vetting(Admissions(CHEAP))
-    nodes = [
-        LiveNode(number, clock, vetting, host.format(number + 1)) for number in range(count)
-    ]
+    nodes = [LiveNode(number, clock, vetting, host.format(number + 1)) for number in range(count)]
     for node in nodes:
         await node.start()
     for node in nodes:
