@@ -12,7 +12,7 @@ one place, also around ourselves, does not move it.
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -75,7 +75,7 @@ class NetworkSize:
     __slots__ = ("_samples",)
 
     def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=SAMPLES)
+        self._samples = array("d")
 
     def found(self, target: NodeId, nodes: Sequence[NodeId]) -> None:
         """A lookup for ``target``, which nobody could know beforehand, found ``nodes`` as the closest.
@@ -87,6 +87,7 @@ class NetworkSize:
             return
         furthest = max(node ^ target for node in nodes)
         self._samples.append((len(nodes) - 1) * (1 << ID_BITS) / max(furthest, 1))
+        del self._samples[:-SAMPLES]
 
     def estimate(self) -> float | None:
         """The median; None before the first lookup."""

@@ -104,10 +104,10 @@ class Node:
 
     # What the rim asks for
 
-    def join(self, contacts: Iterable[Contact], now: float) -> None:
+    def join(self, contacts: Iterable[Contact], now: float) -> Lookup:
         """Look for ourselves among what these know; one that lives is enough."""
         own = self.table.own
-        self._start(Lookup(own, contacts, self._rules, self._timeout, self._admit, own=own), now)
+        return self._start(Lookup(own, contacts, self._rules, self._timeout, self._admit, own=own), now)
 
     def look_up(
         self, target: NodeId, now: float, rules: LookupRules | None = None, judge: Judge | None = None
@@ -235,8 +235,11 @@ class Node:
         return self._trips.timeout
 
     def _greet(self, contact: Contact, now: float) -> None:
-        """Somebody asked us: get to know it, if it is who it says."""
-        known = self.table.get(contact.id)
+        """Somebody asked us: get to know it, if it is who it says.
+
+        Spares are known: else two that are each other's would answer every ping with a ping.
+        """
+        known = self.table.met(contact.id)
         if known is not None and not known.failures and not contact.supersedes(known.contact):
             return
         if (

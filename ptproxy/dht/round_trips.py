@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from typing import Final
 
 SHORTEST: Final = 0.4
@@ -22,12 +22,13 @@ class RoundTrips:
     __slots__ = ("_samples", "_timeout")
 
     def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=SAMPLES)
+        self._samples = array("d")
         self._timeout = LONGEST
 
     def took(self, seconds: float) -> None:
         """An answer came after so long."""
         self._samples.append(seconds)
+        del self._samples[:-SAMPLES]
         if len(self._samples) >= FEW:
             ordered = sorted(self._samples)
             ninetieth = ordered[len(ordered) * 9 // 10]

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ptproxy.dht.bucket import Acquaintance, Bucket
+from ptproxy.dht.bucket import NOWHERE, Acquaintance, Bucket
 from ptproxy.dht.contact import Contact
 from ptproxy.dht.density import NO_CAP, Seats
 from ptproxy.dht.diversity import Diversity
@@ -25,6 +25,7 @@ REFRESH: Final = 3_600.0
 """Seconds until a bucket that no lookup went through is looked through."""
 
 NEVER: Final = float("-inf")
+EVER: Final = float("inf")
 
 
 class RoutingTable:
@@ -51,7 +52,7 @@ class RoutingTable:
         if shared == ID_BITS:
             return
         bucket = self._bucket(shared, NEVER)
-        if known.contact.id not in bucket.nodes and known.contact.id not in bucket.spares:
+        if not bucket.knows(known.contact.id):
             bucket.place(known)
 
     def failed(self, node: NodeId) -> None:
@@ -71,8 +72,8 @@ class RoutingTable:
         found: list[Contact] = []
         late: list[Contact] = []
         for group in self._outwards(target):
-            found += self._ordered((known for known in group if not known.failures), target)
-            late += self._ordered((known for known in group if known.failures), target)
+            found += _ordered((contact for bucket in group for contact in bucket.nodes.alive(EVER)), target)
+            late += _ordered((contact for bucket in group for contact in bucket.nodes.late()), target)
             if len(found) >= count and len(chosen := _seated(found, target, seats)) >= count:
                 return chosen[:count]
         return (_seated(found, target, seats) + late)[:count]
@@ -84,10 +85,10 @@ class RoutingTable:
         hears of the honest nodes around it too.
         """
         found: list[Contact] = []
-        passed = self._probation.passed
+        known_by = now - self._probation.required(now)
         for group in self._outwards(target):
-            alive = (known for known in group if not known.failures and passed(known.since, now))
-            found += self._ordered(alive, target)
+            alive = (contact for bucket in group for contact in bucket.nodes.alive(known_by))
+            found += _ordered(alive, target)
             if len(found) >= count:
                 chosen = self._diversity.spread(_seated(found, target, seats))
                 if len(chosen) >= count:
@@ -121,7 +122,18 @@ class RoutingTable:
     def get(self, node: NodeId) -> Acquaintance | None:
         """What we know of a node in the table; None for spares and strangers."""
         bucket = self._buckets.get(shared_prefix(self.own, node))
-        return bucket.nodes.get(node) if bucket is not None else None
+        if bucket is None or (place := bucket.nodes.find(node)) == NOWHERE:
+            return None
+        return bucket.nodes[place]
+
+    def met(self, node: NodeId) -> Acquaintance | None:
+        """What we know of a node in the table or among its spares; None for strangers."""
+        bucket = self._buckets.get(shared_prefix(self.own, node))
+        if bucket is not None:
+            for roll in (bucket.nodes, bucket.spares):
+                if (place := roll.find(node)) != NOWHERE:
+                    return roll[place]
+        return None
 
     def is_near(self, location: NodeId) -> bool:
         """Whether a record at ``location`` belongs to us as well: few nodes that we know are closer to it.
@@ -129,19 +141,16 @@ class RoutingTable:
         Twice as many as keep it, as publishers know other nodes than we do.
         """
         ours = self.own ^ location
-        return sum(known.contact.id ^ location < ours for known in self) < 2 * self._size
+        contacts = (contact for bucket in self._buckets.values() for contact in bucket.nodes.contacts)
+        return sum(contact.id ^ location < ours for contact in contacts) < 2 * self._size
 
     def __iter__(self) -> Iterator[Acquaintance]:
         """Every node in the table, without the spares."""
         for bucket in self._buckets.values():
-            yield from bucket.nodes.values()
+            yield from bucket.nodes
 
     def __len__(self) -> int:
         return sum(len(bucket.nodes) for bucket in self._buckets.values())
-
-    @staticmethod
-    def _ordered(group: Iterable[Acquaintance], target: NodeId) -> list[Contact]:
-        return sorted((known.contact for known in group), key=lambda contact: contact.id ^ target)
 
     def _bucket(self, shared: int, now: float) -> Bucket:
         bucket = self._buckets.get(shared)
@@ -149,8 +158,8 @@ class RoutingTable:
             bucket = self._buckets[shared] = Bucket(self._size, self._diversity, now)
         return bucket
 
-    def _outwards(self, target: NodeId) -> Iterator[Iterable[Acquaintance]]:
-        """Nodes in groups, each wholly closer to ``target`` than the next group.
+    def _outwards(self, target: NodeId) -> Iterator[list[Bucket]]:
+        """Buckets in groups, each wholly closer to ``target`` than the next group.
 
         The bucket that ``target`` itself falls into is closest; then come all that share
         a longer prefix with us (to ``target`` their distances lie in one range); then
@@ -159,13 +168,15 @@ class RoutingTable:
         shared = shared_prefix(self.own, target)
         buckets = self._buckets
         if shared in buckets:
-            yield buckets[shared].nodes.values()
-        yield [
-            known for deeper, bucket in buckets.items() if deeper > shared for known in bucket.nodes.values()
-        ]
+            yield [buckets[shared]]
+        yield [bucket for deeper, bucket in buckets.items() if deeper > shared]
         for shallower in range(shared - 1, -1, -1):
             if shallower in buckets:
-                yield buckets[shallower].nodes.values()
+                yield [buckets[shallower]]
+
+
+def _ordered(contacts: Iterable[Contact], target: NodeId) -> list[Contact]:
+    return sorted(contacts, key=lambda contact: contact.id ^ target)
 
 
 def _seated(ordered: list[Contact], target: NodeId, seats: Seats) -> list[Contact]:

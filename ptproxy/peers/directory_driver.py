@@ -5,8 +5,8 @@ are given to :meth:`NodeDriver.receive`, with :meth:`NodeDriver.flush` after one
 ``directory_socket`` does that with datagrams; a client does it with streams through its bridge::
 
     driver = NodeDriver(loop, node, send)
-    driver.join(contacts)
-    lookup = await driver.look_up(location, PRIVATE, judge)      lookup.record, lookup.closest()
+    await driver.join(contacts)
+    lookup = await driver.look_up(location, driver.private, judge)      lookup.record, lookup.closest()
     written = await driver.publish(location, record)             written.kept, written.refused
 
 No tasks: a lookup is a value in the node, and a future for whoever awaits it.
@@ -71,9 +71,16 @@ class NodeDriver:
     """One node, or client, that runs. ``node`` is the sans-I/O one inside."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, node: Node, send: Send, clock: Now | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        node: Node,
+        send: Send,
+        clock: Now | None = None,
+        private: LookupRules = PRIVATE,
     ) -> None:
+        """``private``: how the nodes for a record are found, and records that only some may find."""
         self.node = node
+        self.private = private
         self.clock = clock or SteadyClock()
         self._loop = loop
         self._send = send
@@ -86,10 +93,19 @@ class NodeDriver:
 
     # ---- what its owner asks for --------------------------------------------------------------
 
-    def join(self, contacts: Iterable[Contact]) -> None:
-        """Get to know the network by these nodes; one that lives is enough. Returns at once."""
-        self.node.join(contacts, self.clock())
-        self.flush()
+    async def join(self, contacts: Iterable[Contact]) -> Lookup:
+        """Get to know the network by these nodes; one that lives is enough.
+
+        Whoever answered is in the lookup (``closest()``) and in the node's table: nobody, if none of
+        them lives. Raises :class:`NodeBusyError`.
+        """
+        done: asyncio.Future[Lookup] = self._loop.create_future()
+        self.begin_joining(contacts, lambda lookup: _resolve(done, lookup))
+        return await done
+
+    def begin_joining(self, contacts: Iterable[Contact], then: Callable[[Lookup], None]) -> None:
+        """:meth:`join` for those without a task; see :meth:`search`."""
+        self._watch(self.node.join(contacts, self.clock()), then)
 
     async def look_up(
         self, target: NodeId, rules: LookupRules | None = None, judge: Judge | None = None
@@ -102,7 +118,7 @@ class NodeDriver:
         self.search(target, lambda lookup: _resolve(done, lookup), rules, judge)
         return await done
 
-    async def publish(self, location: NodeId, record: bytes, rules: LookupRules = PRIVATE) -> Written:
+    async def publish(self, location: NodeId, record: bytes, rules: LookupRules | None = None) -> Written:
         """Leave ``record`` with the nodes closest to one of its locations; raises :class:`NodeBusyError`.
 
         Returns once all of them have answered, or :data:`WRITE_WAIT` is over.
@@ -111,7 +127,7 @@ class NodeDriver:
         self.search(
             location,
             lambda lookup: self.write(lookup, record, lambda written: _resolve(done, written)),
-            rules,
+            rules or self.private,
         )
         return await done
 
@@ -126,7 +142,10 @@ class NodeDriver:
 
         That may be within this call, if there is nobody to ask. Raises :class:`NodeBusyError`.
         """
-        lookup = self.node.look_up(target, self.clock(), rules, judge)
+        self._watch(self.node.look_up(target, self.clock(), rules, judge), then)
+
+    def _watch(self, lookup: Lookup, then: Callable[[Lookup], None]) -> None:
+        """Call ``then`` when a lookup that has just begun is finished."""
         if not lookup.finished:
             self._searches[lookup] = then
             self.flush()

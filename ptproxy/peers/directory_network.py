@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -40,6 +41,10 @@ LIST_PREFIX: Final = "ptproxy-nodes:"
 MAX_TEXT: Final = len(LIST_PREFIX) + MAX_LIST * 4 // 3 + 4
 """Characters of the longest of these texts, a list of first nodes: 18,852."""
 
+_CARRIERS: Final = tuple(
+    map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
+)
+"""RFC 4291 section 2.5.5, RFC 6052, RFC 8215, RFC 4380, RFC 3056."""
 _VERSION: Final = 1
 _KEY_FILE: Final = 1 + 2 * KEY + NONCE + ID_BYTES
 
@@ -55,7 +60,7 @@ class DirectoryNetwork:
     """Who says what the beacon is; None: a network without one."""
     diversity: Diversity = field(default_factory=Diversity)
     private_addresses: bool = False
-    """Whether nodes may have addresses that are not the Internet's: for networks on one machine or in a lab."""
+    """Whether nodes may have addresses that are not the Internet's: for networks of one machine or lab."""
 
     @classmethod
     def of(
@@ -109,6 +114,21 @@ class NodeIdentity:
         """How the node is reached at ``address``, signed."""
         signing, seal_key = self.keys.signing, self.keys.seal_key
         return Contact.make(signing, self.id, seal_key, self.minted.nonce, sequence, address)
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the Internet's, so that a node can be there.
+
+    Of IPv6 those that carry an IPv4 address (6to4, Teredo, NAT64) are not: they would be two networks at
+    once, and lead a request into somebody's own network.
+    """
+    if len(address.host) == 4:
+        host: IPv4Address | IPv6Address = IPv4Address(address.host)
+    else:
+        host = IPv6Address(address.host)
+        if any(host in block for block in _CARRIERS):
+            return False
+    return host.is_global and not host.is_multicast
 
 
 def read_node(text: str) -> Contact:

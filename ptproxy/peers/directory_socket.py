@@ -26,8 +26,8 @@ BUFFER: Final = 1 << 20
 MAX_ADDRESSES: Final = 4_096
 """Addresses kept in the form that we use; all nodes of a process share them."""
 
-Arrived: TypeAlias = Callable[[bytes, Address, bytes], None]
-"""A message, where it came from, and the number of its datagrams. May raise :class:`DhtError`: ignored."""
+Arrived: TypeAlias = Callable[[bytes, Address], None]
+"""Takes a message and where it came from. May raise :class:`DhtError`: it is ignored then, and counted."""
 
 
 class DirectorySocket:
@@ -73,14 +73,14 @@ class DirectorySocket:
         """Whether there is a socket of that address's family."""
         return len(address.host) in self._sockets
 
-    def send(self, address: Address, message: bytes, number: bytes | None = None) -> None:
-        """Send a message, under a random number or the one given (8 bytes)."""
+    def send(self, address: Address, message: bytes) -> None:
+        """Send a message."""
         sender = self._sockets.get(len(address.host))
         if sender is None:
             self.unsent += 1
             return
         target = _sockaddr(address)
-        for datagram in datagrams.cut(message, self._rng if number is None else lambda _: number):
+        for datagram in datagrams.cut(message, self._rng):
             try:
                 sender.sendto(datagram, target)
             except OSError:  # a full buffer, no route, a firewall: lost, as on the way
@@ -111,7 +111,7 @@ class DirectorySocket:
         except OSError as error:
             raise StartError(f"listen: cannot listen on {host} port {port} (UDP): {why(error)}") from None
         except NotImplementedError:
-            raise StartError("loop: this event loop cannot read datagrams in bulk; set loop: uvloop") from None
+            raise StartError("loop: this event loop cannot wait for datagrams; set loop: uvloop") from None
 
     def _readable(self, one: socket.socket) -> None:
         for _ in range(AT_ONCE):
@@ -123,7 +123,7 @@ class DirectorySocket:
                 address = address_of(source[0], source[1])
                 message = self._reassembly.receive_datagram(data, address, self._clock())
                 if message is not None:
-                    self._arrived(message, address, data[: datagrams.NUMBER])
+                    self._arrived(message, address)
             except DhtError:
                 self.ignored += 1
         self._read_all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from dht_nodes import signed_contact
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.dht.contact import MAX_CONTACT, Address, Contact
+from ptproxy.dht.contact import MAX_CONTACT, Address, Contact, shared
 from ptproxy.dht.identifier import id_at_prefix, shared_prefix
 from ptproxy.dht.signing import SigningKey
 from ptproxy.errors import DhtError, LocalProtocolError
@@ -141,3 +143,20 @@ def test_a_random_id_shares_just_the_prefix_asked_for(own: int, shared: int, ran
 
 def test_an_id_shares_everything_with_itself() -> None:
     assert shared_prefix(5, 5) == 256
+
+
+def test_the_tables_of_a_process_share_one_object_for_a_contact() -> None:
+    data = signed_contact(7).serialize()
+    first, second = Contact.parse(data)[0], Contact.parse(data)[0]
+    assert shared(first) is shared(second) is first
+    false = replace(first, sequence=9)
+    assert shared(false) is false
+    assert shared(second) is first
+
+
+def test_a_shared_contact_lives_as_long_as_somebody_holds_it() -> None:
+    contact = shared(signed_contact(8))
+    gone = weakref.ref(contact)
+    del contact
+    gc.collect()
+    assert gone() is None

@@ -32,7 +32,7 @@ from ptproxy.dht.rpc import Calls, sign_answer
 from ptproxy.dht.sealing import SealedCall
 from ptproxy.dht.signing import SigningKey
 from ptproxy.dht.storage import RecordStorage, Refusal
-from ptproxy.dht.table import REFRESH, RoutingTable
+from ptproxy.dht.table import REFRESH, K, RoutingTable
 from ptproxy.dht.vetting import Vetting
 from ptproxy.errors import DhtError
 
@@ -45,8 +45,9 @@ TARGET = SEALED.header.locations()[0]
 class Net:
     """Nodes by address, and messages that take 50 ms."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, size: int = K) -> None:
         self.rng = random.Random(seed)
+        self.size = size
         self.now = float(NOW)
         self.vetting = Vetting(Admissions(CHEAP))
         self.nodes: dict[Address, Node] = {}
@@ -65,7 +66,7 @@ class Net:
         place = minted.id
         address = Address(bytes((11, *self.rng.randbytes(3))), 4_000)
         contact = Contact.make(keys.signing, place, keys.seal_key, minted.nonce, 1, address)
-        table = RoutingTable(place, ANY_NETWORK, NO_PROBATION)
+        table = RoutingTable(place, ANY_NETWORK, NO_PROBATION, self.size)
         self.storages[place] = RecordStorage(self.rng.randbytes, CHEAP)
         self.keys[place] = keys
         responder = self.responders[place] = Responder(
@@ -216,6 +217,17 @@ def test_upkeep_refreshes_and_learns_how_large_the_network_is() -> None:
     assert net.sent == quiet
     net.run(REFRESH)
     assert net.sent > quiet
+
+
+def test_two_nodes_that_are_spares_of_each_other_do_not_ping_for_ever() -> None:
+    net = Net(seed=5, size=1)
+    for _ in range(12):
+        net.add()
+        net.run(0.5)
+    before = net.sent
+    net.run(UPKEEP_EVERY)
+    assert any(node.table.get(one.id) is None for node in net.nodes.values() for one in net.contacts)
+    assert net.sent - before < 2_000
 
 
 def test_what_a_node_names_has_seats_as_it_sees_the_network() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from dht_nodes import plain_contact
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.dht.bucket import FAILURES, SPARES, Acquaintance
+from ptproxy.dht.bucket import FAILURES, LATEST, SPARES, Acquaintance, Bucket
 from ptproxy.dht.contact import Contact
 from ptproxy.dht.density import DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK, Diversity
@@ -257,6 +258,75 @@ def test_a_kept_acquaintance_that_is_cut_or_has_a_tail_is_refused() -> None:
     for data in (whole[:15], whole[:-1], whole + b"x"):
         with pytest.raises(DhtError):
             Acquaintance.parse(data)
+
+
+def test_a_kept_acquaintance_of_an_impossible_time_is_refused() -> None:
+    for times in ((LATEST + 1, 0), (0, 2**64 - 1)):
+        with pytest.raises(DhtError):
+            Acquaintance.parse(struct.pack(">QQ", *times) + plain_contact(5).serialize())
+    known = table()
+    known.restore(Acquaintance.parse(struct.pack(">QQ", LATEST, LATEST) + plain_contact(5).serialize()))
+    assert [one.since for one in map(Acquaintance.parse, (one.serialize() for one in known))] == [LATEST]
+
+
+def test_who_moves_into_a_network_without_a_place_waits_among_the_spares() -> None:
+    known = table(diversity=Diversity())
+    first, second, mover = bucket_of(0, 3)
+    for contact in (first, second):
+        known.answered(replace(contact, address=plain_contact(1, b"\x0b\0\0\1").address), 1.0)
+    known.answered(mover, 2.0)
+    assert known.get(mover.id) is not None
+    moved = replace(mover, sequence=2, address=plain_contact(1, b"\x0b\0\0\2").address)
+    known.answered(moved, 3.0)
+    assert known.get(mover.id) is None
+    known.forget(first.id)
+    assert known.get(mover.id) == Acquaintance(moved, 2.0, 3.0)
+
+
+@given(st.integers(0, 50), st.lists(st.tuples(st.sampled_from("afg"), st.integers(0, 49))), st.booleans())
+def test_a_bucket_does_what_its_rules_say(filled: int, steps: list[tuple[str, int]], limited: bool) -> None:
+    """Against the same rules written with dictionaries; "f" is as often as a node may fail."""
+    diversity = Diversity() if limited else ANY_NETWORK
+    pool = [replace(one, address=plain_contact(n % 20).address) for n, one in enumerate(bucket_of(0, 50))]
+    bucket, nodes, spares = Bucket(K, diversity, 0.0), {}, {}
+
+    def has_room(number: int) -> bool:
+        return sum(other % 20 == number % 20 for other in nodes) < diversity.in_bucket
+
+    def let_in() -> bool:
+        for number in reversed(spares):
+            if has_room(number):
+                nodes[number] = spares.pop(number)
+                return True
+        return False
+
+    for now, (step, number) in enumerate([("a", number) for number in range(filled)] + steps):
+        node = pool[number].id
+        if step == "a":
+            bucket.answered(pool[number], now)
+            since = nodes.get(number, spares.pop(number, (now,)))[0]
+            if number in nodes or (len(nodes) < K and has_room(number)):
+                nodes[number] = (since, now, 0)
+            else:
+                spares[number] = (since, now, 0)
+                if len(spares) > SPARES:
+                    del spares[next(iter(spares))]
+        elif step == "g":
+            bucket.forget(node)
+            spares.pop(number, None)
+            if nodes.pop(number, None):
+                let_in()
+        else:
+            for _ in range(FAILURES):
+                bucket.failed(node)
+            spares.pop(number, None)
+            if number in nodes:
+                since, seen, failures = nodes.pop(number)
+                if not let_in():
+                    nodes[number] = (since, seen, failures + FAILURES)
+        expected = {pool[one].id: said for one, said in nodes.items()}
+        assert {one.contact.id: (one.since, one.seen, one.failures) for one in bucket.nodes} == expected
+        assert [one.contact for one in bucket.spares] == [pool[one] for one in spares]
 
 
 def test_a_table_comes_back_with_what_was_known_of_everybody() -> None:
