@@ -28,7 +28,7 @@ from ptproxy.dht.identifier import Rng
 from ptproxy.dht.quota import LeakyBucket
 from ptproxy.errors import DhtError, Reason, StartError, why
 from ptproxy.log import get_logger
-from ptproxy.peers.directory_network import MAX_TEXT, read_first_nodes
+from ptproxy.peers.directory_network import MAX_TEXT, is_public, read_first_nodes
 from ptproxy.peers.find_frames import FindFrameError, FrameReader, Letter, NetworkFrame
 from ptproxy.peers.seats import Seats
 from ptproxy.state import StateFolder
@@ -57,7 +57,6 @@ ACCOUNTS: Final = 4_096
 READ_AGAIN: Final = 300.0
 """Seconds after which the file of first nodes is looked at again."""
 
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 
 log = get_logger(__name__)
 
@@ -123,7 +122,7 @@ class GuardService:
     def may_send(self, account: str, address: Address) -> bool:
         """Whether ``account`` may have a letter sent there now."""
         ip = ipaddress.ip_address(address.host)
-        if not is_public(ip) and not any(ip in network for network in self._allowed):
+        if not is_public(address) and not any(ip in network for network in self._allowed):
             return False
         bucket = self._rates.pop(account, None) or LeakyBucket(LETTERS_AT_ONCE, LETTERS_PER_SECOND)
         self._rates[account] = bucket
@@ -314,14 +313,3 @@ class _Socket(asyncio.DatagramProtocol):
         self._waiting.clear()
         if self._transport is not None:
             self._transport.close()
-
-
-def is_public(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether datagrams may go there: an address of the public Internet, and none hidden in another."""
-    if isinstance(ip, ipaddress.IPv6Address):
-        inside = ip.ipv4_mapped or ip.sixtofour
-        if inside is None and ip in _NAT64:
-            inside = ipaddress.IPv4Address(ip.packed[-4:])
-        if ip.teredo is not None or (inside is not None and not is_public(inside)):
-            return False
-    return ip.is_global and not ip.is_multicast

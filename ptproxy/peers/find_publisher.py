@@ -60,9 +60,12 @@ class Publisher:
         left = 0
         for start in range(0, len(due), BATCH):
             batch = due[start : start + BATCH]
-            records = [(each, turn, await self._sealed(each, turn)) for each, turn in batch]
+            records = [
+                (each, turn, await sealed(self._directory, each, turn, self._issuer, self._rng))
+                for each, turn in batch
+            ]
             self._save(())
-            left += await self._out(records)
+            left += await written(self._directory, records)
             self._save(())
         if not left:
             self._save(tuple(self._operated.hurry))
@@ -96,32 +99,6 @@ class Publisher:
         while (left := until - self._clock()) > 0 and not self._folder.changed():  # noqa: ASYNC110  (a file)
             await asyncio.sleep(min(left, LOOK))
 
-    async def _sealed(self, publication: Publication, turn: Turn) -> Record:
-        target = self._directory.record_work
-        while not await asyncio.to_thread(publication.work, turn.epoch, target, TRIES):
-            pass
-        return publication.seal(turn, self._issuer, self._rng)
-
-    async def _out(self, records: Sequence[tuple[Publication, Turn, Record]]) -> int:
-        """Write a batch; how many did not get out."""
-        done = await asyncio.gather(*(self._write(*each) for each in records), return_exceptions=True)
-        left = 0
-        for each in done:
-            if isinstance(each, BaseException) and not isinstance(each, PtproxyError):
-                raise each
-            left += each is not True
-        return left
-
-    async def _write(self, publication: Publication, turn: Turn, record: Record) -> bool:
-        written = await self._directory.write(record)
-        if written.is_published:
-            publication.published(turn)
-            return True
-        if written.is_stale:
-            held = await self._directory.held(record)
-            publication.refused(turn, turn.sequence if held is None else held)
-        return False
-
     def _load(self) -> Operated:
         operated = self._folder.load()
         for name in operated.hurry:
@@ -145,3 +122,35 @@ class Publisher:
         self._folder.progress(add)
         if found != revision:  # a command has changed something since we read the list
             self._operated = self._load()
+
+
+async def sealed(
+    directory: Directory, publication: Publication, turn: Turn, issuer: SigningKey, rng: Rng
+) -> Record:
+    """The record of a turn, worked for in a thread. Its progress is to be saved before it leaves."""
+    target = directory.record_work
+    while not await asyncio.to_thread(publication.work, turn.epoch, target, TRIES):
+        pass
+    return publication.seal(turn, issuer, rng)
+
+
+async def written(directory: Directory, records: Sequence[tuple[Publication, Turn, Record]]) -> int:
+    """Write records that :func:`sealed` made, and tell their publications; how many did not get out."""
+    done = await asyncio.gather(*(_write(directory, *each) for each in records), return_exceptions=True)
+    left = 0
+    for each in done:
+        if isinstance(each, BaseException) and not isinstance(each, PtproxyError):
+            raise each
+        left += each is not True
+    return left
+
+
+async def _write(directory: Directory, publication: Publication, turn: Turn, record: Record) -> bool:
+    said = await directory.write(record)
+    if said.is_published:
+        publication.published(turn)
+        return True
+    if said.is_stale:
+        held = await directory.held(record)
+        publication.refused(turn, turn.sequence if held is None else held)
+    return False
