@@ -23,6 +23,10 @@ from ptproxy.peers.find_operator import OperatorFolder
 from ptproxy.proxy.accounts import DOCUMENT
 from ptproxy.state import Document, Json
 
+LINK_LIFE = 7 * 86_400.0
+"""Seconds that a link can be used unless said otherwise."""
+INVITE_LIFE = 90 * 86_400.0
+"""Seconds that an invite of an operator's folder is published."""
 SHOWN_ID = 10
 """Characters of an id or key that lists show: enough to tell a million apart."""
 
@@ -61,9 +65,7 @@ invite.add_command(invite_operator.bucket)
 @click.option(
     "--expires",
     type=words.DURATION,
-    default="7d",
-    show_default=True,
-    help="How long it can be used; or never.",
+    help="How long it can be used; or never.  [default: 7d; in an operator's folder 90d]",
 )
 @click.option(
     "--lifetime",
@@ -75,15 +77,27 @@ invite.add_command(invite_operator.bucket)
 @click.option("--qr/--no-qr", default=True, help="Whether to draw the link as a QR code.")
 @click.option("--bucket", help="In an operator's folder: to which bucket of bridges.")
 def new(
-    *, folder: Path, name: str, uses: int, expires: float, lifetime: float, qr: bool, bucket: str | None
+    *,
+    folder: Path,
+    name: str,
+    uses: int,
+    expires: float | None,
+    lifetime: float,
+    qr: bool,
+    bucket: str | None,
 ) -> None:
     """Make an invite and print its link.
 
     Of a bridge's invite only a hash is kept: the link cannot be shown again.
     """
     if OperatorFolder.is_one(folder):
-        invite_operator.new(folder, bucket, name, expires, qr=qr)
+        if uses != 1 or lifetime:
+            raise click.UsageError("--uses and --lifetime are for a bridge's invites: its links have them")
+        invite_operator.new(folder, bucket, name, INVITE_LIFE if expires is None else expires, qr=qr)
         return
+    if bucket is not None:
+        raise click.UsageError("--bucket is for an operator's folder: ptproxy invite init makes one")
+    expires = LINK_LIFE if expires is None else expires
     config = _load(folder)
     token = new_token(random.SystemRandom())
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():

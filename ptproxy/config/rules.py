@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ptproxy.config import keyfile
-from ptproxy.config.model import BridgeConfig, ClientConfig, Config, FindConfig, MailboxConfig
+from ptproxy.config.model import BridgeConfig, ClientConfig, Config, MailboxConfig
 from ptproxy.config.quantities import is_ip
 
 SHORTEST_KEEPALIVE: Final = 10.0
@@ -248,7 +248,7 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
                 "or set front.user and front.password_file",
                 ("front.user",),
             )
-    yield from _find(config.find)
+    yield from _find(config)
     yield from _file("key", config.key, keyfile.read_key)
     yield from _file("front.password_file", front.password_file, keyfile.read_password)
     yield from _file("tls.client_certificate", tls.client_certificate, keyfile.check_certificate)
@@ -257,7 +257,14 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
         yield from _file("tls.trust", tls.trust, keyfile.check_certificate)
 
 
-def _find(find: FindConfig) -> Iterator[Conflict]:
+def _find(config: ClientConfig) -> Iterator[Conflict]:
+    find = config.find
+    if find.is_used and config.tls.fingerprint == "browser":
+        yield Conflict(
+            "tls.fingerprint",
+            "a browser carries one bridge: with find write chrome, firefox or python",
+            ("find.invite", "find.lines", "find.list"),
+        )
     if find.list is not None and find.list_key is None:
         yield Conflict("find.list_key", "a list is believed for its signature: whose?", ("find.list",))
     if find.every < SHORTEST_FIND:

@@ -45,6 +45,14 @@ Streams end to end, on meetings at a rendezvous; what is sealed is ``e2e.stream`
 - ``peer_meetings``         where and when the two meet, and meet again
 - ``file_transfer``         files on streams; ``file_messages``: what is said, ``file_name``, ``file_pieces``
 
+Finding bridges that have moved, and people, in the directory (``FIND.md``):
+
+- ``find_directory``        the API: :class:`~ptproxy.peers.find_directory.Directory` reads and writes records
+- ``find_asking``, ``find_way``, ``find_frames``, ``find_network``  sealed letters, and over which streams they go
+- ``find_relay``, ``find_guard``  the bridge's part, and its guards'
+- ``find_operator``, ``find_publisher``  invites, and their records; ``find_person``: a person's
+- ``find_client``, ``find_bridges``, ``find_list``, ``find_fetch``  where a client learns of bridges
+
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns
 when it is on disk there; the owner's ``collect`` hands it to a callback, and

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from ptproxy.dht.invite import Invite, InviteExpiredError
 from ptproxy.dht.record_secret import RecordType
 from ptproxy.errors import DhtError, PtproxyError, StartError, StateError, why
 from ptproxy.log import get_logger
+from ptproxy.peers.directory_clock import Now, SteadyClock
 from ptproxy.peers.find_bridges import KnownBridges
 from ptproxy.peers.find_directory import Directory
 from ptproxy.peers.find_fetch import fetch
@@ -58,7 +58,7 @@ class BridgeFinder:
         beside: Callable[[Link], Dialer] | None = None,
         close: Callable[[], Awaitable[None]] | None = None,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Now | None = None,
         diversity: Diversity | None = None,
     ) -> None:
         """``beside`` gives dialers to bridges that are known and not in use: lookups go over all of them.
@@ -69,7 +69,7 @@ class BridgeFinder:
         self._beside = beside
         self._close = close
         self._configured = configured
-        self._clock = clock
+        self._clock = clock or SteadyClock()
         self._diversity = diversity
         self._known = KnownBridges()
         self._network = KnownNetwork()
@@ -169,7 +169,7 @@ class BridgeFinder:
                 log.warning("the invite is not looked up", why=str(error))
             except PtproxyError as error:
                 good = False
-                log.warning("a source of bridges is not reached", source=name, why=str(error))
+                log.warning("a source of bridges is not reached", origin=name, why=str(error))
         self._known.keep(self._names())
         if self.lines != before:
             log.info("the bridges are others", bridges=len(self.lines))
@@ -178,7 +178,9 @@ class BridgeFinder:
 
     async def _ask_directory(self, invite: Invite, dialers: Mapping[str, Dialer]) -> None:
         invite.check_time(self._clock())
-        directory = Directory(self._all(dialers), self._network, os.urandom, diversity=self._diversity)
+        directory = Directory(
+            self._all(dialers), self._network, os.urandom, diversity=self._diversity, clock=self._clock
+        )
         try:
             found = await directory.read(invite.secret, RecordType.BRIDGE_BUCKET, invite.issuer)
         finally:

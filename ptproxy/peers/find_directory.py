@@ -43,6 +43,8 @@ from ptproxy.tunnel.stream import Dialer
 
 WAYS: Final = 2
 """Streams through one bridge: it has two guards, and gives each stream to the next of them."""
+GRACE: Final = 3.0
+"""Seconds that further ways get to open once there is one."""
 STALE: Final = 3_600.0
 """Seconds after which the table is filled anew."""
 AT_ONCE: Final = 6
@@ -220,20 +222,41 @@ class Directory:
         self._ways = [way for way in self._ways if way.is_open]
         there = Counter(way.name for way in self._ways)
         made = [Way(name, self._received) for name in self._dialers for _ in range(WAYS - there[name])]
-        opened = await asyncio.gather(
-            *(way.open(self._dialers[way.name]) for way in made), return_exceptions=True
-        )
-        trouble = "there is no bridge"
-        for way, error in zip(made, opened, strict=True):
-            if isinstance(error, DialError):
-                trouble = f"{way.name}: {error}"
-                log.info("a bridge has no way to the directory", via=way.name, why=str(error))
-            elif error is not None:
-                raise error
-            elif self._is_ours(way):
-                self._ways.append(way)
+        opening = {asyncio.ensure_future(way.open(self._dialers[way.name])): way for way in made}
+        try:
+            trouble = await self._open_some(opening)
+        finally:
+            for task in opening:
+                task.cancel()
+            await asyncio.gather(*opening, return_exceptions=True)
+        self._ways.sort(key=lambda way: way.name)
         if not self._ways:
             raise DirectoryUnreachable(f"no bridge leads to the directory ({trouble})")
+
+    async def _open_some(self, opening: dict[asyncio.Task[None], Way]) -> str:
+        """Take the ways that open, the first however long it takes, others for :data:`GRACE` more.
+
+        What kept one from it, for a person.
+        """
+        trouble = "there is no bridge"
+        waiting = set(opening)
+        while waiting:
+            grace = GRACE if self._ways else None
+            done, waiting = await asyncio.wait(waiting, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break  # a bridge that takes so long would keep the others waiting each time
+            for task in done:
+                way, error = opening[task], task.exception()
+                if isinstance(error, DialError):
+                    trouble = f"{way.name}: {error}"
+                    log.info("a bridge has no way to the directory", via=way.name, why=str(error))
+                elif error is not None:
+                    raise error
+                elif self._is_ours(way):
+                    self._ways.append(way)
+                else:
+                    trouble = f"{way.name}: its list of directory nodes is not used"
+        return trouble
 
     def _is_ours(self, way: Way) -> bool:
         """Whether a way leads to our network; a newer list of its nodes is taken."""

@@ -199,13 +199,17 @@ class _GuardStream(asyncio.Protocol):
         family = len(letter.address.host)
         socket = self._sockets.get(family)
         if socket is None:
-            socket = self._sockets[family] = _Socket(self._answered, self._service.rng, family)
+            socket = self._sockets[family] = _Socket(self._expects, self._answered, self._service.rng, family)
         socket.send(letter)
+
+    def _expects(self, source: Address) -> bool:
+        """Whether a letter went there a moment ago."""
+        asked = self._asked.get(source)
+        return asked is not None and asyncio.get_running_loop().time() - asked <= ANSWER_WAIT
 
     def _answered(self, letter: Letter) -> None:
         """A message came from a node."""
-        asked = self._asked.get(letter.address)
-        if self._over or asked is None or asyncio.get_running_loop().time() - asked > ANSWER_WAIT:
+        if self._over:
             return
         try:
             frame = letter.serialize()
@@ -255,7 +259,14 @@ class _GuardStream(asyncio.Protocol):
 class _Socket(asyncio.DatagramProtocol):
     """One stream's UDP socket of one family; what is sent before it is there waits."""
 
-    def __init__(self, answered: Callable[[Letter], None], rng: Rng, family: int) -> None:
+    def __init__(
+        self,
+        expects: Callable[[Address], bool],
+        answered: Callable[[Letter], None],
+        rng: Rng,
+        family: int,
+    ) -> None:
+        self._expects = expects
         self._answered = answered
         self._rng = rng
         self._pieces = Reassembly()
@@ -294,9 +305,11 @@ class _Socket(asyncio.DatagramProtocol):
                 self._transport.sendto(datagram, where)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """A piece of an answer."""
+        """A piece of an answer; what comes from elsewhere is not even kept until it is whole."""
         loop = asyncio.get_running_loop()
-        source = Address(ipaddress.ip_address(addr[0]).packed, addr[1])
+        source = Address(ipaddress.ip_address(addr[0].partition("%")[0]).packed, addr[1])
+        if not self._expects(source):
+            return
         try:
             message = self._pieces.receive_datagram(data, source, loop.time())
         except DhtError:
