@@ -7,7 +7,6 @@ starts it: two guards, the bridges of a bucket, the operator's commands, the cli
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import signal
 import sys
@@ -15,7 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from live import HOST, Bridge, Client, Echo, made, ptproxy, read_exactly, serving, through, until
+from live import Bridge, Client, Echo, made, ptproxy, read_exactly, serving, through, until
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "peers"))
 from find_live import SIGNER, Clock, directory_of, encoded
@@ -110,6 +109,12 @@ def echoes(client, port):
         return False
 
 
+def publish(operator):
+    """Publish what is due; on a busy machine nodes may be too late for the first time."""
+    done = ["dht", "publish", operator, "--once", "--fingerprint", "python"]
+    until(lambda: ptproxy(*done).returncode == 0, "everything is published")
+
+
 def invite_of(said):
     return re.search(r"ptproxy-invite:\S+", said)[0]
 
@@ -121,8 +126,7 @@ def test_a_bridge_that_moved_is_found_behind_another_one(tmp_path):
         made("invite", "init", operator, "-", stdin=second.link)
         made("invite", "bucket", operator, "friends", first.link, second.link)
         text = invite_of(made("invite", "new", operator, "--name", "anna", "--expires", "90d", "--no-qr"))
-        published = made("dht", "publish", operator, "--once", "--fingerprint", "python")
-        assert not published
+        publish(operator)
         found = made("dht", "find", "-", "--fingerprint", "python", stdin=text)
         assert found.split() == [first.link, second.link]
 
@@ -132,7 +136,7 @@ def test_a_bridge_that_moved_is_found_behind_another_one(tmp_path):
             town.kill(first)
             moved = town.bridge("moved")
             made("invite", "bucket", operator, "friends", moved.link, second.link, "--now")
-            made("dht", "publish", operator, "--once", "--fingerprint", "python")
+            publish(operator)
             until(lambda: echoes(client, port), "the second bridge is used")
             until(
                 lambda: "the invite's bridges have changed" in client.program.logged(), client.program.logged
@@ -155,38 +159,3 @@ def test_a_bridge_that_moved_is_found_behind_another_one(tmp_path):
         for bridge in (first, second, moved):
             assert bridge.link.encode() not in nodes.received()
             assert bridge.address.encode() not in nodes.received()
-
-
-def test_commands_for_people(tmp_path):
-    """What the commands say without a network: usage, lists, refusals."""
-    operator = tmp_path / "operator"
-    link = f"ptproxy://{encoded(random.Random(1).randbytes(32))}@{HOST}:443?codecs=websocket"
-    other = f"ptproxy://{encoded(random.Random(2).randbytes(32))}@{HOST}:444?codecs=websocket"
-    made("invite", "init", operator, "-", stdin=link)
-    assert ptproxy("invite", "init", operator, link).returncode == 1
-    assert "no bucket yet" in ptproxy("invite", "new", operator).stderr
-    assert "LINK" in ptproxy("invite", "bucket", operator, "friends", "nonsense").stderr
-    assert "one to 3" in ptproxy("invite", "bucket", operator, "friends", link, link).stderr
-    made("invite", "bucket", operator, "friends", link)
-    text = invite_of(made("invite", "new", operator, "--name", "anna"))
-    assert [bridge.serialize() for bridge in Invite.parse(text).bridges] == [link]
-    made("invite", "bucket", operator, "club", other)
-    assert "--bucket" in ptproxy("invite", "new", operator).stderr
-    listed = made("invite", "list", operator)
-    assert "anna" in listed
-    assert "not yet" in listed
-    assert "no invite matches" in ptproxy("invite", "revoke", operator, "nobody").stderr
-    assert "no bridge" in made("invite", "revoke", operator, "anna")
-    assert "revoked" in made("invite", "list", operator)
-    for path in operator.iterdir():
-        assert path.stat().st_mode & 0o077 == 0, path
-    made("init", "client", tmp_path / "client", "-", stdin=text)
-    assert (tmp_path / "client" / "client.invite").stat().st_mode & 0o077 == 0
-    assert f"{HOST}:443" in made("dht", "show", tmp_path / "client")
-    made("check", tmp_path / "client" / "client.yaml")
-    damaged = text[:-9] + ("A" if text[-9] != "A" else "B") + text[-8:]
-    for command in (("dht", "find", "-"), ("init", "client", tmp_path / "other", "-")):
-        refused = ptproxy(*command, stdin=damaged)
-        assert refused.returncode == 2
-        assert "damaged" in refused.stderr
-        assert text[20:60] not in refused.stderr

@@ -7,7 +7,7 @@ import contextlib
 import random
 
 import pytest
-from find_live import DAY, NOON, encoded, scene
+from find_live import DAY, NOON, encoded, publish_all, scene
 from peers_live import PipeDialer, run, until
 
 from ptproxy.config.link import Link
@@ -97,7 +97,7 @@ async def invited(folder):
         operator.change(begin)
         directory = cast.client(relay)
         publisher = Publisher(OperatorFolder(operator.path), directory, RNG, cast.directory.clock)
-        assert await publisher.round() == 0
+        await publish_all(publisher)
         section = config(folder, invite=made[0].serialize())
 
         @contextlib.asynccontextmanager
@@ -129,7 +129,7 @@ def test_an_invite_follows_its_bucket_and_remembers(tmp_path):
                     operated.hurry.append("friends")
 
                 operator.change(rotate)
-                assert await publisher.round() == 0
+                await publish_all(publisher)
                 finder.hurry()
                 await until(lambda: changes)
                 assert changes == [NEW]
@@ -143,7 +143,7 @@ def test_a_withdrawn_invite_leaves_the_configured_bridge(tmp_path):
     async def main():
         async with invited(tmp_path) as (operator, publisher, invite, finding):
             operator.change(lambda operated: operated.listed.revoke(invite.id, NOON))
-            assert await publisher.round() == 0
+            await publish_all(publisher)
             async with finding() as (_, changes):
                 await until(lambda: changes)
                 assert changes == [(OLD[0],)]

@@ -8,7 +8,7 @@ import random
 from collections import Counter
 
 import pytest
-from find_live import CHEAP, SIGNER, scene
+from find_live import CHEAP, SIGNER, kept, scene
 from peers_live import run, until
 
 from ptproxy.dht import epoch as epochs
@@ -43,8 +43,7 @@ def test_what_is_written_is_read(tmp_path):
         async with one_bridge(tmp_path) as (cast, bridge):
             directory = cast.client(bridge)
             assert await directory.read(SECRET, KIND, ISSUER.public) is None
-            written = await directory.write(record(cast.directory.clock))
-            assert written.is_published
+            written = await kept(directory, record(cast.directory.clock))
             assert not written.is_stale
             other = cast.client(bridge, name="other")
             found = await other.read(SECRET, KIND, ISSUER.public)
@@ -61,7 +60,7 @@ def test_nodes_see_guards_and_nobody_else(tmp_path):
     async def main():
         async with one_bridge(tmp_path) as (cast, bridge):
             directory = cast.client(bridge)
-            assert (await directory.write(record(cast.directory.clock))).is_published
+            await kept(directory, record(cast.directory.clock))
             sources = {source for node in cast.directory.nodes for source in node.sources}
             nodes = {("127.0.0.1", node.contact.address.port) for node in cast.directory.nodes}
             assert len(sources - nodes) == 2
@@ -78,7 +77,7 @@ def test_paths_are_spread_over_all_bridges(tmp_path):
             guards = [await cast.guard(str(number)) for number in range(4)]
             bridges = [await cast.bridge("a", *guards[:2]), await cast.bridge("b", *guards[2:])]
             directory = cast.client(*bridges)
-            assert (await directory.write(record(cast.directory.clock))).is_published
+            await kept(directory, record(cast.directory.clock))
             nodes = {("127.0.0.1", node.contact.address.port) for node in cast.directory.nodes}
             sources = Counter(
                 source for node in cast.directory.nodes for source in node.sources if source not in nodes
@@ -97,7 +96,7 @@ def test_a_dead_guard_is_left_out(tmp_path):
             bridge = await cast.bridge("bridge", dead, guard)
             directory = cast.client(bridge)
             dead.end_streams()
-            assert (await directory.write(record(cast.directory.clock))).is_published
+            await kept(directory, record(cast.directory.clock))
             guard.end_streams()
             with pytest.raises(DirectoryUnreachable):
                 await directory.read(SECRET, KIND, ISSUER.public)
@@ -112,10 +111,10 @@ def test_a_guard_that_dies_in_between_is_replaced(tmp_path):
             first, second = await cast.guard("one"), await cast.guard("two")
             bridge = await cast.bridge("bridge", first, second)
             directory = cast.client(bridge)
-            assert (await directory.write(record(cast.directory.clock))).is_published
+            await kept(directory, record(cast.directory.clock))
             first.end_streams()
             assert (await directory.read(SECRET, KIND, ISSUER.public)).content == b"said"
-            assert (await directory.write(record(cast.directory.clock, sequence=1))).is_published
+            await kept(directory, record(cast.directory.clock, sequence=1))
             await directory.close()
 
     run(main)
@@ -141,7 +140,7 @@ def test_a_second_writer_hears_that_it_is_late(tmp_path):
         async with one_bridge(tmp_path) as (cast, bridge):
             directory = cast.client(bridge)
             clock = cast.directory.clock
-            assert (await directory.write(record(clock, sequence=5))).is_published
+            await kept(directory, record(clock, sequence=5))
             late = record(clock, b"older", sequence=4)
             written = await directory.write(late)
             assert written.is_stale
@@ -172,7 +171,7 @@ def test_a_network_of_another_key_is_not_used(tmp_path):
                 await again.reach()
             await again.close()
             both = cast.client(false, bridge, network=KnownNetwork.from_dict(network.to_dict()))
-            assert (await both.write(record(cast.directory.clock))).is_published
+            await kept(both, record(cast.directory.clock))
             await both.close()
 
     run(main)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from find_live import DAY, NOON, scene
+from find_live import DAY, NOON, publish_all, scene
 from peers_live import run
 
 from ptproxy.config.link import Link
@@ -102,7 +102,7 @@ def seen(tmp_path_factory):
             publisher = Publisher(
                 OperatorFolder(operator.path), directory, random.Random(3).randbytes, cast.directory.clock
             )
-            assert await publisher.round() == 0
+            await publish_all(publisher)
             for each in invites.values():
                 assert (await directory.read(each[0].secret, KIND, each[0].issuer)) is not None
             adversary.crawl()
@@ -114,11 +114,11 @@ def seen(tmp_path_factory):
                     operated.hurry.append(str(number))
 
             operator.change(punish)
-            assert await publisher.round() == 0
+            await publish_all(publisher)
             adversary.crawl()
             for _ in range(4):
                 cast.directory.clock.offset += 6.1 * 3_600
-                await publisher.round()
+                await publish_all(publisher)
                 adversary.crawl()
             content = await directory.read(invites[0][1].secret, KIND, ISSUER := invites[0][1].issuer)
             found.update(
