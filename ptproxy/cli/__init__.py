@@ -1,4 +1,4 @@
-"""The command line: ``ptproxy init | bridge | client | check | inspect | invite | chat | completion``.
+"""The command line: ``ptproxy``, and its commands in the order in which a newcomer needs them.
 
 - :mod:`~ptproxy.cli.main`: the program, its sub-commands found lazily, and how failures are told.
 - :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``, with :mod:`~ptproxy.cli.services` (what a bridge offers
@@ -14,6 +14,7 @@
 - :mod:`~ptproxy.cli.chat`: ``chat init | passphrase`` (:mod:`~ptproxy.cli.chat_init`), the screen and
   ``chat lines | invite | add | contacts | verify`` (:mod:`~ptproxy.cli.chat_run`), on what
   :mod:`~ptproxy.cli.chat_place` opens; what they show is :mod:`ptproxy.peers.chat`'s.
+- :mod:`~ptproxy.cli.directory`: ``directory init | node | sign | run``.
 - :mod:`~ptproxy.cli.completion`: shell completion.
 - :mod:`~ptproxy.cli.words`: parameter types and what commands print in common.
 

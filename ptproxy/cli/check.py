@@ -9,13 +9,14 @@ import click
 
 from ptproxy.cli.words import FILE
 from ptproxy.codec import codec_table
-from ptproxy.config.load import load
+from ptproxy.config.directory_model import DirectoryConfig
+from ptproxy.config.load import AnyConfig, load
 from ptproxy.config.model import BridgeConfig, ClientConfig, Config
 from ptproxy.config.rules import Conflict
 from ptproxy.errors import ConfigError, StartError
 
 
-def load_checked(path: Path, role: str | None = None) -> Config:
+def load_checked(path: Path, role: str | None = None) -> AnyConfig:
     """A configuration that can run on this machine, as far as looking at it tells.
 
     Raises :class:`~ptproxy.errors.ConfigError`.
@@ -120,6 +121,9 @@ def check(path: Path) -> None:
     Everything that is wrong is told at once, each with its line and what would be right.
     """
     config = load_checked(path)
+    if isinstance(config, DirectoryConfig):
+        click.echo(f"{path} is fine: a directory node, reached at {config.address}")
+        return
     listening = ", ".join(str(endpoint) for endpoint in config.listen)
     if isinstance(config, BridgeConfig):
         what = f"a {config.mode} bridge for {config.address}, listening on {listening}"

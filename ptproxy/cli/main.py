@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "inspect": ("ptproxy.cli.inspect:inspect", "See your own bridge and client as a censor does."),
     "invite": ("ptproxy.cli.invite:invite", "Invite clients to a bridge, list and revoke them."),
     "dht": ("ptproxy.cli.dht:dht", "Find bridges that have moved; publish them."),
+    "directory": ("ptproxy.cli.directory:directory", "Run a node of the directory of bridges."),
     "chat": ("ptproxy.cli.chat:chat", "Talk to people, end to end, through bridges."),
     "completion": ("ptproxy.cli.completion:completion", "Print a shell's completion script."),
 }

@@ -17,14 +17,17 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from ptproxy.config.directory_model import DirectoryConfig
 from ptproxy.config.document import Document, Loc, parse
 from ptproxy.config.model import BridgeConfig, ClientConfig, Config, Section
 from ptproxy.config.rules import Rule, conflicts
 from ptproxy.errors import ConfigError, why
 
-ROLES: Final[dict[str, type[BridgeConfig] | type[ClientConfig]]] = {
+AnyConfig = Config | DirectoryConfig
+ROLES: Final[dict[str, type[BridgeConfig] | type[ClientConfig] | type[DirectoryConfig]]] = {
     "bridge": BridgeConfig,
     "client": ClientConfig,
+    "directory": DirectoryConfig,
 }
 _STAND_INS: Final[dict[str, Any]] = {
     "listen": "127.0.0.1:1080",
@@ -54,9 +57,14 @@ def load_client(
     return cast("ClientConfig", load(path, role="client", codecs=codecs, rules=rules))
 
 
+def load_directory(path: Path) -> DirectoryConfig:
+    """A directory node's configuration; see :func:`load`."""
+    return cast("DirectoryConfig", load(path, role="directory"))
+
+
 def load(
     path: Path, *, role: str | None = None, codecs: Iterable[str] | None = None, rules: Sequence[Rule] = ()
-) -> Config:
+) -> AnyConfig:
     """Read ``path``; relative file names in it start from its folder.
 
     ``role``: the only one accepted. ``codecs``: the codec names that exist
@@ -93,13 +101,13 @@ def _validate(
     context: dict[str, Any],
     rules: Sequence[Rule],
     problems: list[Problem],
-) -> Config | None:
+) -> AnyConfig | None:
     """The model, or None; whatever is wrong goes to ``problems``."""
     model = _model(document, role, problems)
     if model is None:
         return None
     try:
-        config: Config = model.model_validate(document.data, context=context)
+        config: AnyConfig = model.model_validate(document.data, context=context)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
         for detail in details:
@@ -118,7 +126,7 @@ def _validate(
 
 def _model(
     document: Document, wanted: str | None, problems: list[Problem]
-) -> type[BridgeConfig] | type[ClientConfig] | None:
+) -> type[BridgeConfig] | type[ClientConfig] | type[DirectoryConfig] | None:
     """The model for the role that the file says it is for."""
     role = document.data.get("role")
     model = ROLES.get(role) if isinstance(role, str) else None
@@ -262,9 +270,11 @@ def _repair(model: type[Section], data: dict[str, Any], broken: list[Loc]) -> di
 
 
 def _conflicts(
-    config: Config, document: Document, broken: set[str], rules: Sequence[Rule]
+    config: AnyConfig, document: Document, broken: set[str], rules: Sequence[Rule]
 ) -> Iterator[Problem]:
     """What does not fit together, leaving out whatever looked at a broken field."""
+    if isinstance(config, DirectoryConfig):
+        return  # its fields stand for themselves
     for rule in (conflicts, *rules):
         for conflict in rule(config):
             looked_at = (conflict.field, *conflict.others)

@@ -45,6 +45,13 @@ Streams end to end, on meetings at a rendezvous; what is sealed is ``e2e.stream`
 - ``peer_meetings``         where and when the two meet, and meet again
 - ``file_transfer``         files on streams; ``file_messages``: what is said, ``file_name``, ``file_pieces``
 
+A node of the directory (``DIRECTORY.md``), which needs no tunnel: it is known to everybody.
+
+- ``directory``             the node: :class:`~ptproxy.peers.directory.DirectoryNode`
+- ``directory_driver``      runs a :class:`~ptproxy.dht.node.Node`, whichever way its messages travel
+- ``directory_socket``, ``directory_clock``, ``directory_upkeep``, ``directory_beacon``, ``directory_store``
+- ``directory_network``     what nodes agree on, and the texts that operators pass on
+
 Finding bridges that have moved, and people, in the directory (``FIND.md``):
 
 - ``find_directory``        the API: :class:`~ptproxy.peers.find_directory.Directory` reads and writes records

@@ -155,7 +155,8 @@ class DirectoryNode:
         Raises :class:`~ptproxy.errors.StartError` and :class:`StateError`. Nodes of one process
         may share ``vetting``.
         """
-        vetting = vetting or Vetting(Admissions(network.id_work))
+        if vetting is None:  # an empty one is false
+            vetting = Vetting(Admissions(network.id_work))
         loop = asyncio.get_running_loop()
         node = cls(loop, identity, network, settings, vetting, clock or SteadyClock(), rng)
         try:
@@ -197,6 +198,8 @@ class DirectoryNode:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.wait({self._upkeep})
+            if not self._upkeep.cancelled():
+                log.error("upkeep had stopped", exc_info=self._upkeep.exception())
             self._upkeep = None
         self.driver.close()
         self._socket.close()
@@ -229,7 +232,7 @@ class DirectoryNode:
         while True:
             await asyncio.sleep(LOOK * random.uniform(0.75, 1.25))
             looks += 1
-            seldom = looks % SURROUNDINGS == 0
+            seldom = looks % SURROUNDINGS == 1
             await self.upkeep(everything=seldom)
             if seldom:
                 self.log_status()

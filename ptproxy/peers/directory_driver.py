@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class NodeBusyError(DhtError):
-    """As many lookups run as a node may have; later."""
+    """As many lookups run as a node may have: later. Or it has been stopped."""
 
 
 @dataclass(slots=True)
@@ -105,6 +105,7 @@ class NodeDriver:
 
     def begin_joining(self, contacts: Iterable[Contact], then: Callable[[Lookup], None]) -> None:
         """:meth:`join` for those without a task; see :meth:`search`."""
+        self._check_open()
         self._watch(self.node.join(contacts, self.clock()), then)
 
     async def look_up(
@@ -142,6 +143,7 @@ class NodeDriver:
 
         That may be within this call, if there is nobody to ask. Raises :class:`NodeBusyError`.
         """
+        self._check_open()
         self._watch(self.node.look_up(target, self.clock(), rules, judge), then)
 
     def _watch(self, lookup: Lookup, then: Callable[[Lookup], None]) -> None:
@@ -159,7 +161,7 @@ class NodeDriver:
         """Leave ``record`` with what a lookup found; to be called from its ``then``: its tokens go soon."""
         write = _Write(lookup, then)
         now = self.clock()
-        for contact in lookup.closest():
+        for contact in () if self._closed else lookup.closest():
             token = self.node.tokens.get((contact.id, lookup.target))
             if token is not None:
                 self.node.store(contact, lookup.target, token, record, now)
@@ -172,16 +174,17 @@ class NodeDriver:
             then(write.written)
 
     def close(self) -> None:
-        """Stop: nothing is sent any more, and whoever awaits something is cancelled by its own owner."""
+        """Stop: nothing is sent any more. Who waits is given what was found and answered until now."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        searches, self._searches = self._searches, {}
+        for lookup, then in searches.items():
+            lookup.finished = True
+            then(lookup)
         for write in set(self._writes.values()):
-            assert write.timer is not None
-            write.timer.cancel()
-        self._searches.clear()
-        self._writes.clear()
+            self._end_write(write)
 
     # ---- what the owner's transport does --------------------------------------------------------
 
@@ -206,6 +209,10 @@ class NodeDriver:
             self._arm()
 
     # ---- inside -----------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NodeBusyError("the node has stopped")
 
     def _work(self) -> None:
         node, now = self.node, self.clock()

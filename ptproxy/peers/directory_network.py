@@ -156,6 +156,13 @@ def read_first_nodes(text: str, key: bytes, now: float) -> FirstNodes:
     return FirstNodes.parse(data, key, now)
 
 
+def read_own_first_nodes(text: str, key: bytes) -> FirstNodes:
+    """The same, whenever it is or was good: for whoever signs the next one."""
+    data = _unwrapped(text, LIST_PREFIX) or b""
+    issued = int.from_bytes(data[9:17], "big")  # behind version and sequence
+    return read_first_nodes(text, key, float(issued))
+
+
 def write_first_nodes(signed: bytes) -> str:
     """A signed list as one line."""
     return _wrapped(LIST_PREFIX, signed)

@@ -21,7 +21,7 @@ from ptproxy.config.quantities import Endpoint
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 KEY = re.compile(r"( *)(?:# )?([a-z_0-9]+):(?:| \S+| \[.*\])")
-EXAMPLES = ("bridge.yaml", "bridge-behind-nginx.yaml", "client.yaml")
+EXAMPLES = ("bridge.yaml", "bridge-behind-nginx.yaml", "client.yaml", "directory.yaml")
 
 
 def fields(model: type[Section], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import random
 import socket
@@ -185,15 +186,14 @@ class Cast:
 
     def client(self, *bridges, network=None, name="client", **settings):
         dialers = {f"bridge{place}": PipeDialer(name, bridge) for place, bridge in enumerate(bridges)}
+        settings.setdefault("clock", self.directory.clock)
         return Directory(
             dialers, network or KnownNetwork(), random.Random(name).randbytes,
-            diversity=ANY_NETWORK, clock=self.directory.clock, **settings,
+            diversity=ANY_NETWORK, **settings,
         )  # fmt: skip
 
 
 def encoded(key):
-    import base64
-
     return base64.urlsafe_b64encode(key).rstrip(b"=").decode()
 
 

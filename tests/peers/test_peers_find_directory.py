@@ -8,7 +8,7 @@ import random
 from collections import Counter
 
 import pytest
-from find_live import CHEAP, SIGNER, kept, scene
+from find_live import CHEAP, NOON, SIGNER, kept, scene
 from peers_live import run, until
 
 from ptproxy.dht import epoch as epochs
@@ -195,7 +195,8 @@ def test_a_guard_sends_to_public_addresses_only(tmp_path):
     async def main():
         async with scene(tmp_path) as cast:
             bridge = await cast.bridge("bridge", await cast.guard("guard", allow=()))
-            directory = cast.client(bridge)
+            now = asyncio.get_running_loop().time
+            directory = cast.client(bridge, clock=lambda: NOON + now())
             with pytest.raises(DirectoryUnreachable):
                 await directory.reach()
             assert not any(node.sources for node in cast.directory.nodes)

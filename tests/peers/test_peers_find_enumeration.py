@@ -116,7 +116,7 @@ def seen(tmp_path_factory):
             operator.change(punish)
             await publish_all(publisher)
             adversary.crawl()
-            for _ in range(4):
+            for _ in range(3):
                 cast.directory.clock.offset += 6.1 * 3_600
                 await publish_all(publisher)
                 adversary.crawl()
