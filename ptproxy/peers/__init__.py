@@ -55,7 +55,7 @@ A node of the directory (``DIRECTORY.md``), which needs no tunnel: it is known t
 Finding bridges that have moved, and people, in the directory (``FIND.md``):
 
 - ``find_directory``        the API: :class:`~ptproxy.peers.find_directory.Directory` reads and writes records
-- ``find_asking``, ``find_way``, ``find_frames``, ``find_network``  sealed letters, and over which streams they go
+- ``find_asking``, ``find_way``, ``find_frames``, ``find_network``  sealed letters, and which way they go
 - ``find_relay``, ``find_guard``  the bridge's part, and its guards'
 - ``find_operator``, ``find_publisher``  invites, and their records; ``find_person``: a person's
 - ``find_client``, ``find_bridges``, ``find_list``, ``find_fetch``  where a client learns of bridges

@@ -199,7 +199,8 @@ class Directory:
                 admit = Vetting(Admissions(first.id_work)).admit
                 self._node = AskingNode(table, admit, self._rng, self._upkeep, self._send)
                 self._driver = NodeDriver(asyncio.get_running_loop(), self._node, _nothing, self._clock)
-            self._node.first = (*first.contacts, *self.network.contacts)
+            begin = {contact.id: contact for contact in (*self.network.contacts, *first.contacts)}
+            self._node.first = tuple(begin.values())
             if now - self._filled > STALE or not len(self._node.table):
                 await self._fill(self._driver, self._node)
             return self._driver

@@ -46,6 +46,8 @@ LETTERS_PER_SECOND: Final = 100.0
 """... in the long run: 0.4 MB a second, and 0.1 ms of a core for each letter."""
 ANSWER_WAIT: Final = 10.0
 """Seconds in which an answer may come; afterwards what comes from there is dropped."""
+IDLE: Final = 120.0
+"""Seconds without a letter after which a stream is ended: places are for those who look something up."""
 MAX_ASKED: Final = 1_024
 """Addresses of one stream from which answers may come."""
 MAX_UNSENT: Final = 1 << 20
@@ -170,11 +172,23 @@ class _GuardStream(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._over = False
+        self._last = asyncio.get_running_loop().time()
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The network first."""
         self._transport = transport
         self._transport.write(self._greeting)
+        self._look()
+
+    def _look(self) -> None:
+        """End it if nothing was asked for long; else look again when that may be so."""
+        loop = asyncio.get_running_loop()
+        left = self._last + IDLE - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._look)
+        else:
+            self.end(Reason.TIMED_OUT)
 
     def data_received(self, data: Buffer) -> None:
         """Letters to send."""
@@ -190,6 +204,7 @@ class _GuardStream(asyncio.Protocol):
             self.end(Reason.GENERAL)
 
     def _send(self, letter: Letter) -> None:
+        self._last = asyncio.get_running_loop().time()
         if not self._service.may_send(self.account, letter.address):
             return  # lost, as datagrams are: the lookup asks somebody else
         self._asked.pop(letter.address, None)
@@ -251,6 +266,8 @@ class _GuardStream(asyncio.Protocol):
         if not self._over:
             self._over = True
             self._unsent.clear()
+            if self._timer is not None:
+                self._timer.cancel()
             for socket in self._sockets.values():
                 socket.close()
             self._service.gone(self)

@@ -17,6 +17,11 @@ from ptproxy.dht.signing import KEY
 from ptproxy.errors import DhtError, StateError
 from ptproxy.peers.directory_network import read_first_nodes, read_node, write_node
 
+MAX_MEMORY: Final = 2_048
+"""KiB of one computation of work, four times the public network's: we check some hundred in one lookup, and
+whoever answers first says how much."""
+MAX_BITS: Final = 18
+"""Zeros that a record's work may need: two minutes of a core, 256 times the public network's."""
 MAX_KEPT: Final = 200
 """Nodes remembered between runs: some of them live even after weeks."""
 
@@ -41,6 +46,10 @@ class KnownNetwork:
         if self.key and key != self.key:
             raise DhtError("the list of another network")
         found = read_first_nodes(text, key, now)
+        if found.id_work.memory > MAX_MEMORY or found.record_work.memory > MAX_MEMORY:
+            raise DhtError("a list that asks for so much memory that each node would take us long to check")
+        if found.record_work.bits > MAX_BITS:
+            raise DhtError("a list that asks for so much work that no record would ever be published")
         ours = self._current(now)
         if ours is not None and found.sequence <= ours.sequence:
             return False

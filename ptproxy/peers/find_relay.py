@@ -22,9 +22,9 @@ from ptproxy.target import Target
 from ptproxy.tunnel.relay import StreamEnd, couple, reset_stream
 from ptproxy.tunnel.stream import Dialer, Incoming
 
-MAX_STREAMS: Final = 512
-"""Streams of all clients."""
-STREAMS_OF_ONE: Final = 8
+MAX_STREAMS: Final = 96
+"""Streams of all clients: three quarters of what two guards give one bridge, so that fairness is ours."""
+STREAMS_OF_ONE: Final = 4
 """... of one client: two at a time, and those that it has not heard the end of."""
 GUARD_WAIT: Final = 12.0
 """Seconds for one guard to take a stream before the other one is asked."""

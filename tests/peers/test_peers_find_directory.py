@@ -9,15 +9,22 @@ from collections import Counter
 
 import pytest
 from find_live import CHEAP, NOON, SIGNER, kept, scene
-from peers_live import run, until
+from peers_live import PipeDialer, run, until
 
 from ptproxy.dht import epoch as epochs
 from ptproxy.dht.datagrams import cut
 from ptproxy.dht.record_secret import RecordSecret, RecordType
 from ptproxy.dht.sealing import SEALED
 from ptproxy.dht.signing import SigningKey
+from ptproxy.dht.work import WorkTarget
+from ptproxy.errors import DialError, Reason
+from ptproxy.peers import find_guard
 from ptproxy.peers.find_directory import DirectoryUnreachable
+from ptproxy.peers.find_frames import Letter, NetworkFrame
 from ptproxy.peers.find_network import KnownNetwork
+from ptproxy.peers.find_relay import STREAMS_OF_ONE
+from ptproxy.peers.find_way import SERVICE
+from ptproxy.target import Target
 
 SECRET = RecordSecret(random.Random(1).randbytes(32))
 ISSUER = SigningKey(random.Random(2).randbytes(32))
@@ -230,5 +237,92 @@ def test_nobody_else_can_speak_as_a_node(tmp_path):
             assert {letter.address for letter in received} == {node.contact.address}
             stranger.close()
             await directory.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("work", [{"id_work": WorkTarget(1, 4_096)}, {"record_work": WorkTarget(19, 8)}])
+def test_a_list_that_asks_for_endless_work_is_not_used(tmp_path, work):
+    """Whoever hands out the first list would else say how long our event loop stands still."""
+
+    async def main():
+        async with scene(tmp_path, 4) as cast:
+            guard = await cast.guard("greedy", cast.directory.signed_list(**work))
+            directory = cast.client(await cast.bridge("bridge", guard))
+            with pytest.raises(DirectoryUnreachable):
+                await directory.reach()
+            await directory.close()
+
+    run(main)
+
+
+def test_a_stream_without_letters_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(find_guard, "IDLE", 0.2)
+
+    async def main():
+        async with one_bridge(tmp_path, 4) as (cast, bridge):
+            directory = cast.client(bridge)
+            await directory.reach()
+            await until(lambda: not any(way.is_open for way in directory._ways))
+            await kept(directory, record(cast.directory.clock))
+            await directory.close()
+
+    run(main)
+
+
+def test_one_client_does_not_take_all_places(tmp_path):
+    async def main():
+        async with one_bridge(tmp_path, 4) as (cast, bridge):
+            greedy = [PipeDialer("greedy", bridge) for _ in range(STREAMS_OF_ONE + 2)]
+            told = []
+            for dialer in greedy:
+                try:
+                    await dialer.dial(Target.service(SERVICE), asyncio.Protocol())
+                except DialError as error:
+                    told.append(error.reason)
+            assert told == [Reason.LIMIT] * 2
+            directory = cast.client(bridge)
+            await directory.reach()
+            await directory.close()
+            for dialer in greedy:
+                dialer.sever()
+
+    run(main)
+
+
+def test_a_guard_ends_a_stream_that_breaks_its_protocol(tmp_path):
+    async def main():
+        async with one_bridge(tmp_path, 4) as (cast, bridge):
+            for said in (b"\x09\x00\x00", NetworkFrame(bytes(32), "x").serialize()):
+                dialer = PipeDialer("hostile", bridge)
+                stream = await dialer.dial(Target.service(SERVICE), asyncio.Protocol(), said)
+                await until(lambda stream=stream: stream.lost)
+            unsealed = Letter(cast.directory.nodes[0].contact.address, b"\x01" + bytes(200))
+            stream = await dialer.dial(Target.service(SERVICE), asyncio.Protocol(), unsealed.serialize())
+            await until(lambda: stream.lost)
+            assert not cast.directory.nodes[0].received
+
+    run(main)
+
+
+def test_letters_are_counted_for_each_bridge(tmp_path, monkeypatch):
+    monkeypatch.setattr(find_guard, "LETTERS_AT_ONCE", 3)
+    monkeypatch.setattr(find_guard, "LETTERS_PER_SECOND", 0.0)
+
+    async def main():
+        async with scene(tmp_path, 1) as cast:
+            guard = await cast.guard("guard")
+            node = cast.directory.nodes[0]
+            letter = Letter(node.contact.address, bytes((SEALED,)) + bytes(200)).serialize()
+            for number in range(2):
+                bridge = await cast.bridge(f"bridge{number}", guard)
+                dialer = PipeDialer("client", bridge)
+                await dialer.dial(Target.service(SERVICE), asyncio.Protocol(), letter * 10)
+            await until(lambda: len(node.received) == 6)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(node.received) == 6
+            for service, _ in cast.running:
+                service.end_streams()
 
     run(main)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 
+import pytest
 from find_live import DAY, NOON, publish_all, scene
 from peers_live import run
 
 from ptproxy.config.link import Link
 from ptproxy.dht.bridge_record import BridgeBucket
 from ptproxy.dht.record_secret import RecordType
+from ptproxy.errors import StartError
 from ptproxy.peers.find_operator import OperatorFolder
 from ptproxy.peers.find_publisher import Publisher
 
@@ -167,3 +169,25 @@ def test_a_command_between_two_saves_is_not_undone(tmp_path):
             assert await bridges_of(directory, made[0]) == OLD
 
     run(main)
+
+
+def test_on_a_full_disk_nothing_leaves(tmp_path, monkeypatch):
+    """What is not on disk before it leaves would be said twice with one sequence after a restart."""
+
+    async def main():
+        async with published(tmp_path) as (cast, _, operator, publisher, _):
+            held = cast.directory.records()
+            operator.change(lambda operated: operated.hurry.append("friends"))
+            with monkeypatch.context() as patched:
+                patched.setattr(OperatorFolder, "progress", full)
+                with pytest.raises(StartError):
+                    await publisher.round()
+            assert cast.directory.records() == held
+            await publish_all(publisher)
+            assert cast.directory.records() != held
+
+    run(main)
+
+
+def full(*_):
+    raise StartError("cannot write: no space left on device")
