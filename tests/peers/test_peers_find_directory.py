@@ -71,6 +71,7 @@ def test_nodes_see_guards_and_nobody_else(tmp_path):
             sources = {source for node in cast.directory.nodes for source in node.sources}
             nodes = {("127.0.0.1", node.contact.address.port) for node in cast.directory.nodes}
             assert len(sources - nodes) == 2
+            assert [len(guard._streams) for guard, _ in cast.running[:2]] == [1, 1]
             for node in cast.directory.nodes:
                 assert all(message[0] == SEALED for message in node.received)
             await directory.close()

@@ -5,20 +5,32 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import datetime
 import random
 import ssl
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from peers_live import run, until
 
 from ptproxy.cli.certificate import self_signed
 from ptproxy.config.link import Link
-from ptproxy.dht.contact import Address
+from ptproxy.dht.contact import Address, Contact
+from ptproxy.dht.diversity import ANY_NETWORK
+from ptproxy.dht.first_nodes import FirstNodes
+from ptproxy.dht.lookup import LookupRules
+from ptproxy.dht.probation import NO_PROBATION
+from ptproxy.dht.sealing import SealedRequest
 from ptproxy.dht.signing import SigningKey
-from ptproxy.errors import LocalProtocolError, StateError
+from ptproxy.dht.table import RoutingTable
+from ptproxy.dht.work import WorkTarget
+from ptproxy.errors import DhtError, LocalProtocolError, StateError
+from ptproxy.peers import find_asking
+from ptproxy.peers.directory_network import write_first_nodes
+from ptproxy.peers.find_asking import AskingNode
 from ptproxy.peers.find_bridges import MAX_LINES, MAX_SOURCES, KnownBridges
 from ptproxy.peers.find_fetch import FetchError, fetch
 from ptproxy.peers.find_frames import (
@@ -80,6 +92,94 @@ def test_garbage_is_refused_or_waits(data):
 def test_what_is_no_frame(data):
     with pytest.raises(FindFrameError):
         FrameReader().receive_data(data)
+
+
+# ---- whom a client asks, and how ---------------------------------------------------------------------------
+
+
+def asking():
+    """An asking node, and what it posts."""
+    posted = []
+    table = RoutingTable(1, ANY_NETWORK, NO_PROBATION)
+    rng = random.Random(4).randbytes
+    return AskingNode(table, lambda *_: True, rng, LookupRules(), posted.append), posted
+
+
+def contact(number):
+    """A contact whose seal key is one."""
+    signer = SigningKey(number.to_bytes(32, "big"))
+    key = X25519PrivateKey.from_private_bytes(number.to_bytes(32, "big"))
+    address = Address(b"\x0b\x01\x02\x03", number)
+    return Contact.make(signer, number, key.public_key().public_bytes_raw(), bytes(16), 1, address), key
+
+
+def test_a_write_goes_the_way_of_the_question():
+    """Tokens are for the address that asked: of one node and place they are good by one path only."""
+    node, posted = asking()
+    one, _ = contact(5)
+    for place, path in ((1, 3), (2, 6), (1, None), (2, None), (9, None)):
+        node.post(one, b"message", place, path)
+    assert [each.path for each in posted] == [3, 6, 3, 6, 0]
+    assert {each.letter.address for each in posted} == {one.address}
+
+
+def test_an_answer_is_opened_once_and_by_its_own_request():
+    node, posted = asking()
+    one, key = contact(5)
+    other, _ = contact(6)
+    for number in range(3):
+        node.post(one, b"question %d" % number, None, 0)
+    node.post(other, b"question", None, 0)
+    sealed = SealedRequest(posted[1].letter.message, key)
+    assert sealed.request == b"question 1"
+    answer = Letter(one.address, sealed.seal_answer(b"answer", bytes))
+    with pytest.raises(DhtError):
+        node.open(Letter(other.address, answer.message))
+    assert node.open(answer) == (one.id, b"answer")
+    with pytest.raises(DhtError):
+        node.open(answer)
+
+
+def test_keys_of_requests_are_bounded(monkeypatch):
+    monkeypatch.setattr(find_asking, "MAX_CALLS", 4)
+    monkeypatch.setattr(find_asking, "MAX_REMEMBERED", 4)
+    node, posted = asking()
+    one, key = contact(5)
+    for number in range(9):
+        node.post(one, b"question", number, 1)
+    assert len(node._out_there) == len(node._paths) == 4
+    late = SealedRequest(posted[0].letter.message, key)
+    with pytest.raises(DhtError):
+        node.open(Letter(one.address, late.seal_answer(b"answer", bytes)))
+
+
+def test_a_seal_key_that_nothing_can_be_sealed_for_is_a_silent_node():
+    node, posted = asking()
+    one, _ = contact(5)
+    node.post(dataclasses.replace(one, seal_key=bytes(32)), b"question", None, 0)
+    assert posted == []
+
+
+def test_of_two_lists_the_newer_counts():
+    one, _ = contact(5)
+
+    def listed(sequence):
+        work = WorkTarget(1, 8)
+        first = FirstNodes(sequence, int(NOW), int(NOW) + 60, int(NOW), work, work, None, (one,))
+        return write_first_nodes(first.sign(SIGNER))
+
+    network = KnownNetwork()
+    assert network.offer(SIGNER.public, listed(9), NOW)
+    assert not network.offer(SIGNER.public, listed(8), NOW)
+    assert not network.offer(SIGNER.public, listed(9), NOW)
+    assert network.begin(NOW).sequence == 9
+    network.met([one])
+    again = KnownNetwork.from_dict(network.to_dict())
+    assert again.contacts == (one,)
+    assert again.begin(NOW).sequence == 9
+    with pytest.raises(DhtError):
+        again.begin(NOW + 60)
+    assert again.offer(SIGNER.public, listed(7), NOW)  # an expired one is none
 
 
 # ---- a signed list ------------------------------------------------------------------------------------

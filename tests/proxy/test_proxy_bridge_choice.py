@@ -33,6 +33,7 @@ class Tunnel:
         self.stopped = False
 
     async def start(self):
+        await asyncio.sleep(0.01)
         if not self.place["up"]:
             raise DialError(Reason.REFUSED)
         self.tunnel.carriers = {1: object()}
