@@ -47,8 +47,9 @@ GRACE: Final = 3.0
 """Seconds that further ways get to open once there is one."""
 STALE: Final = 3_600.0
 """Seconds after which the table is filled anew."""
-AT_ONCE: Final = 6
-"""Records read or written at a time: each is three lookups, and a node has room for 64."""
+AT_ONCE: Final = 3
+"""Records read or written at a time: each is three lookups with eight questions out, whose answers of four
+datagrams each have to fit a guard's socket when they all come at once."""
 ENOUGH: Final = 1 / 3
 """Of the nodes asked at one location, those that have to keep a record for it to be published there."""
 

@@ -18,6 +18,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Final
 
 from ptproxy.buffer import Buffer
@@ -52,6 +53,8 @@ MAX_ASKED: Final = 1_024
 """Addresses of one stream from which answers may come."""
 MAX_UNSENT: Final = 1 << 20
 """Bytes of answers kept for a stream that is behind; what comes on top is dropped, as datagrams are."""
+RECEIVE_BUFFER: Final = 1 << 20
+"""Bytes of a socket's buffer: answers of a hundred questions come in one burst."""
 MAX_WAITING: Final = 64
 """Letters that wait for a socket to be opened."""
 ACCOUNTS: Final = 4_096
@@ -303,6 +306,8 @@ class _Socket(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         """It is there."""
         self._transport = transport
+        with contextlib.suppress(OSError, AttributeError):  # as much as the system gives
+            transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER)
         if self._closed:
             transport.close()
             return

@@ -80,6 +80,8 @@ class LiveNode(asyncio.DatagramProtocol):
         self.transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: self, (self.host, 0)
         )
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         port = self.transport.get_extra_info("sockname")[1]
         address = Address(socket.inet_aton(self.host), port)
         self.contact = Contact.make(
