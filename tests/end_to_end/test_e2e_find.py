@@ -7,10 +7,12 @@ starts it: two guards, the bridges of a bucket, the operator's commands, the cli
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,14 @@ from live import Bridge, Client, Echo, made, ptproxy, read_exactly, serving, thr
 sys.path.insert(0, str(Path(__file__).parent.parent / "peers"))
 from find_live import SIGNER, Clock, directory_of, encoded
 
+from ptproxy.config.link import Link
 from ptproxy.dht.invite import Invite
+from ptproxy.dht.record_secret import RecordSecret
+from ptproxy.dht.signing import SigningKey
+from ptproxy.e2e import OwnIdentity, Prekeys, Suite, verify
+from ptproxy.peers.find_network import KnownNetwork
+from ptproxy.peers.find_person import PersonRecords, find_bundle, publish_person
+from ptproxy.peers.find_tunnels import directory_through
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the addresses of all of 127.0.0.0/8")
 
@@ -33,8 +42,6 @@ class Nodes:
         self._ready = threading.Event()
 
     async def _main(self) -> None:
-        import time
-
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with directory_of(self._count, Clock(time.time()), "127.{}.0.1") as self.directory:
             self.signed = self.directory.signed_list()
@@ -115,6 +122,22 @@ def publish(operator):
     until(lambda: ptproxy(*done).returncode == 0, "everything is published")
 
 
+async def bundle_is_found(bridge):
+    """Bob publishes his prekey bundle through a bridge; Alice, who has the secret, finds it through it."""
+    bob = OwnIdentity.generate(os.urandom)
+    prekeys = Prekeys.create(bob, Suite.PQXDH_768, time.time(), os.urandom)
+    mine, signer = PersonRecords(RecordSecret.generate(os.urandom)), SigningKey.generate(os.urandom)
+    mine.bundle(prekeys.bundle(bob))
+    via = ([Link.parse(bridge.link)], os.urandom(32), KnownNetwork(), "python")
+    async with directory_through(*via) as directory:
+        for _ in range(8):
+            if not await publish_person(directory, mine, signer, os.urandom, time.time(), lambda: None):
+                break
+    async with directory_through(*via) as directory:
+        found = await find_bundle(directory, mine.secret, signer.public)
+    assert verify(found, None, bob.public.fingerprint, time.time(), (Suite.PQXDH_768,)).one_time is None
+
+
 def invite_of(said):
     return re.search(r"ptproxy-invite:\S+", said)[0]
 
@@ -129,6 +152,8 @@ def test_a_bridge_that_moved_is_found_behind_another_one(tmp_path):
         publish(operator)
         found = made("dht", "find", "-", "--fingerprint", "python", stdin=text)
         assert found.split() == [first.link, second.link]
+
+        asyncio.run(bundle_is_found(second))
 
         client = Client(tmp_path / "client", text, "websocket", tls__fingerprint="python")
         with client:
