@@ -36,8 +36,9 @@ IO_MODULES = {
 PURE = {
     f"ptproxy.peers.{name}"
     for name in (
-        "contact_invite", "directory_beacon", "directory_network",
-        "file_messages", "file_name", "mailbox_answers", "mailbox_conversation",
+        "contact_invite", "directory_beacon", "directory_network", "file_messages", "file_name",
+        "find_asking", "find_bridges", "find_frames", "find_list", "find_network",
+        "mailbox_answers", "mailbox_conversation",
         "mailbox_delivery", "mailbox_frames", "mailbox_rates", "mailbox_requests", "mailbox_schema",
         "messenger_contact", "messenger_events", "messenger_line", "messenger_outbox", "messenger_passes",
         "payload", "seats",

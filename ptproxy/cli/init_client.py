@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -11,9 +12,11 @@ import click
 from ptproxy import state
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.cli import words, written
+from ptproxy.cli.invite_operator import read_text
 from ptproxy.config.link import Link
 from ptproxy.config.quantities import Endpoint, parse_listen
-from ptproxy.errors import StartError, why
+from ptproxy.dht.invite import PREFIX, Invite
+from ptproxy.errors import DhtError, StartError, why
 
 
 @click.command()
@@ -39,10 +42,11 @@ from ptproxy.errors import StartError, why
 def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...], force: bool) -> None:
     """Write a client's configuration and key into DIR, for the bridge of LINK.
 
-    LINK is a ptproxy:// link, - to paste or pipe it in, or @FILE to read it from a file. A link
-    is an invite: on the command line other users of the machine could see it.
+    LINK is a ptproxy:// link or a ptproxy-invite: (which finds its bridges again when they move),
+    - to paste or pipe it in, or @FILE to read it from a file. Both are secrets: on the command line
+    other users of the machine could see them.
     """
-    link = read_link(link_text)
+    link, invite = read_link_or_invite(link_text)
     missing = [codec for codec in codecs if codec not in link.codecs]
     if missing:
         raise click.UsageError(
@@ -51,12 +55,16 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
     if len(set(codecs)) != len(codecs):
         raise click.UsageError("each --codec is named once")
     config_file, key_file = folder / "client.yaml", folder / "client.key"
-    words.refuse_existing(force, config_file, key_file)
+    invite_file = folder / "client.invite"
+    words.refuse_existing(force, config_file, key_file, *([invite_file] if invite else []))
     values: dict[str, written.Value] = {
         "listen": listen,
         "bridge": link.serialize(),
         "codec": codecs or link.codecs,
     }
+    if invite:
+        values["find.invite"] = invite_file.name
+        state.write_file(invite_file, invite + "\n")
     state.write_file(key_file, StaticKey.generate(random.SystemRandom()).serialize_private() + "\n")
     state.write_file(config_file, written.fill(written.example("client.yaml"), values))
     click.echo(f"Wrote {config_file} and a new key into {folder}.")
@@ -66,6 +74,21 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
     here = parse_listen(listen)
     shown = Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(here.host, here.host), here.port)
     click.echo(words.command("curl", "--proxy", f"socks5h://{shown}", "https://example.org/"))
+
+
+def read_link_or_invite(text: str) -> tuple[Link, str]:
+    """The link that an argument gives or points to, or an invite's first and the invite's text."""
+    if text == "-" and sys.stdin.isatty():
+        click.echo("Paste the link and press Enter:", err=True)
+    text = read_text(text).strip()
+    if not text.startswith(PREFIX):
+        return read_link(text), ""
+    try:
+        invite = Invite.parse(text)
+        invite.check_time(time.time())
+    except DhtError as error:
+        raise click.UsageError(f"LINK: {error}") from None
+    return invite.bridges[0], invite.serialize()
 
 
 def read_link(text: str) -> Link:

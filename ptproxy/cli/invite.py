@@ -1,4 +1,4 @@
-"""``ptproxy invite new | list | revoke``: who may enrol at a bridge, also while it runs."""
+"""``ptproxy invite``: who may enrol at a bridge, also while it runs, and invites that follow bridges."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ import click
 from ptproxy.auth.access import Access, AccessList
 from ptproxy.auth.access_record import MAX_NAME, MAX_USES
 from ptproxy.auth.credentials import StaticKey, encode_key, new_token
-from ptproxy.cli import words
+from ptproxy.cli import invite_operator, words
 from ptproxy.config.keyfile import read_key
 from ptproxy.config.link import Link
 from ptproxy.config.load import load_bridge
 from ptproxy.config.model import BridgeConfig
 from ptproxy.errors import ConfigError, StartError
+from ptproxy.peers.find_operator import OperatorFolder
 from ptproxy.proxy.accounts import DOCUMENT
 from ptproxy.state import Document, Json
 from ptproxy.tunnel.certificate import pin_for
 
+LINK_LIFE = 7 * 86_400.0
+"""Seconds that a link can be used unless said otherwise."""
+INVITE_LIFE = 90 * 86_400.0
+"""Seconds that an invite of an operator's folder is published."""
 SHOWN_ID = 10
 """Characters of an id or key that lists show: enough to tell a million apart."""
 
@@ -30,10 +35,16 @@ _bridge_folder = click.argument("folder", metavar="DIR", type=click.Path(exists=
 
 @click.group()
 def invite() -> None:
-    """Invite clients to a bridge, list and revoke them.
+    """Invite clients, list and revoke them.
 
-    DIR is the bridge's folder, or its configuration file. A running bridge follows at once.
+    DIR is a bridge's folder, or its configuration file: a link lets clients in there, and a running
+    bridge follows at once. Or it is an operator's folder (init, bucket): an invite then names one
+    to three bridges and finds their new addresses in the directory when they move.
     """
+
+
+invite.add_command(invite_operator.init)
+invite.add_command(invite_operator.bucket)
 
 
 @invite.command()
@@ -54,9 +65,7 @@ def invite() -> None:
 @click.option(
     "--expires",
     type=words.DURATION,
-    default="7d",
-    show_default=True,
-    help="How long it can be used; or never.",
+    help="How long it can be used; or never.  [default: 7d; in an operator's folder 90d]",
 )
 @click.option(
     "--lifetime",
@@ -66,11 +75,29 @@ def invite() -> None:
     help="How long a client it let in may stay.",
 )
 @click.option("--qr/--no-qr", default=True, help="Whether to draw the link as a QR code.")
-def new(*, folder: Path, name: str, uses: int, expires: float, lifetime: float, qr: bool) -> None:
+@click.option("--bucket", help="In an operator's folder: to which bucket of bridges.")
+def new(
+    *,
+    folder: Path,
+    name: str,
+    uses: int,
+    expires: float | None,
+    lifetime: float,
+    qr: bool,
+    bucket: str | None,
+) -> None:
     """Make an invite and print its link.
 
-    Only a hash of the invite is kept: the link cannot be shown again.
+    Of a bridge's invite only a hash is kept: the link cannot be shown again.
     """
+    if OperatorFolder.is_one(folder):
+        if uses != 1 or lifetime:
+            raise click.UsageError("--uses and --lifetime are for a bridge's invites: its links have them")
+        invite_operator.new(folder, bucket, name, INVITE_LIFE if expires is None else expires, qr=qr)
+        return
+    if bucket is not None:
+        raise click.UsageError("--bucket is for an operator's folder: ptproxy invite init makes one")
+    expires = LINK_LIFE if expires is None else expires
     config = _load(folder)
     token = new_token(random.SystemRandom())
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
@@ -97,6 +124,9 @@ def new(*, folder: Path, name: str, uses: int, expires: float, lifetime: float, 
 @_bridge_folder
 def list_(folder: Path) -> None:
     """List open invites and the clients that are enrolled."""
+    if OperatorFolder.is_one(folder):
+        _table(invite_operator.list_(folder), "no invites")
+        return
     config = _load(folder)
     access_list = _parse(config, _document(config).read())
     now = time.time()
@@ -126,6 +156,10 @@ def revoke(folder: Path, which: str, clients: bool) -> None:
     WHICH is a name, or the start of an id, as ptproxy invite list shows them. A client that is
     kept out loses its connections at once.
     """
+    if OperatorFolder.is_one(folder):
+        for line in invite_operator.revoke(folder, which):
+            click.echo(line)
+        return
     config = _load(folder)
     done: list[str] = []
 

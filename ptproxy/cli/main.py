@@ -28,9 +28,10 @@ COMMANDS: Final = {
     "check": ("ptproxy.cli.check:check", "Check a configuration without running it."),
     "inspect": ("ptproxy.cli.inspect:inspect", "See your own bridge and client as a censor does."),
     "invite": ("ptproxy.cli.invite:invite", "Invite clients to a bridge, list and revoke them."),
+    "dht": ("ptproxy.cli.dht:dht", "Find bridges that have moved; publish them."),
+    "directory": ("ptproxy.cli.directory:directory", "Run a node of the directory of bridges."),
     "tor-pt": ("ptproxy.cli.tor_pt:tor_pt", "Be tor's transport; tor starts it."),
     "sip003": ("ptproxy.cli.sip003:sip003", "Be Shadowsocks' plugin; Shadowsocks starts it."),
-    "directory": ("ptproxy.cli.directory:directory", "Run a node of the directory of bridges."),
     "chat": ("ptproxy.cli.chat:chat", "Talk to people, end to end, through bridges."),
     "completion": ("ptproxy.cli.completion:completion", "Print a shell's completion script."),
 }

@@ -49,6 +49,7 @@ def client(path: Path) -> None:
     """
     from ptproxy import log
     from ptproxy.cli.check import load_checked
+    from ptproxy.cli.services import finder_of
     from ptproxy.config.model import ClientConfig
     from ptproxy.proxy.client import run_client
     from ptproxy.tunnel import runtime
@@ -57,7 +58,8 @@ def client(path: Path) -> None:
     config = load_checked(path, "client")
     assert isinstance(config, ClientConfig)
     log.set_up(config.log)
-    runtime.run(run_client(config, ready=_ready("client")), loop=config.loop)
+    source = finder_of(config) if config.find.is_used else None
+    runtime.run(run_client(config, ready=_ready("client"), source=source), loop=config.loop)
 
 
 def _ready(role: str) -> Callable[[Sequence[str]], None]:

@@ -8,6 +8,8 @@ says for itself; what must hold between fields is in :mod:`ptproxy.config.rules`
 
 from __future__ import annotations
 
+import base64
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -93,6 +95,51 @@ def _link(value: object) -> Link:
     return Link.parse(_text(value))
 
 
+def _links(value: object) -> tuple[Link, ...]:
+    items = value if isinstance(value, list) else [value]
+    links = tuple(_link(item) for item in items)
+    if len({(link.host, link.port) for link in links}) != len(links):
+        raise ValueError("each bridge is named once")
+    return links
+
+
+def _public_key(value: object) -> bytes:
+    text = _text(value)
+    try:
+        key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        key = b""
+    if len(key) != 32 or base64.urlsafe_b64encode(key).rstrip(b"=").decode("ascii") != text:
+        raise ValueError("expected a public key: 43 characters of base64url")
+    return key
+
+
+def _sources(value: object) -> tuple[str, ...]:
+    names = _texts(value)
+    for name in names:
+        if name not in _SOURCES or names.count(name) > 1:
+            raise ValueError(f"expected some of {', '.join(_SOURCES)}, each once")
+    return names
+
+
+def _list_place(value: object, info: ValidationInfo) -> str | Path:
+    if not isinstance(value, str) or "://" not in value:
+        return _path(value, info)
+    if not value.startswith("https://") or not value.isascii() or not value.isprintable():
+        raise ValueError("expected a file, or an address that starts with https://")
+    return value
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise ValueError(f"{text[:50]!r} is no network, as in 127.0.0.0/8") from None
+    return texts
+
+
 def _texts(value: object) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):
@@ -109,6 +156,7 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
+_SOURCES = ("invite", "lines", "list")
 _SHAPES = ("none", "chat", "browse", "bulk")
 """The built-in shapes, and none: what is not one of these is a file."""
 
@@ -137,6 +185,11 @@ Texts = Annotated[tuple[str, ...], PlainValidator(_texts)]
 HostName = Annotated[str, PlainValidator(lambda value: parse_host(_text(value)))]
 UrlPath = Annotated[str, PlainValidator(lambda value: check_path(_text(value)))]
 BridgeLink = Annotated[Link, PlainValidator(_link)]
+Links = Annotated[tuple[Link, ...], PlainValidator(_links)]
+PublicKey = Annotated[bytes, PlainValidator(_public_key)]
+Sources = Annotated[tuple[str, ...], PlainValidator(_sources)]
+ListPlace = Annotated[str | Path, PlainValidator(_list_place)]
+Networks = Annotated[tuple[str, ...], PlainValidator(_networks)]
 Trust = Annotated[str | Path, PlainValidator(_trust)]
 SiteChoice = Annotated[str | SiteUrl, PlainValidator(parse_site)]
 ShapeChoice = Annotated[str | Path, PlainValidator(_shape)]
@@ -249,6 +302,28 @@ class RendezvousConfig(Section):
     """Pairs that are joined at once."""
 
 
+class LookupsConfig(Section):
+    """Whether clients may look things up in the directory through this bridge (``peers/FIND.md``)."""
+
+    offer: bool = False
+    guards: Links = Field(default=(), examples=["[ptproxy://KEY@guard.example:443?codecs=websocket]"])
+    """Whom the bridge asks: two, pinned; of all the directory they alone learn its address."""
+    fingerprint: Literal["chrome", "firefox", "python"] = "chrome"
+    """How the bridge greets its guards."""
+
+
+class GuardConfig(Section):
+    """Whether this bridge is a guard for others: its address becomes known to the whole directory."""
+
+    offer: bool = False
+    network: File | None = Field(default=None, examples=["nodes.list"])
+    """The signed list of first nodes."""
+    network_key: PublicKey | None = Field(default=None, examples=["A" * 43])
+    """Who signed it."""
+    allow: Networks = Field(default=(), examples=['["127.0.0.0/8"]'])
+    """Addresses besides public ones to which letters may go: test networks."""
+
+
 class BridgeConfig(Section):
     """A bridge's whole configuration."""
 
@@ -275,6 +350,8 @@ class BridgeConfig(Section):
     egress: EgressConfig = EgressConfig()
     mailbox: MailboxConfig = MailboxConfig()
     rendezvous: RendezvousConfig = RendezvousConfig()
+    lookups: LookupsConfig = LookupsConfig()
+    guard: GuardConfig = GuardConfig()
     limits: BridgeLimits = BridgeLimits()
     log: LogConfig = LogConfig()
     loop: Loop = "auto"
@@ -343,6 +420,29 @@ class ClientLimits(Section):
     """Seconds that open streams get when the client stops."""
 
 
+class FindConfig(Section):
+    """Where a client learns of bridges besides ``bridge``."""
+
+    sources: Sources = Field(default=("invite", "lines", "list"), examples=["[invite, lines]"])
+    """In this order: bridges of the first are tried first."""
+    invite: File | None = Field(default=None, examples=["client.invite"])
+    """A ``ptproxy-invite:`` text, whose record is looked up in the directory."""
+    lines: File | None = Field(default=None, examples=["bridges.txt"])
+    """Bridge links, one a line."""
+    list: ListPlace | None = Field(default=None, examples=["https://example.org/bridges"])
+    """A signed list of bridges: a file, or an HTTPS address that is read through the tunnel."""
+    list_key: PublicKey | None = Field(default=None, examples=["A" * 43])
+    network_key: PublicKey | None = Field(default=None, examples=["A" * 43])
+    """Who signs the list of directory nodes; None: whoever signed the first that a bridge handed out."""
+    every: Duration = Field(default=6 * 3_600.0, examples=["6h"])
+    """Seconds between two look-ups."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is any source."""
+        return self.invite is not None or self.lines is not None or self.list is not None
+
+
 class ClientConfig(Section):
     """A client's whole configuration."""
 
@@ -356,6 +456,7 @@ class ClientConfig(Section):
     """``"auto"``: the bridge's; else as the bridge's own key."""
     carriers: int = Field(default=4, ge=1, le=64)
     front: FrontConfig = FrontConfig()
+    find: FindConfig = FindConfig()
     tls: ClientTls = ClientTls()
     state: File = Field(..., examples=["state"])
     limits: ClientLimits = ClientLimits()

@@ -22,6 +22,10 @@ SHORTEST_KEEPALIVE: Final = 10.0
 SMALLEST_BOX: Final = 1 << 20
 """Bytes: the largest envelope has 128 KiB, and one contact may hold a fourth of a box."""
 DAY: Final = 86_400
+SHORTEST_FIND: Final = 600.0
+"""Seconds: a look-up is some 250 requests of 4 KiB through the tunnel."""
+MAX_GUARDS: Final = 3
+"""Guards of a bridge: each more is one more machine that knows where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ def _bridge(config: BridgeConfig) -> Iterator[Conflict]:
             ("address",),
         )
     yield from _mailbox(config.mailbox)
+    yield from _directory(config)
     yield from _file("key", config.key, keyfile.read_key)
     yield from _file("tls.private_key", tls.private_key, keyfile.check_private_key)
     for name in ("certificate", "client_ca", "front_certificate", "front_certificate_previous"):
@@ -181,6 +186,27 @@ def _mailbox(mailbox: MailboxConfig) -> Iterator[Conflict]:
     for name in ("keep", "away"):
         if getattr(mailbox, name) < DAY:
             yield Conflict(f"mailbox.{name}", "is counted in whole days: at least 1d")
+
+
+def _directory(config: BridgeConfig) -> Iterator[Conflict]:
+    lookups, guard = config.lookups, config.guard
+    if lookups.offer and not 1 <= len(lookups.guards) <= MAX_GUARDS:
+        yield Conflict(
+            "lookups.guards",
+            f"two guards that you choose and keep (1 to {MAX_GUARDS}): each line lets this bridge in at one",
+            ("lookups.offer",),
+        )
+    if guard.offer and (guard.network is None or guard.network_key is None):
+        yield Conflict(
+            "guard.network", "a guard needs network and network_key: the signed list of directory nodes",
+            ("guard.offer",),
+        )  # fmt: skip
+    if lookups.offer and guard.offer:
+        yield Conflict(
+            "lookups.offer",
+            "the whole directory knows a guard's address and must not know a bridge's: choose one of the two",
+            ("guard.offer",),
+        )
 
 
 def _client(config: ClientConfig) -> Iterator[Conflict]:
@@ -222,12 +248,27 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
                 "or set front.user and front.password_file",
                 ("front.user",),
             )
+    yield from _find(config)
     yield from _file("key", config.key, keyfile.read_key)
     yield from _file("front.password_file", front.password_file, keyfile.read_password)
     yield from _file("tls.client_certificate", tls.client_certificate, keyfile.check_certificate)
     yield from _file("tls.client_key", tls.client_key, keyfile.check_private_key)
     if isinstance(tls.trust, Path):
         yield from _file("tls.trust", tls.trust, keyfile.check_certificate)
+
+
+def _find(config: ClientConfig) -> Iterator[Conflict]:
+    find = config.find
+    if find.is_used and config.tls.fingerprint == "browser":
+        yield Conflict(
+            "tls.fingerprint",
+            "a browser carries one bridge: with find write chrome, firefox or python",
+            ("find.invite", "find.lines", "find.list"),
+        )
+    if find.list is not None and find.list_key is None:
+        yield Conflict("find.list_key", "a list is believed for its signature: whose?", ("find.list",))
+    if find.every < SHORTEST_FIND:
+        yield Conflict("find.every", "nobody's bridges move that often: 10m or more")
 
 
 def _file(field: str, path: Path | None, read: Callable[[Path], object]) -> Iterator[Conflict]:

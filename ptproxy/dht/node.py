@@ -123,7 +123,7 @@ class Node:
         """
         rules = rules or self._rules
         size = self.network_size()
-        seeds = self.table.closest(target, rules.seats(size), rules.count)
+        seeds = self.seeds(target, rules, size)
         self.table.touch(target, now)
         lookup = Lookup(target, seeds, rules, self._timeout, self._admit, judge, size, self.table.own)
         return self._start(lookup, now)
@@ -175,6 +175,20 @@ class Node:
             self._upkeep(now)
         return self._finished(now)
 
+    # What a client does in its own way
+
+    def seeds(self, target: NodeId, rules: LookupRules, size: float | None) -> list[Contact]:
+        """Whom a lookup begins with."""
+        return self.table.closest(target, rules.seats(size), rules.count)
+
+    def post(self, contact: Contact, message: bytes, place: NodeId | None, path: int | None) -> None:
+        """``message`` is to go to ``contact``.
+
+        ``place``: what it asks about; ``path``: which path of a lookup asks, None if none does.
+        """
+        del place, path
+        self._out.append((contact.address, message))
+
     # What happens inside
 
     def _upkeep(self, now: float) -> None:
@@ -199,12 +213,25 @@ class Node:
     def _continue(self, lookup: Lookup, now: float) -> None:
         request = (Seek if lookup.seeks_record else Find)(self._sender(), lookup.target)
         for query in lookup.queries_to_send(now):
-            self._ask(query.contact, request, now, lookup)
+            self._ask(query.contact, request, now, lookup, query.path)
 
     def _ask(
-        self, contact: Contact, request: Find | Seek | Store | Leave | Ping, now: float, lookup: Lookup | None
+        self,
+        contact: Contact,
+        request: Find | Seek | Store | Leave | Ping,
+        now: float,
+        lookup: Lookup | None,
+        path: int | None = None,
     ) -> None:
-        self._out.append((contact.address, self._calls.ask(contact, request, now, lookup)))
+        place: NodeId | None
+        match request:
+            case Find():
+                place = request.target
+            case Seek() | Store() | Leave():
+                place = request.location
+            case Ping():
+                place = None
+        self.post(contact, self._calls.ask(contact, request, now, lookup), place, path)
 
     def _sender(self) -> Contact | None:
         return self._responder.contact if self._responder is not None else None

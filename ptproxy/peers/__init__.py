@@ -57,6 +57,14 @@ A node of the directory (``DIRECTORY.md``), which needs no tunnel: it is known t
 - ``directory_socket``, ``directory_clock``, ``directory_upkeep``, ``directory_beacon``, ``directory_store``
 - ``directory_network``     what nodes agree on, and the texts that operators pass on
 
+Finding bridges that have moved, and people, in the directory (``FIND.md``):
+
+- ``find_directory``        the API: :class:`~ptproxy.peers.find_directory.Directory` reads and writes records
+- ``find_asking``, ``find_way``, ``find_frames``, ``find_network``  sealed letters, and which way they go
+- ``find_relay``, ``find_guard``  the bridge's part, and its guards'
+- ``find_operator``, ``find_publisher``  invites, and their records; ``find_person``: a person's
+- ``find_client``, ``find_bridges``, ``find_list``, ``find_fetch``  where a client learns of bridges
+
 A message's way: the sender's ratchet makes bytes, ``DeliveryToken.seal`` an
 envelope of them, ``MailboxSender.deposit`` leaves it at the mailbox and returns
 when it is on disk there; the owner's ``collect`` hands it to a callback, and

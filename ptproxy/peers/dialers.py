@@ -23,7 +23,7 @@ from ptproxy.config.link import Link
 from ptproxy.errors import DialError, PtproxyError, Reason
 from ptproxy.target import Target
 from ptproxy.tunnel.appearance import appearance_of
-from ptproxy.tunnel.client_tls import BrowserLikeTls
+from ptproxy.tunnel.client_tls import BrowserLikeTls, PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Dialer, Stream
@@ -46,6 +46,8 @@ class Errand(IntEnum):
     """Leave something for one contact, fetch its bundle."""
     MEET = 3
     """Meet one contact at a rendezvous."""
+    DIRECTORY = 4
+    """Look something up in the directory, or publish there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,18 @@ class Dialers(Protocol):
         """
 
 
-def tunnel_to(link: Link, key: StaticKey) -> TunnelDialer:
-    """A tunnel that looks like Chrome's visits, with one carrier; raises StartError without the library."""
+def tunnel_to(link: Link, key: StaticKey, fingerprint: str = "chrome") -> TunnelDialer:
+    """A tunnel that looks like that browser's visits (``python``: like nobody's), with one carrier.
+
+    Raises StartError without the library.
+    """
+    trust = ClientTrust(pin=link.pin)
     route = Route(
         line=link,
         key=key,
-        tls=BrowserLikeTls("chrome", ClientTrust(pin=link.pin)),
+        tls=PythonTls(trust) if fingerprint == "python" else BrowserLikeTls(fingerprint, trust),
         codecs=link.codecs,
-        appearance=appearance_of("chrome", SiteMemory()),
+        appearance=appearance_of(fingerprint, SiteMemory()),
     )
     return TunnelDialer(asyncio.get_running_loop(), route, carriers=1)
 

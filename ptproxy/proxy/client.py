@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.config.keyfile import read_password
+from ptproxy.config.link import Link
 from ptproxy.config.model import ClientConfig
 from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, StartError
 from ptproxy.front import Users
 from ptproxy.log import get_logger
+from ptproxy.proxy.bridge_choice import BridgeChoice, BridgeSource, OneBridge
 from ptproxy.proxy.local import LocalLimits, LocalProxy
 from ptproxy.proxy.remembered import RememberedSite
 from ptproxy.proxy.shape_files import load_shape
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 
-async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> None:
-    """Run a client until SIGTERM or SIGINT.
+async def run_client(
+    config: ClientConfig, *, ready: Ready | None = None, source: BridgeSource | None = None
+) -> None:
+    """Run a client until SIGTERM or SIGINT; with a ``source``, over whichever of its bridges works.
 
     Raises :class:`~ptproxy.errors.StartError` where it cannot start: a taken
     port, an unusable file, a bridge that is not reached or not the right one.
@@ -55,20 +59,24 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
             stack.push_async_callback(browser.stop)
         site = RememberedSite(state, config.bridge.server_name)
         stack.push_async_callback(site.close)
-        dialer = make_dialer(config, loop, site.memory, browser)
-        if dialer.visitor is not None:
-            dialer.visitor.on_visited = site.save
+        make = functools.partial(make_bridge, config, loop, site, browser, state)
+        dialer: OneBridge | BridgeChoice
+        if source is None:
+            dialer = make(config.bridge)
+        else:
+            source.open(state)
+            dialer = BridgeChoice(make, source)
         stack.push_async_callback(dialer.stop)
         limits = LocalLimits(connections=config.limits.connections)
-        proxy = LocalProxy(loop, dialer, users=users, limits=limits)
+        local_dialer = dialer.dialer if isinstance(dialer, OneBridge) else dialer
+        proxy = LocalProxy(loop, local_dialer, users=users, limits=limits)
         stack.push_async_callback(proxy.stop)
         listening = [await listen(proxy, endpoint) for endpoint in config.listen]
-        follower = make_follower(config, dialer, state)
         with Signals(loop) as signals:
             await connect(config, dialer, signals)
-            if follower is not None and not signals.stop.is_set():
-                follower.start(loop)
-                stack.push_async_callback(follower.stop)
+            if source is not None and isinstance(dialer, BridgeChoice) and not signals.stop.is_set():
+                source.start(dialer.through, _bridges_changed)
+                stack.push_async_callback(source.stop)
             for address in listening if not signals.stop.is_set() else ():
                 log.info("listening", listen=address)
             if ready is not None and not signals.stop.is_set():
@@ -76,6 +84,29 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
             await signals.stop.wait()
             log.info("stopping", connections=proxy.connections, seconds=config.limits.drain)
             await within(config.limits.drain, signals.at_once, proxy.stop)
+
+
+def make_bridge(
+    config: ClientConfig,
+    loop: asyncio.AbstractEventLoop,
+    site: RememberedSite,
+    browser: Chromium | None,
+    state: StateFolder,
+    line: Link,
+) -> OneBridge:
+    """A tunnel to one bridge, with what follows from its line; raises StartError."""
+    if line != config.bridge:
+        codec = tuple(name for name in config.codecs if name in line.codecs) or None
+        config = config.model_copy(update={"bridge": line, "codec": codec})
+    memory = site.memory if site.host == line.server_name else SiteMemory()
+    dialer = make_dialer(config, loop, memory, browser)
+    if dialer.visitor is not None and memory is site.memory:
+        dialer.visitor.on_visited = site.save
+    return OneBridge(line, dialer, make_follower(config, dialer, state))
+
+
+def _bridges_changed() -> None:
+    """Nothing: the bridge in use stays while it works, and the next one is chosen from what is known then."""
 
 
 def make_browser(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Chromium | None:
@@ -170,7 +201,7 @@ async def listen(proxy: LocalProxy, endpoint: Endpoint) -> str:
     return str(Endpoint(host, port))
 
 
-async def connect(config: ClientConfig, dialer: TunnelDialer, signals: Signals) -> None:
+async def connect(config: ClientConfig, dialer: OneBridge | BridgeChoice, signals: Signals) -> None:
     """Open the first carrier; gives up when told to stop. Raises StartError."""
     starting = asyncio.ensure_future(dialer.start())
     stopping = asyncio.ensure_future(signals.stop.wait())

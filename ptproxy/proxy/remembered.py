@@ -23,7 +23,7 @@ class RememberedSite:
     def __init__(self, state: StateFolder, host: str) -> None:
         """Read what was kept; another host's, or what cannot be read, is forgotten."""
         self._document: Document = state.document("site")
-        self._host = host
+        self.host = host
         self._saved: dict[str, Any] = {}
         self._writing: asyncio.Task[None] | None = None
         self.memory = SiteMemory()
@@ -36,7 +36,7 @@ class RememberedSite:
 
     def save(self) -> None:
         """Keep the memory as it is now, beside the loop; a disk that is full is only told."""
-        data = {"host": self._host, **self.memory.dump()}
+        data = {"host": self.host, **self.memory.dump()}
         if data != self._saved and (self._writing is None or self._writing.done()):
             self._saved = data
             self._writing = asyncio.get_running_loop().create_task(self._write(data))

@@ -180,6 +180,10 @@ class TunnelDialer:
             overdue.cancel()
             opening.opened = None
 
+    async def ready(self) -> None:
+        """Wait until there is a carrier; DialError(TUNNEL_DOWN) if there is none for too long."""
+        await self._ready_tunnel()
+
     async def _ready_tunnel(self) -> ClientTunnel:
         """The tunnel that takes new streams, with a carrier; DialError(TUNNEL_DOWN) without."""
         if self._stopping:

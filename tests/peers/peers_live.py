@@ -163,6 +163,9 @@ class PipeIncoming:
         self.near.other, self.far.other = self.far, self.near
         self.decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def on_cancel(self, callback) -> None:
+        """Nobody gives up a dial of a :class:`PipeDialer` but by its end."""
+
     def accept(self, protocol) -> PipeStream:
         self.decided.set_result(None)
         self.far.start(protocol)
