@@ -10,8 +10,11 @@ import contextlib
 import functools
 import ipaddress
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ptproxy.auth.credentials import StaticKey
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.config.keyfile import read_password
 from ptproxy.config.model import ClientConfig
@@ -19,6 +22,7 @@ from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import AuthenticationError, DialError, PtproxyError, StartError
 from ptproxy.front import Users
 from ptproxy.log import get_logger
+from ptproxy.proxy.documents import Documents
 from ptproxy.proxy.local import LocalLimits, LocalProxy
 from ptproxy.proxy.remembered import RememberedSite
 from ptproxy.proxy.shape_files import load_shape
@@ -50,25 +54,16 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(StateFolder(config.state))
         users = make_users(config)
-        browser = make_browser(config, loop)
-        if browser is not None:
-            stack.push_async_callback(browser.stop)
-        site = RememberedSite(state, config.bridge.server_name)
-        stack.push_async_callback(site.close)
-        dialer = make_dialer(config, loop, site.memory, browser)
-        if dialer.visitor is not None:
-            dialer.visitor.on_visited = site.save
-        stack.push_async_callback(dialer.stop)
+        tunnel = await stack.enter_async_context(prepared(config, loop, state, load_key(config.key)))
+        dialer = tunnel.dialer
         limits = LocalLimits(connections=config.limits.connections)
         proxy = LocalProxy(loop, dialer, users=users, limits=limits)
         stack.push_async_callback(proxy.stop)
         listening = [await listen(proxy, endpoint) for endpoint in config.listen]
-        follower = make_follower(config, dialer, state)
         with Signals(loop) as signals:
             await connect(config, dialer, signals)
-            if follower is not None and not signals.stop.is_set():
-                follower.start(loop)
-                stack.push_async_callback(follower.stop)
+            if not signals.stop.is_set():
+                tunnel.follow(loop)
             for address in listening if not signals.stop.is_set() else ():
                 log.info("listening", listen=address)
             if ready is not None and not signals.stop.is_set():
@@ -76,6 +71,46 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
             await signals.stop.wait()
             log.info("stopping", connections=proxy.connections, seconds=config.limits.drain)
             await within(config.limits.drain, signals.at_once, proxy.stop)
+
+
+# ---- the tunnel ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTunnel:
+    """A client's tunnel, put together."""
+
+    dialer: TunnelDialer
+    follower: ShapeFollower | None
+
+    def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The dialer has started: follow the bridge's shape from now on, where that was chosen."""
+        if self.follower is not None:
+            self.follower.start(loop)
+
+
+@contextlib.asynccontextmanager
+async def prepared(
+    config: ClientConfig, loop: asyncio.AbstractEventLoop, state: Documents, key: StaticKey
+) -> AsyncIterator[PreparedTunnel]:
+    """The tunnel to the configured bridge, not started; closed with all that belongs to it at the end.
+
+    ``key`` is the client's. Raises :class:`~ptproxy.errors.StartError` for unusable files.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        browser = make_browser(config, loop)
+        if browser is not None:
+            stack.push_async_callback(browser.stop)
+        site = RememberedSite(state.document("site"), config.bridge.server_name)
+        stack.push_async_callback(site.close)
+        dialer = make_dialer(config, loop, site.memory, browser, key=key)
+        if dialer.visitor is not None:
+            dialer.visitor.on_visited = site.save
+        stack.push_async_callback(dialer.stop)
+        follower = make_follower(config, dialer, state)
+        if follower is not None:
+            stack.push_async_callback(follower.stop)
+        yield PreparedTunnel(dialer, follower)
 
 
 def make_browser(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Chromium | None:
@@ -109,14 +144,16 @@ def make_dialer(
     loop: asyncio.AbstractEventLoop,
     memory: SiteMemory,
     browser: Chromium | None = None,
+    *,
+    key: StaticKey | None = None,
 ) -> TunnelDialer:
     """The dialer to the configured bridge; raises StartError for unusable files.
 
-    ``memory``: what the imitated browser remembers of the site.
+    ``memory``: what the imitated browser remembers of the site. ``key``: the client's, None: its file's.
     """
     route = Route(
         line=config.bridge,
-        key=load_key(config.key),
+        key=load_key(config.key) if key is None else key,
         tls=make_tls(config),
         codecs=config.codecs if browser is None else browser.codecs(config.codecs),
         appearance=appearance_of(config.tls.fingerprint, memory, config.tls.profile),
@@ -135,7 +172,7 @@ def make_dialer(
     )
 
 
-def make_follower(config: ClientConfig, dialer: TunnelDialer, state: StateFolder) -> ShapeFollower | None:
+def make_follower(config: ClientConfig, dialer: TunnelDialer, state: Documents) -> ShapeFollower | None:
     """Who follows the bridge's shape where that was chosen; the dialer begins with what was kept of it."""
     if config.shape != "auto" or not isinstance(dialer, ShapedDialer):
         return None
