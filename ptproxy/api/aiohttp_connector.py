@@ -39,7 +39,7 @@ class TunnelConnector(aiohttp.TCPConnector):
         *args: Any,
         addr_infos: Any,
         req: ClientRequest,
-        timeout: aiohttp.ClientTimeout,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  (aiohttp's interface)
         client_error: type[Exception] = aiohttp.ClientConnectorError,
         **kwargs: Any,
     ) -> tuple[asyncio.Transport, ResponseHandler]:

@@ -60,7 +60,7 @@ def site(body: Body):
 
     async def answer(reader, writer) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
-            method, path, *_ = head.split(b" ")
+            path = head.split(b" ")[1]
             fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:-2])
             digest = hashlib.sha256()
             left = int(fields.get(b"content-length", 0))
