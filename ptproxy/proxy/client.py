@@ -24,6 +24,7 @@ from ptproxy.front import Users
 from ptproxy.log import get_logger
 from ptproxy.proxy.documents import Documents
 from ptproxy.proxy.local import LocalLimits, LocalProxy
+from ptproxy.proxy.local_ports import open_ports
 from ptproxy.proxy.remembered import RememberedSite
 from ptproxy.proxy.shape_files import load_shape
 from ptproxy.proxy.shape_follow import KeptShape, ShapeFollower
@@ -60,6 +61,7 @@ async def run_client(config: ClientConfig, *, ready: Ready | None = None) -> Non
         proxy = LocalProxy(loop, dialer, users=users, limits=limits)
         stack.push_async_callback(proxy.stop)
         listening = [await listen(proxy, endpoint) for endpoint in config.listen]
+        listening += await open_ports(config, loop, proxy, listening, stack)
         with Signals(loop) as signals:
             await connect(config, dialer, signals)
             if not signals.stop.is_set():
