@@ -53,6 +53,7 @@ _PUBLIC: Final = {
     "Datagrams": "ptproxy.api.datagrams",
     "ConnectError": "ptproxy.api.failures",
     "StreamLostError": "ptproxy.api.failures",
+    "Reason": "ptproxy.errors",
     "Target": "ptproxy.target",
     "Link": "ptproxy.config.link",
 }
@@ -65,6 +66,7 @@ __all__ = [
     "ConnectError",
     "Datagrams",
     "Link",
+    "Reason",
     "StreamLostError",
     "Target",
     "__version__",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from ptproxy.api.datagrams import Datagrams
     from ptproxy.api.failures import ConnectError, StreamLostError
     from ptproxy.config.link import Link
+    from ptproxy.errors import Reason
     from ptproxy.target import Target
 else:
 
