@@ -22,14 +22,20 @@ PLAIN = {"tls": {"fingerprint": "python"}, "shape": "none"}
 
 
 def bridge_config(folder: Path, **changes) -> BridgeConfig:
+    """A bridge's configuration, whose files are in ``folder``."""
+    return BridgeConfig.model_validate(bridge_settings(folder) | changes, context={"folder": folder})
+
+
+def bridge_settings(folder: Path) -> dict[str, object]:
     """What ``ptproxy init bridge`` would have made, in ``folder``."""
     certificate, private_key = make_certificate(folder)
+    private_key.chmod(0o600)
     key = folder / "bridge.key"
     if not key.exists():
         key.write_text(StaticKey.generate(RNG).serialize_private())
         key.chmod(0o600)
     port = free_port()
-    settings = {
+    return {
         "role": "bridge",
         "mode": "standalone",
         "listen": f"127.0.0.1:{port}",
@@ -46,7 +52,6 @@ def bridge_config(folder: Path, **changes) -> BridgeConfig:
         "egress": {"allow": ["127.0.0.1", "::1"]},
         "limits": {"drain": "0s"},
     }
-    return BridgeConfig.model_validate(settings | changes, context={"folder": folder})
 
 
 @contextlib.asynccontextmanager

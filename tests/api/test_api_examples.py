@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from api_live import PLAIN, bridge_config
+from api_live import PLAIN, bridge_config, bridge_settings
 from proxy_live import serving
 
 import ptproxy
@@ -79,11 +79,7 @@ def test_an_example_runs(number: int, tmp_path: Path, monkeypatch: pytest.Monkey
         pytest.importorskip("aiohttp")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "far").mkdir()
-    config = bridge_config(tmp_path)
-    settings = config.model_dump(mode="json", exclude_unset=True)
-    settings |= {"listen": str(config.listen[0]), "address": str(config.address), "site": "builtin"}
-    settings["egress"] = {"allow": ["127.0.0.1"]}
-    (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(bridge_settings(tmp_path)))
     with World(tmp_path / "far") as world:
         real_address, real_settings = Target.address.__func__, api_client.client_settings
 

@@ -30,7 +30,8 @@ def test_a_page_over_socks_and_over_the_pac_file_and_no_dns_outside(tmp_path):
         pytest.skip("this machine gives no network namespace")
     done = subprocess.run(
         [*alone, "sh", "-c", script],
-        env=ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(MODULES)}, capture_output=True, text=True, timeout=STUCK, check=False,
+        env=ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(MODULES)},
+        capture_output=True, text=True, timeout=STUCK, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
