@@ -4,7 +4,8 @@ A stream through a tunnel differs from a TCP connection in one thing: closing it
 ends *our* direction, and the far side's goes on until its target is done, which
 may be never. :class:`StreamWriter.close` is therefore what closing a socket is:
 what was written still arrives, what still comes is thrown away, and a far side
-that has not ended :data:`CLOSE_WAIT` after everything has arrived is cut off.
+that then does not end is cut off: after :data:`CLOSE_WAIT` if it goes on
+talking, after :data:`SILENT_WAIT` if it only stays.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from ptproxy.tunnel.stream import Dialer, Stream, TunnelStream
 LIMIT: Final = 256 * 1024
 """Bytes that a reader holds before its stream is paused; twice that at most."""
 CLOSE_WAIT: Final = 5.0
-"""Seconds that a far side has for its own end once all that was written has arrived."""
+"""Seconds that a far side may go on talking once all that was written has arrived at the bridge."""
+SILENT_WAIT: Final = 60.0
+"""... and that it may stay silent without ending: it may still be reading. As long as Linux keeps a closed
+socket whose peer does not end (``tcp_fin_timeout``)."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -63,22 +67,27 @@ class StreamWriter(asyncio.StreamWriter):
         """End the stream; what was written arrives. :meth:`wait_closed` waits for it."""
         super().close()
         if self._feeds.cut_off is None and isinstance(self._stream, TunnelStream):
-            self._watch()
+            self._watch(None, self._stream.state.received)
 
-    def _watch(self) -> None:
-        self._feeds.cut_off = self._running.call_later(CLOSE_WAIT, self._look, self._retained())
+    def _watch(self, arrived_at: float | None, received: int) -> None:
+        self._feeds.cut_off = self._running.call_later(CLOSE_WAIT, self._look, arrived_at, received)
 
-    def _look(self, before: int) -> None:
-        """The far side has not ended: cut it off, unless it still takes what was written."""
-        left = self._retained()
-        if 0 < left < before:
-            self._watch()
-        else:
+    def _look(self, arrived_at: float | None, received: int) -> None:
+        """The far side has not ended: cut it off if it has had its time.
+
+        ``arrived_at``: when all that was written had arrived; ``received``: bytes that had come by the close.
+        One that takes nothing is the tunnel's to give up (``limits.half_open``, ``limits.linger``).
+        """
+        state, now = cast("TunnelStream", self._stream).state, self._running.time()
+        if state.retained:
+            arrived_at = None
+        elif arrived_at is None:
+            arrived_at = now
+        patience = CLOSE_WAIT if state.received > received else SILENT_WAIT
+        if arrived_at is not None and now - arrived_at >= patience:
             reset_stream(self._stream, Reason.CANCELLED)
-
-    def _retained(self) -> int:
-        """Bytes that have not arrived."""
-        return cast("TunnelStream", self._stream).state.retained
+        else:
+            self._watch(arrived_at, received)
 
 
 async def open_streams(

@@ -162,7 +162,9 @@ class DnsPort:
             query = Query.parse(data)
         except DnsError:
             return
-        if len(self.waiting) >= MAX_WAITING:
+        stream = self._stream
+        behind = len(self._unsent) >= MAX_WAITING or (stream is not None and stream.full)
+        if behind or len(self.waiting) >= MAX_WAITING:
             return
         number = secrets.randbelow(1 << 16)
         while number in self.waiting:
@@ -173,8 +175,8 @@ class DnsPort:
         framed = len(message).to_bytes(2, "big") + message
         if self._timer is None:
             self._timer = self._loop.call_later(PATIENCE, self._look)
-        if self._stream is not None:
-            self._stream.write(framed)
+        if stream is not None:
+            stream.write(framed)
             return
         self._unsent.append(framed)
         if self._dialling is None:
@@ -182,7 +184,7 @@ class DnsPort:
 
     async def _dial(self) -> None:
         """A stream to the resolver, for all who wait."""
-        stream = _Resolver(self)
+        stream = _Resolver(self, self._loop.time())
         try:
             await self._dialer.dial(self._resolver, stream, b"".join(self._unsent[:1]))
         except DialError as error:
@@ -193,6 +195,10 @@ class DnsPort:
             return
         finally:
             self._dialling = None
+        if stream.lost:
+            self._unsent.clear()
+            self._fail_all()
+            return
         self._stream = stream
         for framed in self._unsent[1:]:
             stream.write(framed)
@@ -201,7 +207,7 @@ class DnsPort:
     def answered(self, data: bytes) -> None:
         """The resolver answered something."""
         waiting = self.waiting.pop(int.from_bytes(data[:2], "big"), None) if len(data) >= 2 else None
-        if waiting is not None:
+        if waiting is not None and not self._socket.is_closing():
             try:
                 self._socket.sendto(waiting.query.answer(data), waiting.address)
             except DnsError as error:
@@ -220,14 +226,18 @@ class DnsPort:
         self.waiting.clear()
 
     def _look(self) -> None:
-        """Forget who has waited too long, and close a stream that nobody uses."""
+        """Forget who has waited too long, and close a stream that nobody uses or that says nothing."""
         self._timer = None
         now = self._loop.time()
-        for number in [each for each, waiting in self.waiting.items() if now - waiting.since >= PATIENCE]:
+        late = [each for each, waiting in self.waiting.items() if now - waiting.since >= PATIENCE]
+        for number in late:
             del self.waiting[number]
-        if self._stream is not None and now - self._asked_at >= IDLE:
-            stream, self._stream = self._stream, None
-            stream.abort()
+        stream = self._stream
+        if stream is not None:
+            silent = bool(late) and now - stream.heard >= PATIENCE
+            if silent or now - self._asked_at >= IDLE:
+                self._stream = None
+                stream.abort()
         if self.waiting or self._stream is not None:
             self._timer = self._loop.call_later(PATIENCE, self._look)
 
@@ -235,7 +245,12 @@ class DnsPort:
 class _Resolver(asyncio.Protocol):
     """The stream to the resolver: messages behind their length (RFC 1035 section 4.2.2)."""
 
-    def __init__(self, port: DnsPort) -> None:
+    def __init__(self, port: DnsPort, now: float) -> None:
+        self.heard = now
+        """When it last said something."""
+        self.full = False
+        """Whether it takes no more questions for now."""
+        self.lost = False
         self._port = port
         self._buffer = bytearray()
 
@@ -253,17 +268,28 @@ class _Resolver(asyncio.Protocol):
 
     def data_received(self, data: Buffer) -> None:
         """Answers, whole or in pieces."""
+        self.heard = asyncio.get_running_loop().time()
         self._buffer += data
-        while len(self._buffer) >= 2 + (length := int.from_bytes(self._buffer[:2], "big")):
-            message = bytes(self._buffer[2 : 2 + length])
-            del self._buffer[: 2 + length]
-            self._port.answered(message)
-            if len(self._buffer) < 2:
+        while len(self._buffer) >= 2:
+            end = 2 + int.from_bytes(self._buffer[:2], "big")
+            if len(self._buffer) < end:
                 break
+            message = bytes(self._buffer[2:end])
+            del self._buffer[:end]
+            self._port.answered(message)
+
+    def pause_writing(self) -> None:
+        """It is behind with questions: no more for now."""
+        self.full = True
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self.full = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
         del exc
+        self.lost = True
         self._port.stream_lost(self)
 
 

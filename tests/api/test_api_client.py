@@ -187,6 +187,59 @@ def test_closing_ends_a_stream_whose_target_never_does(kind, tmp_path, monkeypat
     run(kind, monkeypatch, main)
 
 
+def test_closing_ends_a_stream_whose_target_only_stays(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(streams, "CLOSE_WAIT", 0.02)
+    monkeypatch.setattr(streams, "SILENT_WAIT", 0.1)
+    gate = asyncio.Event()
+
+    async def staying(reader, writer) -> None:
+        assert await reader.read() == b"all"
+        await gate.wait()
+
+    async def main() -> None:
+        async with pair(tmp_path) as client, serving(staying) as (host, port):
+            _, writer = await client.open_connection(host, port)
+            writer.write(b"all")
+            writer.close()
+            await writer.wait_closed()
+            gate.set()
+
+    run("asyncio", monkeypatch, main)
+
+
+@pytest.mark.parametrize("kind", LOOPS[:2])
+def test_closing_waits_for_a_target_that_is_slow_to_take_what_was_written(
+    kind, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(streams, "CLOSE_WAIT", 0.02)
+    real, looks = streams.StreamWriter._look, []
+
+    def look(self, arrived_at: float | None, received: int) -> None:
+        looks.append(self._stream.state.retained)
+        real(self, arrived_at, received)
+
+    monkeypatch.setattr(streams.StreamWriter, "_look", look)
+    got: list[int] = []
+    gate = asyncio.Event()
+
+    async def slow(reader, writer) -> None:
+        await gate.wait()
+        got.append(len(await reader.read()))
+
+    async def main() -> None:
+        async with pair(tmp_path) as client, serving(slow) as (host, port):
+            _, writer = await client.open_connection(host, port)
+            writer.write(bytes(40 * MIB))  # more than every buffer on the way
+            writer.close()
+            await until(lambda: len(looks) > 5)
+            gate.set()
+            await writer.wait_closed()
+            await until(lambda: got == [40 * MIB])
+            assert min(looks[:5]) > 0
+
+    run(kind, monkeypatch, main)
+
+
 @pytest.mark.parametrize("kind", LOOPS)
 def test_a_stream_as_a_real_socket(kind, tmp_path, monkeypatch) -> None:
     data = random.Random(3).randbytes(3 * MIB)

@@ -135,6 +135,50 @@ def test_those_who_wait_are_bounded_and_a_stream_that_nobody_uses_ends(monkeypat
     run("asyncio", monkeypatch, main)
 
 
+def test_a_resolver_that_says_nothing_is_left_and_one_that_does_not_read_is_spared(monkeypatch) -> None:
+    async def silent(reader, writer) -> None:
+        await reader.read()
+
+    async def main() -> None:
+        async with serving(silent) as address, dns_port({str(RESOLVER): address}) as (port, here, dialer):
+            with udp() as sock:
+                sock.sendto(question(number=1), here)
+                await until(lambda: port._stream is not None)
+                port._stream.full = True
+                sock.sendto(question(number=2), here)
+                port.local_query(question(number=3), ("127.0.0.1", 9))
+                assert len(port.waiting) == 1  # its buffer takes no more
+                port._stream.full = False
+                for waiting in port.waiting.values():
+                    waiting.since -= dns.PATIENCE
+                port._stream.heard -= dns.PATIENCE
+                port._look()
+                assert port._stream is None
+                sock.sendto(question(number=4), here)
+                await until(lambda: len(dialer.dialled) == 2)
+
+    run("asyncio", monkeypatch, main)
+
+
+@given(st.lists(st.binary(max_size=30), max_size=8), st.lists(st.integers(1, 40)))
+def test_answers_are_cut_out_of_the_stream_however_it_is_split(messages, cuts) -> None:
+    heard: list[bytes] = []
+
+    class Port:
+        answered = staticmethod(heard.append)
+
+    async def main() -> None:
+        stream = dns._Resolver(Port(), 0.0)
+        data = b"".join(len(each).to_bytes(2, "big") + each for each in messages)
+        for cut in cuts:
+            stream.data_received(data[:cut])
+            data = data[cut:]
+        stream.data_received(data)
+
+    asyncio.run(main())
+    assert heard == messages
+
+
 @given(st.binary(max_size=80))
 def test_garbage_is_no_query(data: bytes) -> None:
     try:
