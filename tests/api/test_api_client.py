@@ -212,6 +212,7 @@ def test_closing_waits_for_a_target_that_is_slow_to_take_what_was_written(
     kind, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr(streams, "CLOSE_WAIT", 0.02)
+    monkeypatch.setattr(streams, "SILENT_WAIT", 0.02)
     real, looks = streams.StreamWriter._look, []
 
     def look(self, arrived_at: float | None, received: int) -> None:
@@ -232,6 +233,7 @@ def test_closing_waits_for_a_target_that_is_slow_to_take_what_was_written(
             writer.write(bytes(40 * MIB))  # more than every buffer on the way
             writer.close()
             await until(lambda: len(looks) > 5)
+            monkeypatch.setattr(streams, "SILENT_WAIT", 60.0)  # for what is between bridge and target now
             gate.set()
             await writer.wait_closed()
             await until(lambda: got == [40 * MIB])
