@@ -6,6 +6,7 @@ it. Imports go strictly down, packages in one row never see one another
 (``tests/test_imports.py`` holds both rules)::
 
     cli                                  what a person starts
+    api                                  what a program imports: ``ptproxy.connect``, ``ptproxy.serve``
     proxy                                local front (SOCKS, HTTP) ◀ relay ▶ bridge: egress, web site
     peers                                beside it: messages and streams between people, and what they meet at
     inspect                              beside both, for cli alone: bridge and client as a censor sees them
@@ -36,6 +37,61 @@ from a stranger, ``tunnel.bridge`` feeds a ``session.BridgeSession``, and
 ``THREATS.md`` what all of it is for.
 """
 
-from typing import Final
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
 
 __version__: Final = "0.1.0.dev0"
+
+_PUBLIC: Final = {
+    "connect": "ptproxy.api.client",
+    "Client": "ptproxy.api.client",
+    "connect_blocking": "ptproxy.api.blocking",
+    "BlockingClient": "ptproxy.api.blocking",
+    "serve": "ptproxy.api.bridge",
+    "Bridge": "ptproxy.api.bridge",
+    "Datagrams": "ptproxy.api.datagrams",
+    "ConnectError": "ptproxy.api.failures",
+    "StreamLostError": "ptproxy.api.failures",
+    "Reason": "ptproxy.errors",
+    "Target": "ptproxy.target",
+    "Link": "ptproxy.config.link",
+}
+"""What a program uses, and where it is; nothing is imported before it is asked for."""
+
+__all__ = [
+    "BlockingClient",
+    "Bridge",
+    "Client",
+    "ConnectError",
+    "Datagrams",
+    "Link",
+    "Reason",
+    "StreamLostError",
+    "Target",
+    "__version__",
+    "connect",
+    "connect_blocking",
+    "serve",
+]
+
+
+if TYPE_CHECKING:
+    from ptproxy.api.blocking import BlockingClient, connect_blocking
+    from ptproxy.api.bridge import Bridge, serve
+    from ptproxy.api.client import Client, connect
+    from ptproxy.api.datagrams import Datagrams
+    from ptproxy.api.failures import ConnectError, StreamLostError
+    from ptproxy.config.link import Link
+    from ptproxy.errors import Reason
+    from ptproxy.target import Target
+else:
+
+    def __getattr__(name):
+        """A public name, imported at its first use (PEP 562)."""
+        if name not in _PUBLIC:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value

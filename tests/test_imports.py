@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "ptproxy"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("pt",),
+    ("pt", "api"),
     ("proxy", "peers", "inspect"),
     ("tunnel",),
     ("session", "auth", "codec", "front", "e2e", "dht"),
@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 ROOF = {"log": {"state"}, "state": set[str]()}
 """Top-level modules for the upper layers, and which of each other they use."""
-ROOF_USERS = {"cli", "pt", "proxy", "peers", "tunnel"}
+ROOF_USERS = {"cli", "pt", "api", "proxy", "peers", "tunnel"}
 
 PROTOCOLS = set(LAYERS[4])
 IO_MODULES = {

@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "init": ("ptproxy.cli.init:init", "Write keys and a configuration for a bridge or a client."),
     "bridge": ("ptproxy.cli.run:bridge", "Run a bridge."),
     "client": ("ptproxy.cli.run:client", "Run a client: a local SOCKS and HTTP proxy."),
+    "forward": ("ptproxy.cli.forward:forward", "Let ports of this machine stand for targets."),
+    "env": ("ptproxy.cli.env:env", "Print the commands that make other programs use a client."),
     "check": ("ptproxy.cli.check:check", "Check a configuration without running it."),
     "inspect": ("ptproxy.cli.inspect:inspect", "See your own bridge and client as a censor does."),
     "invite": ("ptproxy.cli.invite:invite", "Invite clients to a bridge, list and revoke them."),

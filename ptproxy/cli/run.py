@@ -31,11 +31,13 @@ def bridge(path: Path) -> None:
     from ptproxy.proxy.bridge import run_bridge
     from ptproxy.tunnel import runtime
 
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     config = load_checked(path, "bridge")
     assert isinstance(config, BridgeConfig)
     log.set_up(config.log)
-    runtime.run(run_bridge(config, services=services_of(config), ready=_ready("bridge")), loop=config.loop)
+    runtime.run(
+        run_bridge(config, services=services_of(config), ready=make_ready("bridge")), loop=config.loop
+    )
 
 
 @click.command()
@@ -54,15 +56,15 @@ def client(path: Path) -> None:
     from ptproxy.proxy.client import run_client
     from ptproxy.tunnel import runtime
 
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     config = load_checked(path, "client")
     assert isinstance(config, ClientConfig)
     log.set_up(config.log)
     source = finder_of(config) if config.find.is_used else None
-    runtime.run(run_client(config, ready=_ready("client"), source=source), loop=config.loop)
+    runtime.run(run_client(config, ready=make_ready("client"), source=source), loop=config.loop)
 
 
-def _ready(role: str) -> Callable[[Sequence[str]], None]:
+def make_ready(role: str) -> Callable[[Sequence[str]], None]:
     """Says on standard output where the role listens: for people and for scripts that wait for it."""
 
     def ready(addresses: Sequence[str]) -> None:
@@ -72,7 +74,7 @@ def _ready(role: str) -> Callable[[Sequence[str]], None]:
     return ready
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
     """As many descriptors as the system lets us have: the usual 1024 are 500 streams at a client."""
     try:
         import resource

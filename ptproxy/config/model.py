@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from ptproxy.config.forwards import MAX_FORWARDS, Forward
 from ptproxy.config.link import Link, check_codecs, check_pages, check_path
 from ptproxy.config.quantities import (
     Endpoint,
@@ -173,9 +174,30 @@ def _followed_shape(value: object, info: ValidationInfo) -> str | Path:
     return value if value == "auto" and isinstance(value, str) else _shape(value, info)
 
 
+def _forwards(value: object) -> tuple[Forward, ...]:
+    texts = value if isinstance(value, list) else [value]
+    forwards = tuple(each if isinstance(each, Forward) else Forward.parse(each) for each in texts)
+    if len(forwards) > MAX_FORWARDS:
+        raise ValueError(f"at most {MAX_FORWARDS} forwards")
+    for forward in forwards:
+        same = [each for each in forwards if (each.kind, each.listen) == (forward.kind, forward.listen)]
+        if len(same) > 1 and forward.listen.port:
+            raise ValueError(f"{forward.listen} stands twice")
+    return forwards
+
+
+def _local(value: object) -> Endpoint:
+    endpoint = parse_listen(value)
+    if not endpoint.is_local or endpoint.unix is not None:
+        raise ValueError(f"{endpoint}: only for programs of this machine: write 127.0.0.1 or [::1]")
+    return endpoint
+
+
 File = Annotated[Path, PlainValidator(_path)]
 Listen = Annotated[tuple[Endpoint, ...], PlainValidator(_listen)]
 Address = Annotated[Endpoint, PlainValidator(parse_address)]
+Forwards = Annotated[tuple[Forward, ...], PlainValidator(_forwards)]
+LocalPort = Annotated[Endpoint, PlainValidator(_local)]
 Size = Annotated[int, PlainValidator(parse_size)]
 Duration = Annotated[float, PlainValidator(parse_duration)]
 Pages = Annotated[tuple[str, ...], PlainValidator(_pages)]
@@ -401,6 +423,15 @@ class FrontConfig(Section):
     password_file: File | None = Field(default=None, examples=["password"])
 
 
+class DnsConfig(Section):
+    """A local DNS port."""
+
+    listen: LocalPort | None = Field(default=None, examples=["127.0.0.1:5300"])
+    """None: there is none."""
+    resolver: Address = Field(default=Endpoint("9.9.9.9", 53), examples=["9.9.9.9:53"])
+    """Who is asked, from the bridge; it must speak TCP."""
+
+
 class ClientLimits(Section):
     """What a client spends at most."""
 
@@ -455,6 +486,11 @@ class ClientConfig(Section):
     shape: FollowedShape = Field(default="auto", examples=["auto"])
     """``"auto"``: the bridge's; else as the bridge's own key."""
     carriers: int = Field(default=4, ge=1, le=64)
+    forward: Forwards = Field(default=(), examples=["[127.0.0.1:2222 -> example.org:22]"])
+    """Ports of this machine that stand for one target each."""
+    dns: DnsConfig = DnsConfig()
+    pac: LocalPort | None = Field(default=None, examples=["127.0.0.1:1081"])
+    """Where browsers find ``/proxy.pac``; None: nowhere."""
     front: FrontConfig = FrontConfig()
     find: FindConfig = FindConfig()
     tls: ClientTls = ClientTls()

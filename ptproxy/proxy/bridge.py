@@ -14,7 +14,7 @@ import ipaddress
 import os
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ptproxy.auth.access import Access
@@ -56,10 +56,16 @@ log = get_logger(__name__)
 
 
 async def run_bridge(
-    config: BridgeConfig, *, services: Sequence[BridgeService] = (), ready: Ready | None = None
+    config: BridgeConfig,
+    *,
+    services: Sequence[BridgeService] = (),
+    ready: Ready | None = None,
+    signals_of: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Signals] = Signals,
 ) -> None:
     """Run a bridge, with these ``services`` besides its own, until SIGTERM or SIGINT.
 
+    ``signals_of`` makes what is waited for from the loop and what SIGHUP does: a
+    bridge inside another program leaves that program's signals alone.
     Raises :class:`~ptproxy.errors.StartError` or
     :class:`~ptproxy.errors.ConfigError` where it cannot start; then, and after
     a cancel, nothing is left open.
@@ -93,7 +99,7 @@ async def run_bridge(
             stack.push_async_callback(doorway.close)
         listening = await listen(config, loop, bridge, context, listeners, doorway)
         accounts.watch(loop, bridge.access_changed)
-        with Signals(loop, lambda: reload(config, context, accounts, bridge, push)) as signals:
+        with signals_of(loop, lambda: reload(config, context, accounts, bridge, push)) as signals:
             for address in listening:
                 log.info("listening", listen=address, mode=config.mode, codecs=",".join(config.codecs))
             if ready is not None:

@@ -10,8 +10,10 @@ import contextlib
 import functools
 import ipaddress
 import time
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from ptproxy.auth.credentials import StaticKey
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.config.keyfile import read_password
 from ptproxy.config.link import Link
@@ -21,7 +23,9 @@ from ptproxy.errors import AuthenticationError, DialError, PtproxyError, StartEr
 from ptproxy.front import Users
 from ptproxy.log import get_logger
 from ptproxy.proxy.bridge_choice import BridgeChoice, BridgeSource, OneBridge
+from ptproxy.proxy.documents import Documents
 from ptproxy.proxy.local import LocalLimits, LocalProxy
+from ptproxy.proxy.local_ports import open_ports
 from ptproxy.proxy.remembered import RememberedSite
 from ptproxy.proxy.shape_files import load_shape
 from ptproxy.proxy.shape_follow import KeptShape, ShapeFollower
@@ -54,28 +58,24 @@ async def run_client(
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(StateFolder(config.state))
         users = make_users(config)
-        browser = make_browser(config, loop)
-        if browser is not None:
-            stack.push_async_callback(browser.stop)
-        site = RememberedSite(state, config.bridge.server_name)
-        stack.push_async_callback(site.close)
-        make = functools.partial(make_bridge, config, loop, site, browser, state)
-        dialer: OneBridge | BridgeChoice
+        make = await stack.enter_async_context(prepared(config, loop, state, load_key(config.key)))
+        tunnel: OneBridge | BridgeChoice
         if source is None:
-            dialer = make(config.bridge)
+            tunnel = make(config.bridge)
         else:
             source.open(state)
-            dialer = BridgeChoice(make, source)
-        stack.push_async_callback(dialer.stop)
+            tunnel = BridgeChoice(make, source)
+        stack.push_async_callback(tunnel.stop)
         limits = LocalLimits(connections=config.limits.connections)
-        local_dialer = dialer.dialer if isinstance(dialer, OneBridge) else dialer
-        proxy = LocalProxy(loop, local_dialer, users=users, limits=limits)
+        dialer = tunnel.dialer if isinstance(tunnel, OneBridge) else tunnel
+        proxy = LocalProxy(loop, dialer, users=users, limits=limits)
         stack.push_async_callback(proxy.stop)
         listening = [await listen(proxy, endpoint) for endpoint in config.listen]
+        listening += await open_ports(config, loop, proxy, listening, stack)
         with Signals(loop) as signals:
-            await connect(config, dialer, signals)
-            if source is not None and isinstance(dialer, BridgeChoice) and not signals.stop.is_set():
-                source.start(dialer.through, _bridges_changed)
+            await connect(config, tunnel, signals)
+            if source is not None and isinstance(tunnel, BridgeChoice) and not signals.stop.is_set():
+                source.start(tunnel.through, _bridges_changed)
                 stack.push_async_callback(source.stop)
             for address in listening if not signals.stop.is_set() else ():
                 log.info("listening", listen=address)
@@ -86,27 +86,42 @@ async def run_client(
             await within(config.limits.drain, signals.at_once, proxy.stop)
 
 
-def make_bridge(
-    config: ClientConfig,
-    loop: asyncio.AbstractEventLoop,
-    site: RememberedSite,
-    browser: Chromium | None,
-    state: StateFolder,
-    line: Link,
-) -> OneBridge:
-    """A tunnel to one bridge, with what follows from its line; raises StartError."""
-    if line != config.bridge:
-        codec = tuple(name for name in config.codecs if name in line.codecs) or None
-        config = config.model_copy(update={"bridge": line, "codec": codec})
-    memory = site.memory if site.host == line.server_name else SiteMemory()
-    dialer = make_dialer(config, loop, memory, browser)
-    if dialer.visitor is not None and memory is site.memory:
-        dialer.visitor.on_visited = site.save
-    return OneBridge(line, dialer, make_follower(config, dialer, state))
-
-
 def _bridges_changed() -> None:
     """Nothing: the bridge in use stays while it works, and the next one is chosen from what is known then."""
+
+
+# ---- tunnels ------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def prepared(
+    config: ClientConfig, loop: asyncio.AbstractEventLoop, state: Documents, key: StaticKey
+) -> AsyncIterator[Callable[[Link], OneBridge]]:
+    """What makes a tunnel to the bridge of a line; what tunnels share is closed at the end.
+
+    ``key`` is the client's. The tunnels are not started, and whoever has them made
+    stops them before the end. Making one raises :class:`~ptproxy.errors.StartError`
+    for unusable files.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        browser = make_browser(config, loop)
+        if browser is not None:
+            stack.push_async_callback(browser.stop)
+        site = RememberedSite(state.document("site"), config.bridge.server_name)
+        stack.push_async_callback(site.close)
+
+        def make(line: Link) -> OneBridge:
+            wanted = config
+            if line != config.bridge:
+                codec = tuple(name for name in config.codecs if name in line.codecs) or None
+                wanted = config.model_copy(update={"bridge": line, "codec": codec})
+            memory = site.memory if site.host == line.server_name else SiteMemory()
+            dialer = make_dialer(wanted, loop, memory, browser, key=key)
+            if dialer.visitor is not None and memory is site.memory:
+                dialer.visitor.on_visited = site.save
+            return OneBridge(line, dialer, make_follower(wanted, dialer, state))
+
+        yield make
 
 
 def make_browser(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Chromium | None:
@@ -140,14 +155,16 @@ def make_dialer(
     loop: asyncio.AbstractEventLoop,
     memory: SiteMemory,
     browser: Chromium | None = None,
+    *,
+    key: StaticKey | None = None,
 ) -> TunnelDialer:
     """The dialer to the configured bridge; raises StartError for unusable files.
 
-    ``memory``: what the imitated browser remembers of the site.
+    ``memory``: what the imitated browser remembers of the site. ``key``: the client's, None: its file's.
     """
     route = Route(
         line=config.bridge,
-        key=load_key(config.key),
+        key=load_key(config.key) if key is None else key,
         tls=make_tls(config),
         codecs=config.codecs if browser is None else browser.codecs(config.codecs),
         appearance=appearance_of(config.tls.fingerprint, memory, config.tls.profile),
@@ -166,7 +183,7 @@ def make_dialer(
     )
 
 
-def make_follower(config: ClientConfig, dialer: TunnelDialer, state: StateFolder) -> ShapeFollower | None:
+def make_follower(config: ClientConfig, dialer: TunnelDialer, state: Documents) -> ShapeFollower | None:
     """Who follows the bridge's shape where that was chosen; the dialer begins with what was kept of it."""
     if config.shape != "auto" or not isinstance(dialer, ShapedDialer):
         return None
@@ -201,9 +218,9 @@ async def listen(proxy: LocalProxy, endpoint: Endpoint) -> str:
     return str(Endpoint(host, port))
 
 
-async def connect(config: ClientConfig, dialer: OneBridge | BridgeChoice, signals: Signals) -> None:
+async def connect(config: ClientConfig, tunnel: OneBridge | BridgeChoice, signals: Signals) -> None:
     """Open the first carrier; gives up when told to stop. Raises StartError."""
-    starting = asyncio.ensure_future(dialer.start())
+    starting = asyncio.ensure_future(tunnel.start())
     stopping = asyncio.ensure_future(signals.stop.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from ptproxy.front import Users
 from ptproxy.proxy.deadlines import Deadlines
+from ptproxy.proxy.forward import ForwardedConnection
 from ptproxy.proxy.local_connection import LocalConnection
+from ptproxy.target import Target
 from ptproxy.tunnel.listen import Listener, listen_tcp
 from ptproxy.tunnel.stream import Dialer
 
@@ -75,7 +77,14 @@ class LocalProxy:
 
         Returns the address; raises ``OSError``.
         """
-        listener = await listen_tcp(self.loop, self.connection, host, port)
+        return await self._listen(self.connection, host, port)
+
+    async def forward(self, host: str, port: int, target: Target) -> tuple[str, int]:
+        """Listen there for programs that all want ``target``; as :meth:`listen`."""
+        return await self._listen(lambda: ForwardedConnection(self, target), host, port)
+
+    async def _listen(self, factory: Callable[[], LocalConnection], host: str, port: int) -> tuple[str, int]:
+        listener = await listen_tcp(self.loop, factory, host, port)
         self._listeners.append(listener)
         bound_host, bound_port = listener.sockets[0].getsockname()[:2]
         return bound_host, bound_port

@@ -12,7 +12,7 @@ from typing import Any
 from ptproxy.codec.page.cache import SiteMemory
 from ptproxy.errors import StartError
 from ptproxy.log import get_logger
-from ptproxy.state import Document, StateFolder
+from ptproxy.proxy.documents import KeptDocument
 
 log = get_logger(__name__)
 
@@ -20,9 +20,9 @@ log = get_logger(__name__)
 class RememberedSite:
     """The memory of one host's site, and its file."""
 
-    def __init__(self, state: StateFolder, host: str) -> None:
+    def __init__(self, document: KeptDocument, host: str) -> None:
         """Read what was kept; another host's, or what cannot be read, is forgotten."""
-        self._document: Document = state.document("site")
+        self._document = document
         self.host = host
         self._saved: dict[str, Any] = {}
         self._writing: asyncio.Task[None] | None = None

@@ -22,9 +22,9 @@ from ptproxy.buffer import Buffer
 from ptproxy.codec.shape import Shape
 from ptproxy.errors import AuthenticationError, DialError, Reason, RemoteProtocolError, StartError
 from ptproxy.log import get_logger
+from ptproxy.proxy.documents import KeptDocument
 from ptproxy.proxy.shape_files import built_in
 from ptproxy.proxy.shape_push import KIND
-from ptproxy.state import Document
 from ptproxy.target import Target
 from ptproxy.tunnel.recognise import SHAPE_SERVICE
 from ptproxy.tunnel.shaped_dial import ShapedDialer
@@ -63,7 +63,7 @@ class PushReader:
 class KeptShape:
     """The last push of one bridge, on disk."""
 
-    def __init__(self, document: Document, bridge: bytes) -> None:
+    def __init__(self, document: KeptDocument, bridge: bytes) -> None:
         """``bridge`` is its static public key."""
         self._document = document
         self._bridge = bridge

@@ -51,13 +51,21 @@ class Signals:
     wait for :meth:`ask` outside the main thread.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, reload: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reload: Callable[[], None] | None = None,
+        *,
+        stopping: Sequence[str] = ("SIGTERM", "SIGINT", "SIGBREAK"),
+    ) -> None:
+        """``stopping``: the signals that ask to stop. A role inside another program watches none."""
         self.stop = asyncio.Event()
         """Set when the role is to stop."""
         self.at_once = asyncio.Event()
         """Set when it is not to wait for anything any more."""
         self._loop = loop
         self._reload = reload
+        self._stopping = stopping
         self._watched: list[int] = []
         self._before: dict[int, Any] = {}
 
@@ -66,7 +74,7 @@ class Signals:
         (self.at_once if self.stop.is_set() else self.stop).set()
 
     def __enter__(self) -> Signals:
-        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        for name in self._stopping:
             self._watch(name, self.ask)
         if self._reload is not None:
             self._watch("SIGHUP", self._reload)
