@@ -10,6 +10,7 @@ import pytest
 from messenger_live import link_of, world
 from peers_live import DAY, MAILBOX, run, until
 
+from ptproxy.peers import messenger_moving
 from ptproxy.peers.mailbox_client import MailboxOwner
 from ptproxy.peers.messenger_events import ContactChanged, LineState
 from ptproxy.peers.messenger_moving import MAX_FORMER
@@ -117,6 +118,29 @@ def test_the_old_bridge_is_gone_for_ever(tmp_path):
         assert alice.messenger.former_mailboxes  # it may come back
         here.clock.pass_days(400)
         await alice.until(lambda: not alice.messenger.former_mailboxes)
+
+    at(tmp_path, story)
+
+
+def test_the_old_bridge_is_tried_again_for_as_long_as_it_is_gone(tmp_path, monkeypatch):
+    """When the pause between attempts has grown to that between looks, too."""
+    for name in ("AGAIN", "SELDOM", "UPKEEP"):
+        monkeypatch.setattr(messenger_moving, name, 20.0)
+    tried = []
+    connect = MailboxOwner.connect.__func__
+
+    async def connecting(cls, dialer, mailbox, key, *rest):
+        if mailbox == MAILBOX:
+            tried.append(key)
+        return await connect(cls, dialer, mailbox, key, *rest)
+
+    async def story(here):
+        alice = await here.person("alice").start()
+        await alice.invite()  # somebody may still come by it
+        await here.shut()
+        monkeypatch.setattr(MailboxOwner, "connect", classmethod(connecting))
+        await alice.messenger.move(link_of(NEW, "new.example"))
+        await alice.until(lambda: len(tried) > 4)
 
     at(tmp_path, story)
 
