@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 
 import pytest
 from messenger_live import Person, world
@@ -13,6 +14,7 @@ from store_folder import FILES, KEY, copy
 from ptproxy.errors import DialError, Reason
 from ptproxy.peers import messenger, messenger_copies
 from ptproxy.peers.mailbox_client import MailboxOwner
+from ptproxy.peers.mailbox_store import MailboxStore
 from ptproxy.peers.messenger_events import LineState
 from ptproxy.peers.store import Doubt, PeerStore, StoreClonedError, StoreRolledBackError
 from ptproxy.state import StateFolder
@@ -225,5 +227,22 @@ def test_a_mailbox_that_does_not_say_holds_nobody_up(tmp_path, monkeypatch):
         await alice.start()
         await alice.peer(bob).send("hello")
         assert await bob.heard(1) == ["hello"]
+
+    stories(tmp_path, story)
+
+
+@pytest.mark.parametrize("refused", ["recall", "keep"])
+def test_a_mailbox_that_keeps_no_notes_for_want_of_room_serves_as_ever(tmp_path, monkeypatch, refused):
+    def full(store, *_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def story(here, alice, bob):
+        await alice.stop()
+        monkeypatch.setattr(MailboxStore, refused, full)
+        await bob.peer(alice).send("waits")
+        await bob.peer(alice).settled()
+        await alice.start()
+        assert await alice.heard(1) == ["waits"]
+        await exchange(alice, bob, "hello")
 
     stories(tmp_path, story)
