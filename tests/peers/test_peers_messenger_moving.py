@@ -12,6 +12,8 @@ from peers_live import DAY, MAILBOX, run, until
 
 from ptproxy.peers import messenger_moving
 from ptproxy.peers.mailbox_client import MailboxOwner
+from ptproxy.peers.mailbox_delivery import token_id_of
+from ptproxy.peers.mailbox_stream import MailboxStream
 from ptproxy.peers.messenger_events import ContactChanged, LineState
 from ptproxy.peers.messenger_moving import MAX_FORMER
 from ptproxy.peers.messenger_receiving import _hello
@@ -203,6 +205,33 @@ def test_what_comes_to_the_old_box_is_read(tmp_path):
         lines = await bob.peer(alice).history()
         await bob.until(lambda: not bob.messenger.ledger.outboxes[bob.peer(alice).id].sealed)
         assert {line.state >= LineState.WAITING for line in lines} == {True}
+
+    at(tmp_path, story)
+
+
+def test_no_token_of_the_old_box_is_shown_to_the_new_bridge(tmp_path, monkeypatch):
+    """Its operator could ask the old one whose that is: what was sealed goes under a new one at once."""
+    shown = []
+    deposit = MailboxStream._deposit
+
+    def depositing(stream, request):
+        shown.append((stream._service, token_id_of(request.token)))
+        deposit(stream, request)
+
+    async def story(here):
+        alice, bob = await here.met()
+        await here.mailbox(bytes(32))
+        await bob.messenger.move(link_of(bytes(32), "bobs.example"))
+        await is_told(alice, bob, link_of(bytes(32), "bobs.example"))
+        await asyncio.gather(alice.messenger.settled(), bob.messenger.settled())
+        old = set(alice.messenger.ledger.tokens)
+        await here.shut()
+        await bob.peer(alice).send("sealed for the old box")
+        await bob.until(lambda: bob.messenger.ledger.outboxes[bob.peer(alice).id].sealed)
+        monkeypatch.setattr(MailboxStream, "_deposit", depositing)
+        await alice.messenger.move(link_of(NEW, "new.example"))
+        assert await alice.heard(1) == ["sealed for the old box"]
+        assert not {token for service, token in shown if service is here.services[NEW]} & old
 
     at(tmp_path, story)
 
