@@ -48,7 +48,7 @@ class Box:
         self.trouble = Trouble.MAILBOX_UNREACHABLE
         """Whether it is reached."""
         self.asked = asyncio.Event()
-        """Set once this start has looked at its note there, or has not reached the mailbox."""
+        """Set once this start has looked at its note there."""
         self.collected = asyncio.Event()
         """Set once all that waited there when this start first looked has been taken in."""
         self._ledger = ledger
@@ -118,7 +118,6 @@ class Box:
             dialer = self._dialers.dialer(profile.mailbox, profile.purpose(Errand.OWN_BOX, profile.mailbox))
             owner = await MailboxOwner.connect(dialer, profile.mailbox.key, profile.box_key())
         except PtproxyError:
-            self.asked.set()
             await self._say(Trouble.MAILBOX_UNREACHABLE)
             raise
         try:

@@ -215,6 +215,30 @@ def test_a_mailbox_of_before_there_were_notes_serves_as_ever(tmp_path, monkeypat
     stories(tmp_path, story)
 
 
+def test_a_tunnel_that_is_not_up_yet_lets_nothing_leave_unasked(tmp_path, monkeypatch):
+    """A program is mostly started before its tunnel: what waits may leave as soon as that is up, or later."""
+    asked = []
+    connect = MailboxOwner.connect.__func__
+
+    async def connecting(cls, *args):
+        asked.append(messengers[-1]._box.asked.is_set())
+        if len(asked) < 4:
+            raise DialError(Reason.TUNNEL_DOWN)
+        return await connect(cls, *args)
+
+    async def story(here, alice, bob):
+        await alice.stop()
+        monkeypatch.setattr(MailboxOwner, "connect", classmethod(connecting))
+        await bob.stop()  # whose own box is not what this is about
+        await alice.start()
+        messengers.append(alice.messenger)
+        await alice.until(lambda: alice.messenger._box.asked.is_set())
+        assert asked == [False] * 4
+
+    messengers = []
+    stories(tmp_path, story)
+
+
 def test_a_mailbox_that_does_not_say_holds_nobody_up(tmp_path, monkeypatch):
     monkeypatch.setattr(messenger, "FIRST_LOOK", 0.01)
 
