@@ -205,7 +205,11 @@ class _Keeper:
         digest = hashlib.sha256(bundle).digest()
         if self._box.published == digest:
             return
-        await owner.publish(seal_prekeys(ledger.profile.prekeys_key, bundle, ledger.rng))
+        try:
+            await owner.publish(seal_prekeys(ledger.profile.prekeys_key, bundle, ledger.rng))
+        except RequestRefused as refused:  # what waits there is worth more
+            log.warning("a former mailbox does not take our bundle", why=str(refused))
+            return
         async with ledger.change() as change:
             self._box.published = digest
             change.profile()

@@ -11,6 +11,7 @@ from messenger_live import link_of, world
 from peers_live import DAY, MAILBOX, run, until
 
 from ptproxy.peers import messenger_moving
+from ptproxy.peers.mailbox_answers import Refusal, RequestRefused
 from ptproxy.peers.mailbox_client import MailboxOwner
 from ptproxy.peers.mailbox_delivery import token_id_of
 from ptproxy.peers.mailbox_stream import MailboxStream
@@ -205,6 +206,28 @@ def test_what_comes_to_the_old_box_is_read(tmp_path):
         lines = await bob.peer(alice).history()
         await bob.until(lambda: not bob.messenger.ledger.outboxes[bob.peer(alice).id].sealed)
         assert {line.state >= LineState.WAITING for line in lines} == {True}
+
+    at(tmp_path, story)
+
+
+def test_an_old_bridge_without_room_for_a_bundle_hands_out_what_it_has(tmp_path, monkeypatch):
+    async def publish(owner, *_):
+        raise RequestRefused(Refusal.BOX_FULL)
+
+    async def story(here):
+        alice, bob = await here.met()
+        await alice.stop()
+        await bob.peer(alice).send("waits there")
+        await bob.peer(alice).settled()
+        alice.wires.down = True
+        await alice.start()
+        monkeypatch.setattr(MailboxOwner, "publish", publish)
+        async with alice.messenger.ledger.change() as change:
+            alice.messenger.ledger.profile.published = b""  # so that there is something to publish
+            change.profile()
+        await alice.messenger.move(link_of(NEW, "new.example"))
+        alice.wires.down = False
+        assert await alice.heard(1) == ["waits there"]
 
     at(tmp_path, story)
 
