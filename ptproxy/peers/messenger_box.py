@@ -70,6 +70,7 @@ class Box:
         """To another bridge; on disk when this returns. The old one is left at once: it may not answer."""
         async with self._ledger.change() as change:
             move(self._ledger, change, mailbox)
+        self._notes = Notes(self._ledger)  # the old mailbox may have known none
         if self._owner is not None:
             self._owner.abort()
             self._owner = None

@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 
 import pytest
-from messenger_live import Person, world
+from messenger_live import Person, link_of, world
 from peers_live import run
 from store_folder import FILES, KEY, copy
 
@@ -211,6 +211,34 @@ def test_a_mailbox_of_before_there_were_notes_serves_as_ever(tmp_path, monkeypat
         await alice.start()
         await exchange(alice, bob, "hello")
         assert len(asked) == messenger_copies.DEAF
+
+    stories(tmp_path, story)
+
+
+def test_a_mailbox_without_notes_is_left_for_one_that_keeps_them(tmp_path, monkeypatch):
+    """What the one does not know the other is asked all the same."""
+    new, recall = bytes(range(32, 64)), MailboxOwner.recall
+    asked = []
+
+    async def unknown(owner):
+        asked.append(owner)
+        owner.close()
+        raise DialError(Reason.CONNECTION_LOST)
+
+    async def story(here, alice, bob):
+        await here.mailbox(new)
+        await alice.stop()
+        monkeypatch.setattr(MailboxOwner, "recall", unknown)
+        await alice.start()
+        await exchange(alice, bob, "hello")
+        assert len(asked) == messenger_copies.DEAF
+        monkeypatch.setattr(MailboxOwner, "recall", recall)
+        await alice.messenger.move(link_of(new, "new.example"))
+        await exchange(alice, bob, "from there")
+        await alice.messenger.settled()
+        owner = await alice.owner(here)
+        assert len(await owner.recall()) == 52
+        owner.close()
 
     stories(tmp_path, story)
 
