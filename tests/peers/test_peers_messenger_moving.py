@@ -232,7 +232,8 @@ def test_an_old_bridge_without_room_for_a_bundle_hands_out_what_it_has(tmp_path,
     at(tmp_path, story)
 
 
-def test_no_token_of_the_old_box_is_shown_to_the_new_bridge(tmp_path, monkeypatch):
+@pytest.mark.parametrize("told_by", ["a hello", "an invite"])
+def test_no_token_of_the_old_box_is_shown_to_the_new_bridge(tmp_path, monkeypatch, told_by):
     """Its operator could ask the old one whose that is: what was sealed goes under a new one at once."""
     shown = []
     deposit = MailboxStream._deposit
@@ -252,7 +253,11 @@ def test_no_token_of_the_old_box_is_shown_to_the_new_bridge(tmp_path, monkeypatc
         await bob.peer(alice).send("sealed for the old box")
         await bob.until(lambda: bob.messenger.ledger.outboxes[bob.peer(alice).id].sealed)
         monkeypatch.setattr(MailboxStream, "_deposit", depositing)
+        if told_by == "an invite":
+            await here.shut(bytes(32))
         await alice.messenger.move(link_of(NEW, "new.example"))
+        if told_by == "an invite":
+            await bob.messenger.add(await alice.invite())
         assert await alice.heard(1) == ["sealed for the old box"]
         assert not {token for service, token in shown if service is here.services[NEW]} & old
 
