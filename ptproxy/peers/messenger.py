@@ -363,7 +363,9 @@ class Messenger:
     async def revoke(self, invite: bytes) -> None:
         """The invite of this id is good no longer: whoever has it can neither fetch nor write with it.
 
-        Who came by it and has no answer yet has to be invited again. KeyError where there is none.
+        One that names a former mailbox still fetches our bundle there until that box is closed; what is
+        written with it is dropped. Who came by it and has no answer yet has to be invited again.
+        KeyError where there is none.
         """
         async with self.ledger.change() as change:
             self.ledger.drop_invite(change, self.ledger.invites[invite])

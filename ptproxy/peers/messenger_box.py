@@ -48,7 +48,7 @@ class Box:
         self.trouble = Trouble.MAILBOX_UNREACHABLE
         """Whether it is reached."""
         self.asked = asyncio.Event()
-        """Set once this start has looked at its note there, or has not reached the mailbox."""
+        """Set once this start has looked at its note there."""
         self.collected = asyncio.Event()
         """Set once all that waited there when this start first looked has been taken in."""
         self._ledger = ledger
@@ -70,6 +70,7 @@ class Box:
         """To another bridge; on disk when this returns. The old one is left at once: it may not answer."""
         async with self._ledger.change() as change:
             move(self._ledger, change, mailbox)
+        self._notes = Notes(self._ledger)  # the old mailbox may have known none
         if self._owner is not None:
             self._owner.abort()
             self._owner = None
@@ -118,7 +119,6 @@ class Box:
             dialer = self._dialers.dialer(profile.mailbox, profile.purpose(Errand.OWN_BOX, profile.mailbox))
             owner = await MailboxOwner.connect(dialer, profile.mailbox.key, profile.box_key())
         except PtproxyError:
-            self.asked.set()
             await self._say(Trouble.MAILBOX_UNREACHABLE)
             raise
         try:

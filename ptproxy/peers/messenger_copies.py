@@ -15,6 +15,7 @@ from typing import Final
 
 from ptproxy.errors import DialError, StateError
 from ptproxy.log import get_logger
+from ptproxy.peers.mailbox_answers import RequestRefused
 from ptproxy.peers.mailbox_client import MailboxOwner
 from ptproxy.peers.messenger_ledger import Change, Ledger
 from ptproxy.peers.store_doubt import StoreDoubtError
@@ -46,14 +47,16 @@ class Notes:
             return
         try:
             note = await owner.recall()
+            self._unanswered = 0
+            if note:
+                async with self._ledger.change() as change:
+                    self._compared(change, note)
+            await self._leave(owner)
         except DialError:
             self._unanswered += 1
             raise
-        self._unanswered = 0
-        if note:
-            async with self._ledger.change() as change:
-                self._compared(change, note)
-        await self._leave(owner)
+        except RequestRefused as refused:  # what waits for us is worth more
+            log.warning("the mailbox keeps no note of ours", why=str(refused))
 
     def _compared(self, change: Change, note: bytes) -> None:
         ledger = self._ledger

@@ -12,6 +12,7 @@ from ptproxy.peers.messenger_events import ContactAdded, ContactChanged
 from ptproxy.peers.messenger_ledger import Change, Ledger
 from ptproxy.peers.messenger_passes import HeldPasses
 from ptproxy.peers.messenger_profile import MAX_LABEL, OwnInvite
+from ptproxy.peers.messenger_sending import seal_elsewhere
 
 MAX_INVITES: Final = 32
 """Invites of ours that are good at a time, 544 tokens of a box's 4,096; and a quarter of those that are kept
@@ -54,12 +55,14 @@ def take(ledger: Ledger, change: Change, invite: ContactInvite) -> ContactRecord
         change.tell(ContactAdded(record.id))
     else:
         change.tell(ContactChanged(record.id))
+    before = record.mailbox
     record.mailbox, record.prekeys_key = invite.mailbox, invite.prekeys_key
     record.stranger = False
     record.owes_hello = record.wishes = record.pass_due = True
     record.held = HeldPasses()  # of an earlier time: who invites us again knows why
     record.held.add(invite.fetching(), invite=True)
     record.held.add(invite.depositing(), invite=True)
+    seal_elsewhere(ledger, change, record, before)
     change.contact(record)
     change.wake(record.id)
     change.want_box()

@@ -148,7 +148,7 @@ class _Keeper:
         while self._is_ours:
             try:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(UPKEEP * self._pace):
+                    async with asyncio.timeout(self._pause() + UPKEEP * self._pace):
                         await collect(self._connect, self._deliver, again=again)
             except _Gone:
                 return
@@ -166,9 +166,7 @@ class _Keeper:
     async def _connect(self) -> MailboxOwner:
         """The box, with a fresh bundle; :class:`_Gone` when it was closed instead."""
         profile, link = self._ledger.profile, self._box.mailbox
-        if self._failures:
-            seconds = min(AGAIN * 2.0 ** min(self._failures - 1, 16), SELDOM)
-            await asyncio.sleep(seconds * self._pace)
+        await asyncio.sleep(self._pause())
         now = self._ledger.clock()
         if now >= self._box.until * DAY:
             await self._forget()
@@ -192,6 +190,13 @@ class _Keeper:
         self._failures = 0
         return owner
 
+    def _pause(self) -> float:
+        """Seconds before the bridge is tried, after so many failures: beside the time between two looks, or
+        one that is as long would end it before it is over, and the bridge would never be tried again."""
+        if not self._failures:
+            return 0.0
+        return min(AGAIN * 2.0 ** min(self._failures - 1, 16), SELDOM) * self._pace
+
     async def _publish(self, owner: MailboxOwner) -> None:
         """The present bundle, where the mailbox has another: invites that name this bridge still work."""
         ledger = self._ledger
@@ -200,7 +205,11 @@ class _Keeper:
         digest = hashlib.sha256(bundle).digest()
         if self._box.published == digest:
             return
-        await owner.publish(seal_prekeys(ledger.profile.prekeys_key, bundle, ledger.rng))
+        try:
+            await owner.publish(seal_prekeys(ledger.profile.prekeys_key, bundle, ledger.rng))
+        except RequestRefused as refused:  # what waits there is worth more
+            log.warning("a former mailbox does not take our bundle", why=str(refused))
+            return
         async with ledger.change() as change:
             self._box.published = digest
             change.profile()

@@ -38,6 +38,7 @@ from ptproxy.peers.messenger_history import add_line
 from ptproxy.peers.messenger_ledger import Change, Ledger, TokenOwner
 from ptproxy.peers.messenger_passes import HeldPasses
 from ptproxy.peers.messenger_profile import OwnInvite
+from ptproxy.peers.messenger_sending import seal_elsewhere
 from ptproxy.peers.payload import (
     Hello,
     Part,
@@ -148,8 +149,10 @@ def _read(ledger: Ledger, change: Change, record: ContactRecord, received: Recei
         log.debug("a message that is not understood", why=str(error))
         change.tell(UnknownReceived(record.id))
         return
+    before = record.mailbox
     for part in payload.parts:
         _take_in(ledger, change, record, received, part, payload.sent / 1000)
+    seal_elsewhere(ledger, change, record, before)
     if any(isinstance(part, Unknown) for part in payload.parts):
         change.tell(UnknownReceived(record.id))
     change.wake(record.id)

@@ -240,6 +240,14 @@ def seal_again(ledger: Ledger, change: Change, record: ContactRecord, sealed: Se
     return True
 
 
+def seal_elsewhere(ledger: Ledger, change: Change, record: ContactRecord, before: Link | None) -> None:
+    """Where its mailbox is at another bridge than ``before``, that is shown no token of the box it had there:
+    the two operators would know whose both are."""
+    sealed, link = ledger.outboxes[record.id].sealed, record.mailbox
+    if sealed is not None and before is not None and link is not None and before.key != link.key:
+        seal_again(ledger, change, record, sealed)
+
+
 def fetched(
     ledger: Ledger, change: Change, record: ContactRecord, token: DeliveryToken, bundle: Bundle
 ) -> Trouble:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -39,9 +40,12 @@ class PartialFile:
         try:
             make_folder(folder)
             self.file = _open_alone(self._path)
-            if os.fstat(self.file.fileno()).st_nlink > 1:  # finished, and killed before this name went
+            if _has_another_name(self.file):  # finished, and killed before this name went
                 self.drop()
                 self.file = _open_alone(self._path)
+                if _has_another_name(self.file):
+                    self.file.close()
+                    raise StartError(f"cannot write {self._path}: a finished file that cannot be deleted")
             self.file.seek(0, os.SEEK_END)
         except OSError as error:
             raise StartError(f"cannot write {self._path}: {why(error)}") from None
@@ -103,13 +107,18 @@ def _open_alone(path: Path) -> IO[bytes]:
     file = os.fdopen(descriptor, "r+b", buffering=0)
     try:
         take_lock(file)
-        ours = os.path.samestat(os.fstat(file.fileno()), path.stat(follow_symlinks=False))
+        opened = os.fstat(descriptor)
+        ours = os.path.samestat(opened, path.stat(follow_symlinks=False)) and stat.S_ISREG(opened.st_mode)
     except OSError:
         ours = False
-    if not ours:  # locked by another, or deleted or finished by one that had it locked until now
+    if not ours:  # locked by another, or deleted or finished by one that had it locked until now; or a pipe
         file.close()
         raise StartError(f"cannot write {path}: it is being written already")
     return file
+
+
+def _has_another_name(file: IO[bytes]) -> bool:
+    return os.fstat(file.fileno()).st_nlink > 1
 
 
 def remove_abandoned(folder: Path, before: float) -> int:

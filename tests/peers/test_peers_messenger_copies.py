@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 
 import pytest
-from messenger_live import Person, world
+from messenger_live import Person, link_of, world
 from peers_live import run
 from store_folder import FILES, KEY, copy
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.peers import messenger, messenger_copies
 from ptproxy.peers.mailbox_client import MailboxOwner
+from ptproxy.peers.mailbox_store import MailboxStore
 from ptproxy.peers.messenger_events import LineState
 from ptproxy.peers.store import Doubt, PeerStore, StoreClonedError, StoreRolledBackError
 from ptproxy.state import StateFolder
@@ -213,6 +215,58 @@ def test_a_mailbox_of_before_there_were_notes_serves_as_ever(tmp_path, monkeypat
     stories(tmp_path, story)
 
 
+def test_a_mailbox_without_notes_is_left_for_one_that_keeps_them(tmp_path, monkeypatch):
+    """What the one does not know the other is asked all the same."""
+    new, recall = bytes(range(32, 64)), MailboxOwner.recall
+    asked = []
+
+    async def unknown(owner):
+        asked.append(owner)
+        owner.close()
+        raise DialError(Reason.CONNECTION_LOST)
+
+    async def story(here, alice, bob):
+        await here.mailbox(new)
+        await alice.stop()
+        monkeypatch.setattr(MailboxOwner, "recall", unknown)
+        await alice.start()
+        await exchange(alice, bob, "hello")
+        assert len(asked) == messenger_copies.DEAF
+        monkeypatch.setattr(MailboxOwner, "recall", recall)
+        await alice.messenger.move(link_of(new, "new.example"))
+        await exchange(alice, bob, "from there")
+        await alice.messenger.settled()
+        owner = await alice.owner(here)
+        assert len(await owner.recall()) == 52
+        owner.close()
+
+    stories(tmp_path, story)
+
+
+def test_a_tunnel_that_is_not_up_yet_lets_nothing_leave_unasked(tmp_path, monkeypatch):
+    """A program is mostly started before its tunnel: what waits may leave as soon as that is up, or later."""
+    asked = []
+    connect = MailboxOwner.connect.__func__
+
+    async def connecting(cls, *args):
+        asked.append(messengers[-1]._box.asked.is_set())
+        if len(asked) < 4:
+            raise DialError(Reason.TUNNEL_DOWN)
+        return await connect(cls, *args)
+
+    async def story(here, alice, bob):
+        await alice.stop()
+        monkeypatch.setattr(MailboxOwner, "connect", classmethod(connecting))
+        await bob.stop()  # whose own box is not what this is about
+        await alice.start()
+        messengers.append(alice.messenger)
+        await alice.until(lambda: alice.messenger._box.asked.is_set())
+        assert asked == [False] * 4
+
+    messengers = []
+    stories(tmp_path, story)
+
+
 def test_a_mailbox_that_does_not_say_holds_nobody_up(tmp_path, monkeypatch):
     monkeypatch.setattr(messenger, "FIRST_LOOK", 0.01)
 
@@ -225,5 +279,22 @@ def test_a_mailbox_that_does_not_say_holds_nobody_up(tmp_path, monkeypatch):
         await alice.start()
         await alice.peer(bob).send("hello")
         assert await bob.heard(1) == ["hello"]
+
+    stories(tmp_path, story)
+
+
+@pytest.mark.parametrize("refused", ["recall", "keep"])
+def test_a_mailbox_that_keeps_no_notes_for_want_of_room_serves_as_ever(tmp_path, monkeypatch, refused):
+    def full(store, *_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def story(here, alice, bob):
+        await alice.stop()
+        monkeypatch.setattr(MailboxStore, refused, full)
+        await bob.peer(alice).send("waits")
+        await bob.peer(alice).settled()
+        await alice.start()
+        assert await alice.heard(1) == ["waits"]
+        await exchange(alice, bob, "hello")
 
     stories(tmp_path, story)

@@ -10,7 +10,11 @@ import pytest
 from messenger_live import link_of, world
 from peers_live import DAY, MAILBOX, run, until
 
+from ptproxy.peers import messenger_moving
+from ptproxy.peers.mailbox_answers import Refusal, RequestRefused
 from ptproxy.peers.mailbox_client import MailboxOwner
+from ptproxy.peers.mailbox_delivery import token_id_of
+from ptproxy.peers.mailbox_stream import MailboxStream
 from ptproxy.peers.messenger_events import ContactChanged, LineState
 from ptproxy.peers.messenger_moving import MAX_FORMER
 from ptproxy.peers.messenger_receiving import _hello
@@ -121,6 +125,29 @@ def test_the_old_bridge_is_gone_for_ever(tmp_path):
     at(tmp_path, story)
 
 
+def test_the_old_bridge_is_tried_again_for_as_long_as_it_is_gone(tmp_path, monkeypatch):
+    """When the pause between attempts has grown to that between looks, too."""
+    for name in ("AGAIN", "SELDOM", "UPKEEP"):
+        monkeypatch.setattr(messenger_moving, name, 20.0)
+    tried = []
+    connect = MailboxOwner.connect.__func__
+
+    async def connecting(cls, dialer, mailbox, key, *rest):
+        if mailbox == MAILBOX:
+            tried.append(key)
+        return await connect(cls, dialer, mailbox, key, *rest)
+
+    async def story(here):
+        alice = await here.person("alice").start()
+        await alice.invite()  # somebody may still come by it
+        await here.shut()
+        monkeypatch.setattr(MailboxOwner, "connect", classmethod(connecting))
+        await alice.messenger.move(link_of(NEW, "new.example"))
+        await alice.until(lambda: len(tried) > 4)
+
+    at(tmp_path, story)
+
+
 @pytest.mark.parametrize("silent", ["connect", "grant"])
 def test_a_bridge_that_has_fallen_silent_does_not_keep_us(tmp_path, monkeypatch, silent):
     """Two minutes for an answer are too long for somebody who wants to leave."""
@@ -179,6 +206,60 @@ def test_what_comes_to_the_old_box_is_read(tmp_path):
         lines = await bob.peer(alice).history()
         await bob.until(lambda: not bob.messenger.ledger.outboxes[bob.peer(alice).id].sealed)
         assert {line.state >= LineState.WAITING for line in lines} == {True}
+
+    at(tmp_path, story)
+
+
+def test_an_old_bridge_without_room_for_a_bundle_hands_out_what_it_has(tmp_path, monkeypatch):
+    async def publish(owner, *_):
+        raise RequestRefused(Refusal.BOX_FULL)
+
+    async def story(here):
+        alice, bob = await here.met()
+        await alice.stop()
+        await bob.peer(alice).send("waits there")
+        await bob.peer(alice).settled()
+        alice.wires.down = True
+        await alice.start()
+        monkeypatch.setattr(MailboxOwner, "publish", publish)
+        async with alice.messenger.ledger.change() as change:
+            alice.messenger.ledger.profile.published = b""  # so that there is something to publish
+            change.profile()
+        await alice.messenger.move(link_of(NEW, "new.example"))
+        alice.wires.down = False
+        assert await alice.heard(1) == ["waits there"]
+
+    at(tmp_path, story)
+
+
+@pytest.mark.parametrize("told_by", ["a hello", "an invite"])
+def test_no_token_of_the_old_box_is_shown_to_the_new_bridge(tmp_path, monkeypatch, told_by):
+    """Its operator could ask the old one whose that is: what was sealed goes under a new one at once."""
+    shown = []
+    deposit = MailboxStream._deposit
+
+    def depositing(stream, request):
+        shown.append((stream._service, token_id_of(request.token)))
+        deposit(stream, request)
+
+    async def story(here):
+        alice, bob = await here.met()
+        await here.mailbox(bytes(32))
+        await bob.messenger.move(link_of(bytes(32), "bobs.example"))
+        await is_told(alice, bob, link_of(bytes(32), "bobs.example"))
+        await asyncio.gather(alice.messenger.settled(), bob.messenger.settled())
+        old = set(alice.messenger.ledger.tokens)
+        await here.shut()
+        await bob.peer(alice).send("sealed for the old box")
+        await bob.until(lambda: bob.messenger.ledger.outboxes[bob.peer(alice).id].sealed)
+        monkeypatch.setattr(MailboxStream, "_deposit", depositing)
+        if told_by == "an invite":
+            await here.shut(bytes(32))
+        await alice.messenger.move(link_of(NEW, "new.example"))
+        if told_by == "an invite":
+            await bob.messenger.add(await alice.invite())
+        assert await alice.heard(1) == ["sealed for the old box"]
+        assert not {token for service, token in shown if service is here.services[NEW]} & old
 
     at(tmp_path, story)
 

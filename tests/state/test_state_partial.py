@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +88,35 @@ def test_a_kill_between_two_names_leaves_the_finished_file_alone(tmp_path, monke
         assert again.file.tell() == 0
         again.file.write(b"something else")
     assert (tmp_path / "a").read_bytes() == b"all of it"
+
+
+@posix
+def test_a_finished_file_whose_first_name_cannot_be_deleted_is_left_alone(tmp_path, monkeypatch):
+    """As in a folder that only lets its files be written."""
+
+    def forbidden(path, missing_ok=False):
+        raise PermissionError
+
+    partial = PartialFile(tmp_path, "x")
+    partial.file.write(b"all of it")
+    partial.close()
+    os.link(tmp_path / ".x.ptproxy.part", tmp_path / "a")
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    with pytest.raises(StartError, match="finished"):
+        PartialFile(tmp_path, "x")
+    assert (tmp_path / "a").read_bytes() == b"all of it"
+
+
+@posix
+def test_a_pipe_of_that_name_is_none_of_ours(tmp_path):
+    """It is closed again, too: what is left open is an error here."""
+    os.mkfifo(tmp_path / ".x.ptproxy.part")
+    os.utime(tmp_path / ".x.ptproxy.part", (1, 1))
+    assert remove_abandoned(tmp_path, 2) == 0
+    with pytest.raises(StartError):
+        PartialFile(tmp_path, "x")
+    gc.collect()
+    assert names(tmp_path) == [".x.ptproxy.part"]
 
 
 def test_a_file_that_is_finished_while_it_is_opened_is_not_written(tmp_path, monkeypatch):
