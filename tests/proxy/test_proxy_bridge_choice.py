@@ -161,3 +161,55 @@ def test_after_the_end_nothing_is_dialled(monkeypatch):
         assert town.choice.through() == {}
 
     run("asyncio", monkeypatch, main)
+
+
+def test_who_gives_up_does_not_stop_the_search_for_the_next_bridge(monkeypatch):
+    """Programs wait a few seconds each; bridges that swallow packets take longer than that to be left."""
+
+    async def main():
+        town = Town(0, 1, 2)
+        await town.choice.start()
+        town.kill(0)
+        swallowing = asyncio.Event()
+        start = Tunnel.start
+
+        async def slow(tunnel):
+            if tunnel.place["name"] == 1:
+                tunnel.place["up"] = False
+                await swallowing.wait()
+            await start(tunnel)
+
+        monkeypatch.setattr(Tunnel, "start", slow)
+        first = asyncio.create_task(town.dial())
+        await until(lambda: len(town.tunnels) == 2)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        second = asyncio.create_task(town.dial())
+        await asyncio.sleep(0)
+        swallowing.set()
+        assert await second == 2
+        assert len(town.tunnels) == 3
+        await town.choice.stop()
+
+    run("asyncio", monkeypatch, main)
+
+
+def test_the_end_gives_up_the_search_for_the_next_bridge(monkeypatch):
+    async def main():
+        town = Town(0, 1)
+        await town.choice.start()
+        town.kill(0)
+
+        async def silent(_):
+            await asyncio.get_running_loop().create_future()
+
+        monkeypatch.setattr(Tunnel, "start", silent)
+        dialling = asyncio.create_task(town.dial())
+        await until(lambda: len(town.tunnels) == 2)
+        await town.choice.stop()
+        with pytest.raises(DialError) as caught:
+            await dialling
+        assert caught.value.reason is Reason.SHUTDOWN
+        assert all(tunnel.stopped for tunnel in town.tunnels)
+
+    run("asyncio", monkeypatch, main)
