@@ -86,6 +86,8 @@ class BridgeChoice:
         """``make`` raises StartError for a line that this client cannot use."""
         self._make = make
         self._source = source
+        self.line: Link | None = None
+        """Of the bridge that was tried last; None before the first."""
         self._current: OneBridge | None = None
         self._search: asyncio.Task[OneBridge] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -183,6 +185,7 @@ class BridgeChoice:
     async def _reach(self, lines: tuple[Link, ...]) -> OneBridge:
         failure: PtproxyError = DialError(Reason.TUNNEL_DOWN, "no bridge is known")
         for line in lines:
+            self.line = line
             try:
                 one = self._make(line)
                 await one.start()

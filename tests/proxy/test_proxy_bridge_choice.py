@@ -10,9 +10,11 @@ import pytest
 from proxy_live import run, until
 
 from ptproxy.config.link import Link
-from ptproxy.errors import DialError, Reason
+from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.proxy import bridge_choice
 from ptproxy.proxy.bridge_choice import BridgeChoice, OneBridge
+from ptproxy.proxy.client import connect
+from ptproxy.proxy.startup import Signals
 from ptproxy.target import Target
 
 TARGET = Target.address("example.org", 443)
@@ -89,6 +91,21 @@ def test_the_first_that_is_reached_is_used(monkeypatch):
         assert [tunnel.stopped for tunnel in town.tunnels] == [True, False]
         await town.choice.stop()
         assert all(tunnel.stopped for tunnel in town.tunnels)
+
+    run("asyncio", monkeypatch, main)
+
+
+def test_what_is_not_reached_is_told_by_its_own_name(monkeypatch):
+    """The configured bridge is often not even among those that were tried."""
+
+    async def main():
+        town = Town(0, 1)
+        for place in town.places.values():
+            place["up"] = False
+        told = pytest.raises(StartError, match=r"bridge1\.example\.org:443 is not reached")
+        with Signals(asyncio.get_running_loop()) as signals, told:
+            await connect(SimpleNamespace(bridge=link(4)), town.choice, signals)
+        await town.choice.stop()
 
     run("asyncio", monkeypatch, main)
 
