@@ -148,7 +148,7 @@ async def connect(
         try:
             await tunnel.start()
         except PtproxyError as error:
-            raise not_connected(config, error) from None
+            raise not_connected(config.bridge, error) from None
         client = Client(tunnel.dialer, config.bridge)
         stack.push_async_callback(client.close_sockets)
         yield client

@@ -89,7 +89,7 @@ class NodeDriver:
         self._loop = loop
         self._send = send
         self._searches: dict[Lookup, Callable[[Lookup], None]] = {}
-        self._writes: dict[tuple[NodeId, NodeId], _Write] = {}
+        self._writes: dict[tuple[NodeId, NodeId], list[_Write]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
         self._flushing = False
@@ -172,7 +172,7 @@ class NodeDriver:
             if token is not None:
                 self.node.store(contact, lookup.target, token, record, now)
                 write.waiting.add(contact.id)
-                self._writes[contact.id, lookup.target] = write
+                self._writes.setdefault((contact.id, lookup.target), []).append(write)
         if write.waiting:
             write.timer = self._loop.call_later(WRITE_WAIT, self._end_write, write)
             self.flush()
@@ -190,7 +190,7 @@ class NodeDriver:
         for lookup, then in searches.items():
             lookup.finished = True
             then(lookup)
-        for write in set(self._writes.values()):
+        for write in {write for writes in self._writes.values() for write in writes}:
             self._end_write(write)
 
     # ---- what the owner's transport does --------------------------------------------------------
@@ -251,13 +251,12 @@ class NodeDriver:
                 if then is not None:
                     then(event.lookup)
                 continue
-            write = self._writes.get((event.contact.id, event.location))
-            if write is None:
-                continue
-            self._answered(write, event.contact, event.answer.refusal)
+            writes = self._writes.get((event.contact.id, event.location))
+            if writes:  # of several the one that has waited longest
+                self._answered(writes[0], event.contact, event.answer.refusal)
 
     def _answered(self, write: _Write, contact: Contact, refusal: Refusal | None) -> None:
-        del self._writes[contact.id, write.written.lookup.target]
+        self._forget(write, contact.id)
         write.waiting.discard(contact.id)
         if refusal is None:
             write.written.kept.append(contact)
@@ -271,8 +270,15 @@ class NodeDriver:
         write.timer.cancel()
         write.written.silent = len(write.waiting)
         for place in write.waiting:
-            del self._writes[place, write.written.lookup.target]
+            self._forget(write, place)
         write.then(write.written)
+
+    def _forget(self, write: _Write, place: NodeId) -> None:
+        """``write`` waits for the node at ``place`` no longer; others of the same record may."""
+        key = place, write.written.lookup.target
+        self._writes[key].remove(write)
+        if not self._writes[key]:
+            del self._writes[key]
 
     def _arm(self) -> None:
         """Wake up when the node wants to; a timer that is early enough stays."""

@@ -33,6 +33,8 @@ CREATE TABLE own (name TEXT PRIMARY KEY, value BLOB NOT NULL)
 MAX_NODES: Final = 10_240
 """Nodes read back: 256 buckets of 20 with as many spares, more than any table has."""
 
+_STRANGE: Final = "typeof(location) <> 'blob' OR length(location) <> 32 OR typeof(record) <> 'blob'"
+"""Rows of records that no save has written: a column of SQLite takes anything."""
 _CONTACT: Final = "contact"
 _BEACON: Final = "beacon"
 
@@ -74,6 +76,8 @@ class DirectoryStore:
         self._database = state.database(DATABASE, SCHEMA)
         self._thread = ThreadPoolExecutor(1, "directory")
         self._saved: dict[NodeId, _Mark] = {}
+        self._strange = False
+        """Whether there are rows to delete that no record of ours can replace."""
         self._saving = asyncio.Lock()
 
     def load(self, most_records: int) -> Kept:
@@ -85,16 +89,20 @@ class DirectoryStore:
             for (row,) in self._database.execute("SELECT node FROM nodes LIMIT ?", (MAX_NODES,)):
                 try:
                     kept.nodes.append(Acquaintance.parse(row))
-                except DhtError:
+                except (DhtError, TypeError):  # TypeError: no bytes
                     kept.damaged += 1
-            for (row,) in self._database.execute("SELECT record FROM records LIMIT ?", (most_records,)):
+            ours = f"FROM records WHERE NOT ({_STRANGE})"
+            for (row,) in self._database.execute(f"SELECT record {ours} LIMIT ?", (most_records,)):
                 try:
                     kept.records.append(StoredRecord.parse(row))
                 except StateError:
                     kept.damaged += 1
-            known = self._database.execute("SELECT location FROM records").fetchall()
+            known = self._database.execute(f"SELECT location {ours}").fetchall()
+            ((rows,),) = self._database.execute("SELECT count(*) FROM records")
         except (sqlite3.Error, TypeError, UnicodeDecodeError) as error:
             raise _cannot("read", error) from None
+        kept.damaged += rows - len(known)
+        self._strange = rows > len(known)
         # What is not taken back is deleted by the next save: nothing of it matches.
         self._saved = {int.from_bytes(location, "big"): _UNSURE for (location,) in known}
         return kept
@@ -145,11 +153,14 @@ class DirectoryStore:
         try:
             database.execute("BEGIN IMMEDIATE")
             try:
+                if self._strange:
+                    database.execute(f"DELETE FROM records WHERE {_STRANGE}")  # noqa: S608  (a constant)
                 database.executemany("DELETE FROM records WHERE location = ?", old)
                 database.executemany("REPLACE INTO records VALUES (?, ?)", new)
                 if surroundings is not None:
                     _write_surroundings(database, surroundings)
                 database.execute("COMMIT")
+                self._strange = False
             except BaseException:
                 if database.in_transaction:  # a full disk may have rolled it back already
                     database.execute("ROLLBACK")

@@ -35,15 +35,16 @@ async def fetch(url: str, dialer: Dialer, most: int, context: ssl.SSLContext | N
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 443
         target = Target.address(host, port)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        asked = (
+            f"GET {path} HTTP/1.0\r\nHost: {parts.netloc.rpartition('@')[2]}\r\nAccept: text/plain\r\n\r\n"
+        )
+        request = asked.encode("ascii")
     except (ValueError, TargetError):
         raise FetchError("the address cannot be read") from None
     if parts.scheme != "https":
         raise FetchError("the address is not https")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    request = f"GET {path} HTTP/1.0\r\nHost: {parts.netloc.rpartition('@')[2]}\r\nAccept: text/plain\r\n\r\n"
-    reading = _Reading(
-        context or ssl.create_default_context(), host, request.encode("ascii"), MAX_HEAD + most
-    )
+    reading = _Reading(context or ssl.create_default_context(), host, request, MAX_HEAD + most)
     stream = await dialer.dial(target, reading)
     try:
         async with asyncio.timeout(WAIT):
@@ -116,6 +117,9 @@ class _Reading(asyncio.Protocol):
             self._done()
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLEOFError:
+            if self._request:
+                self._fail(FetchError("the address ends the connection before it has said anything"))
         except ssl.SSLError as error:
             self._fail(FetchError(f"the address is not to be trusted: {error.reason or 'TLS failed'}"))
         finally:

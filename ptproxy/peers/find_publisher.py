@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from ptproxy.dht.identifier import Rng
 from ptproxy.dht.publication import Publication, Turn
@@ -31,6 +31,8 @@ AGAIN: Final = 60.0
 AGAIN_MOST: Final = 1_800.0
 """... up to this."""
 
+_Sealed: TypeAlias = tuple[Publication, Turn, Record]
+
 log = get_logger(__name__)
 
 
@@ -51,9 +53,14 @@ class Publisher:
         """Publish what is due now; how many records did not get out. Raises what keeps all from it."""
         if self._folder.changed():
             self._operated = self._load()
-        listed = self._operated.listed
+        while (left := await self._go_over(self._operated)) is None:
+            pass
+        return left
+
+    async def _go_over(self, operated: Operated) -> int | None:
+        """Publish what is due of a list; None where a command has changed it, which may be minutes later."""
         now = self._clock()
-        due = [(each, turn) for each in listed.published(now) for turn in each.due(now)]
+        due = [(each, turn) for each in operated.listed.published(now) for turn in each.due(now)]
         if due:
             await self._directory.reach()
             log.info("publishing", records=len(due))
@@ -65,12 +72,26 @@ class Publisher:
                 for each, turn in batch
             ]
             self._save(())
-            left += await written(self._directory, records)
+            left += await written(self._directory, self._still_so(records))
             self._save(())
-        if not left:
-            self._save(tuple(self._operated.hurry))
-            self._operated.hurry.clear()
-        return left
+            if self._operated is not operated:
+                return None
+        if left:
+            return left
+        self._save(tuple(operated.hurry))
+        if self._operated is not operated:
+            return None
+        operated.hurry.clear()
+        return 0
+
+    def _still_so(self, records: Sequence[_Sealed]) -> list[_Sealed]:
+        """Those that say what the list says now, each with the list's publication: others do not leave."""
+        current = {each.publication.secret: each.publication for each in self._operated.listed.invites()}
+        return [
+            (current[each.secret], turn, record)
+            for each, turn, record in records
+            if each.secret in current and current[each.secret].content == each.content
+        ]
 
     async def run(self) -> None:
         """Go on until cancelled; what fails is told and tried again."""
@@ -134,7 +155,7 @@ async def sealed(
     return publication.seal(turn, issuer, rng)
 
 
-async def written(directory: Directory, records: Sequence[tuple[Publication, Turn, Record]]) -> int:
+async def written(directory: Directory, records: Sequence[_Sealed]) -> int:
     """Write records that :func:`sealed` made, and tell their publications; how many did not get out."""
     done = await asyncio.gather(*(_write(directory, *each) for each in records), return_exceptions=True)
     left = 0

@@ -172,17 +172,18 @@ class _Passing:
             self._left()
             self.incoming.refuse(reason)
 
-    def give_up(self) -> None:
-        """The client waits no longer."""
+    def give_up(self, reason: Reason = Reason.CANCELLED) -> None:
+        """Nobody waits any longer. Its place is free now: a task that has not begun would never say so."""
         if self.task is not None:
             self.task.cancel()
+        self.refuse(reason)
 
     def end(self, reason: Reason) -> None:
         """End it, wherever it is."""
         if self._inside is not None:
             reset_stream(self._inside.transport, reason)
         else:
-            self.give_up()
+            self.give_up(reason)
 
     def _left(self) -> None:
         if not self._over:

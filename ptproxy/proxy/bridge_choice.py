@@ -86,8 +86,10 @@ class BridgeChoice:
         """``make`` raises StartError for a line that this client cannot use."""
         self._make = make
         self._source = source
+        self.line: Link | None = None
+        """Of the bridge that was tried last; None before the first."""
         self._current: OneBridge | None = None
-        self._choosing = asyncio.Lock()
+        self._search: asyncio.Task[OneBridge] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._not_before = float("-inf")
         self._stopping = False
@@ -99,6 +101,9 @@ class BridgeChoice:
     async def stop(self) -> None:
         """Close every tunnel."""
         self._stopping = True
+        if self._search is not None:
+            self._search.cancel()
+            await asyncio.wait({self._search})
         current, self._current = self._current, None
         if current is not None:
             await current.stop()
@@ -131,8 +136,13 @@ class BridgeChoice:
             return await self._replace(current)
 
     async def _replace(self, lost: OneBridge) -> OneBridge:
-        """Another bridge in place of one that was lost."""
-        async with self._choosing:
+        """Another bridge in place of one that was lost: one search for all who wait, and those who come.
+
+        It goes on when they give up, as programs do after some seconds: bridges that swallow packets
+        take longer than that, and would keep everybody from the one behind them.
+        """
+        search = self._search
+        if search is None:
             current = self._current
             if current is None:
                 raise DialError(Reason.SHUTDOWN)
@@ -141,21 +151,32 @@ class BridgeChoice:
                 return current
             if loop.time() < self._not_before:
                 raise DialError(Reason.TUNNEL_DOWN, "no bridge is reached")
-            log.warning("the bridge is lost; the next one is tried", bridges=len(self._source.lines))
-            try:
-                found = await self._reach(self._others(lost))
-            except PtproxyError as error:
-                self._not_before = loop.time() + PAUSE
-                raise DialError(Reason.TUNNEL_DOWN, f"no bridge is reached: {error}") from None
-            if self._stopping:
-                await found.stop()
-                raise DialError(Reason.SHUTDOWN)
-            self._current = found
-            task = loop.create_task(lost.stop())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
-            self._source.hurry()
-            return found
+            search = self._search = loop.create_task(self._find_next(lost))
+            search.add_done_callback(self._searched)
+        await asyncio.wait({search})
+        if search.cancelled():
+            raise DialError(Reason.SHUTDOWN)
+        return search.result()
+
+    async def _find_next(self, lost: OneBridge) -> OneBridge:
+        loop = asyncio.get_running_loop()
+        log.warning("the bridge is lost; the next one is tried", bridges=len(self._source.lines))
+        try:
+            found = await self._reach(self._others(lost))
+        except PtproxyError as error:
+            self._not_before = loop.time() + PAUSE
+            raise DialError(Reason.TUNNEL_DOWN, f"no bridge is reached: {error}") from None
+        self._current = found
+        task = loop.create_task(lost.stop())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        self._source.hurry()
+        return found
+
+    def _searched(self, search: asyncio.Task[OneBridge]) -> None:
+        self._search = None
+        if not search.cancelled():
+            search.exception()  # told to who waits, if anybody does
 
     def _others(self, current: OneBridge) -> tuple[Link, ...]:
         here = current.line.host, current.line.port, current.line.key
@@ -164,6 +185,7 @@ class BridgeChoice:
     async def _reach(self, lines: tuple[Link, ...]) -> OneBridge:
         failure: PtproxyError = DialError(Reason.TUNNEL_DOWN, "no bridge is known")
         for line in lines:
+            self.line = line
             try:
                 one = self._make(line)
                 await one.start()

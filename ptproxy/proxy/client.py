@@ -227,18 +227,18 @@ async def connect(config: ClientConfig, tunnel: OneBridge | BridgeChoice, signal
         if starting.done():
             starting.result()
     except PtproxyError as error:
-        raise not_connected(config, error) from None
+        raise not_connected(tunnel.line or config.bridge, error) from None
     finally:
         starting.cancel()
         stopping.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
 
 
-def not_connected(config: ClientConfig, error: PtproxyError) -> StartError:
-    """What keeps the first carrier from opening, for a person."""
+def not_connected(line: Link, error: PtproxyError) -> StartError:
+    """What keeps the first carrier to the bridge of ``line`` from opening, for a person."""
     if isinstance(error, StartError):
         return error
-    where = Endpoint(config.bridge.host, config.bridge.port)
+    where = Endpoint(line.host, line.port)
     if isinstance(error, DialError):
         return StartError(f"the bridge at {where} is not reached: {error}")
     if isinstance(error, AuthenticationError):

@@ -24,9 +24,9 @@ from ptproxy.dht.sealing import SealedCall
 from ptproxy.dht.signing import SigningKey
 from ptproxy.dht.storage import HAND_ON, Refusal
 from ptproxy.errors import DhtError, StartError
-from ptproxy.peers import directory
+from ptproxy.peers import directory, directory_driver
 from ptproxy.peers.directory import DirectoryNode, DirectorySettings
-from ptproxy.peers.directory_driver import NodeBusyError
+from ptproxy.peers.directory_driver import NodeBusyError, Written
 from ptproxy.peers.directory_network import DirectoryNetwork
 
 RECORD = sealed()
@@ -375,5 +375,36 @@ def test_what_a_node_is_reached_by_is_what_it_was_told() -> None:
         finally:
             await node.close()
             await node.close()
+
+    run(main)
+
+
+def test_one_record_written_twice_at_a_time_ends_twice() -> None:
+    async def main():
+        async with Lab(now=NOW) as lab:
+            await lab.grow(4)
+            driver = lab.nodes[0].driver
+            both = await asyncio.gather(driver.publish(PLACE, DATA), driver.publish(PLACE, DATA))
+            assert all(len(written.kept) + written.silent + sum(written.refused.values()) for written in both)
+            assert not driver._writes
+
+    run(main)
+
+
+def test_two_writes_to_silent_nodes_both_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main():
+        async with Lab(now=NOW) as lab:
+            await lab.grow(4)
+            driver = lab.nodes[0].driver
+            monkeypatch.setattr(directory_driver, "WRITE_WAIT", 0.05)
+            found = await driver.look_up(PLACE, driver.private)
+            for other in lab.nodes[1:]:
+                await other.close()
+            done: list[Written] = []
+            driver.write(found, DATA, done.append)
+            driver.write(found, DATA, done.append)
+            await until(lambda: len(done) == 2)
+            assert [written.silent for written in done] == [len(found.closest())] * 2
+            assert not driver._writes
 
     run(main)

@@ -91,6 +91,10 @@ def test_what_is_over_or_damaged_is_left_out_and_deleted(tmp_path: Path) -> None
             "UPDATE records SET record = x'00' WHERE location = ?", (records[0].location.to_bytes(32),)
         )
         database.execute("INSERT INTO nodes VALUES (x'00', x'0102')")
+        database.execute("INSERT INTO nodes VALUES (x'01', 'text')")
+        database.execute("INSERT INTO records VALUES ('text', x'00')")
+        database.execute("INSERT INTO records VALUES (?, 5)", (bytes(32),))
+        database.execute("INSERT INTO records VALUES (?, x'00')", (bytes((255,)) * 40,))
         database.close()
         with StateFolder(tmp_path) as state:
             async with Lab(now=NOW) as lab:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 import random
+import socket
 import ssl
 
 import pytest
@@ -286,8 +287,11 @@ def test_damaged_memory_of_a_network(data):
 
 
 @contextlib.asynccontextmanager
-async def web(folder, answer, name="localhost"):
-    """A web server on loopback that says ``answer``; its URL and a context that trusts it."""
+async def web(folder, answer, name="localhost", *, rude=False):
+    """A web server on loopback that says ``answer``; its URL and a context that trusts it.
+
+    A rude one ends the connection and not TLS.
+    """
     rng = random.Random(3)
     certificate, key = self_signed(name, datetime.datetime.now(datetime.UTC), rng)
     (folder / "cert.pem").write_bytes(certificate)
@@ -304,6 +308,8 @@ async def web(folder, answer, name="localhost"):
             assert head.startswith(b"GET /list?a=1 HTTP/1.0\r\nHost: localhost:")
             writer.write(answer)
             await writer.drain()
+        if rude:
+            writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
         writer.close()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await writer.wait_closed()
@@ -333,6 +339,17 @@ def test_a_text_is_fetched(tmp_path):
     run(main)
 
 
+def test_the_end_of_an_answer_may_be_the_connections(tmp_path):
+    """Servers of HTTP/1.0 close without a word of TLS; what was said is signed."""
+
+    async def main():
+        async with web(tmp_path, b"HTTP/1.0 200 OK\r\n\r\nptproxy-bridges:AA", rude=True) as (url, context):
+            dialer = DirectDialer(asyncio.get_running_loop())
+            assert await fetch(url, dialer, 1_000, context) == "ptproxy-bridges:AA"
+
+    run(main)
+
+
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 404 No\r\n\r\n", b"SSH-2.0\r\n", b"", b"HTTP/1.1\r\n\r\n"])
 def test_answers_that_are_no_text(tmp_path, answer):
     async def main():
@@ -352,7 +369,9 @@ def test_a_server_of_another_name_is_not_believed(tmp_path):
     run(main)
 
 
-@pytest.mark.parametrize("url", ["http://a.example/", "https:///x", "https://a.example:99999/", "x"])
+@pytest.mark.parametrize(
+    "url", ["http://a.example/", "https:///x", "https://a.example:99999/", "x", "https://127.0.0.1/\u00fc"]
+)
 def test_addresses_that_are_not_read(url):
     async def main():
         with pytest.raises(FetchError):

@@ -13,6 +13,7 @@ from ptproxy.config.link import Link
 from ptproxy.dht.bridge_record import BridgeBucket
 from ptproxy.dht.record_secret import RecordType
 from ptproxy.errors import StartError
+from ptproxy.peers import find_publisher
 from ptproxy.peers.find_operator import OperatorFolder
 from ptproxy.peers.find_publisher import Publisher
 
@@ -167,6 +168,38 @@ def test_a_command_between_two_saves_is_not_undone(tmp_path):
             await publish_all(publisher)
             assert len(list(operator.load().listed.invites())) == 4
             assert await bridges_of(directory, made[0]) == OLD
+
+    run(main)
+
+
+def test_a_list_that_changes_within_a_round_is_followed_at_once(tmp_path, monkeypatch):
+    """A round of many records takes minutes: what is revoked then must not go out with its bridges.
+
+    And what has just gone out is on disk as such: else it goes out a second time in its slot.
+    """
+    monkeypatch.setattr(find_publisher, "BATCH", 1)
+
+    async def main():
+        async with published(tmp_path) as (cast, directory, operator, publisher, invites):
+            cast.directory.clock.offset += 6 * 3_600
+            cast.directory.clock.offset -= cast.directory.clock() % (6 * 3_600)
+            cast.directory.clock.offset += 5.9 * 3_600  # every record of the slot is due
+            written = []
+            write = directory.write
+
+            async def meanwhile(record):
+                if not written:
+                    revoked = [invite.id for invite in invites]
+                    OperatorFolder(operator.path).change(
+                        lambda operated: [operated.listed.revoke(each, NOON) for each in revoked]
+                    )
+                written.append(record)
+                return await write(record)
+
+            directory.write = meanwhile
+            await publish_all(publisher)
+            assert [await bridges_of(directory, each) for each in invites] == [()] * 3
+            assert len(written) == 4  # the first was on its way
 
     run(main)
 

@@ -10,9 +10,11 @@ import pytest
 from proxy_live import run, until
 
 from ptproxy.config.link import Link
-from ptproxy.errors import DialError, Reason
+from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.proxy import bridge_choice
 from ptproxy.proxy.bridge_choice import BridgeChoice, OneBridge
+from ptproxy.proxy.client import connect
+from ptproxy.proxy.startup import Signals
 from ptproxy.target import Target
 
 TARGET = Target.address("example.org", 443)
@@ -93,6 +95,21 @@ def test_the_first_that_is_reached_is_used(monkeypatch):
     run("asyncio", monkeypatch, main)
 
 
+def test_what_is_not_reached_is_told_by_its_own_name(monkeypatch):
+    """The configured bridge is often not even among those that were tried."""
+
+    async def main():
+        town = Town(0, 1)
+        for place in town.places.values():
+            place["up"] = False
+        told = pytest.raises(StartError, match=r"bridge1\.example\.org:443 is not reached")
+        with Signals(asyncio.get_running_loop()) as signals, told:
+            await connect(SimpleNamespace(bridge=link(4)), town.choice, signals)
+        await town.choice.stop()
+
+    run("asyncio", monkeypatch, main)
+
+
 def test_a_lost_bridge_is_replaced_once_for_all_who_dial(monkeypatch):
     async def main():
         town = Town(0, 1, 2)
@@ -159,5 +176,57 @@ def test_after_the_end_nothing_is_dialled(monkeypatch):
             await town.dial()
         assert caught.value.reason is Reason.SHUTDOWN
         assert town.choice.through() == {}
+
+    run("asyncio", monkeypatch, main)
+
+
+def test_who_gives_up_does_not_stop_the_search_for_the_next_bridge(monkeypatch):
+    """Programs wait a few seconds each; bridges that swallow packets take longer than that to be left."""
+
+    async def main():
+        town = Town(0, 1, 2)
+        await town.choice.start()
+        town.kill(0)
+        swallowing = asyncio.Event()
+        start = Tunnel.start
+
+        async def slow(tunnel):
+            if tunnel.place["name"] == 1:
+                tunnel.place["up"] = False
+                await swallowing.wait()
+            await start(tunnel)
+
+        monkeypatch.setattr(Tunnel, "start", slow)
+        first = asyncio.create_task(town.dial())
+        await until(lambda: len(town.tunnels) == 2)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        second = asyncio.create_task(town.dial())
+        await asyncio.sleep(0)
+        swallowing.set()
+        assert await second == 2
+        assert len(town.tunnels) == 3
+        await town.choice.stop()
+
+    run("asyncio", monkeypatch, main)
+
+
+def test_the_end_gives_up_the_search_for_the_next_bridge(monkeypatch):
+    async def main():
+        town = Town(0, 1)
+        await town.choice.start()
+        town.kill(0)
+
+        async def silent(_):
+            await asyncio.get_running_loop().create_future()
+
+        monkeypatch.setattr(Tunnel, "start", silent)
+        dialling = asyncio.create_task(town.dial())
+        await until(lambda: len(town.tunnels) == 2)
+        await town.choice.stop()
+        with pytest.raises(DialError) as caught:
+            await dialling
+        assert caught.value.reason is Reason.SHUTDOWN
+        assert all(tunnel.stopped for tunnel in town.tunnels)
 
     run("asyncio", monkeypatch, main)
