@@ -16,7 +16,7 @@ from ptproxy.peers.mailbox_client import MailboxOwner, MailboxSender
 from ptproxy.peers.mailbox_service import MailboxService
 from ptproxy.state import StateFolder
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for something that never comes is a failure."""
 WINDOW = 64 << 10
 """Bytes of a stream's credit."""
