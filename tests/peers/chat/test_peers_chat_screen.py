@@ -30,6 +30,8 @@ from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.told import STATES
 from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.messenger_events import (
+    ContactAdded,
+    ContactChanged,
     ContactRemoved,
     InviteReady,
     LineReceived,
@@ -813,3 +815,18 @@ def headless(monkeypatch) -> None:
 )
 def test_times_that_no_calendar_has(when: float, text: str) -> None:
     assert clock(when, NOON) == text
+
+
+def test_who_is_removed_while_news_of_it_waits_is_gone_and_nothing_else() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+
+    async def look(rig: Rig) -> None:
+        messenger.tell(ContactChanged(anna.id))  # it says another name, again and again
+        del messenger.peers[anna.id]
+        messenger.tell(ContactRemoved(anna.id))
+        messenger.tell(ContactAdded(anna.id, stranger=True))
+        await rig.until(lambda: rig.app.open == ben.id)
+        await rig.until(lambda: rig.rows() == ["      Ben"])
+
+    shown(messenger, look)
