@@ -97,7 +97,8 @@ class Sending(asyncio.Protocol):
             self._progressed(offset)
 
     def _why_lost(self) -> Exception:
-        if isinstance(self._error, DialError) and self._error.reason is Reason.TIMED_OUT:
+        untaken = self._answers.offset is None
+        if untaken and isinstance(self._error, DialError) and self._error.reason is Reason.TIMED_OUT:
             return FileLapsedError("the contact has not taken the file in time")
         return self._error or DialError(Reason.CONNECTION_LOST)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 import random
 import threading
@@ -18,6 +19,7 @@ from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.peers import file_pieces, file_receiving, file_transfer, peer_meetings
 from ptproxy.peers.file_messages import PURPOSE, Answer, FileProtocolError, Offer, accept
 from ptproxy.peers.file_pieces import partial_name
+from ptproxy.peers.file_sending import Sending
 from ptproxy.peers.file_transfer import (
     ABANDONED,
     MAX_OFFERS,
@@ -625,3 +627,29 @@ def test_an_early_answer_does_not_make_the_whole_file_be_read(tmp_path, monkeypa
         await asyncio.gather(sending, return_exceptions=True)
 
     exchange(tmp_path, main)
+
+
+def test_a_contact_that_is_lost_amid_a_file_has_taken_it():
+    class Streams:
+        async def open_stream(self, contact, purpose, protocol):
+            self.protocol = protocol
+            return self
+
+        def write(self, data):
+            if bytes(data) == offer.serialize():
+                self.protocol.data_received(accept(0))
+
+        def write_eof(self):
+            self.protocol.connection_lost(DialError(Reason.TIMED_OUT))
+
+        def abort(self):
+            pass
+
+    async def main():
+        sending = Sending(lambda _: None, Party.CONTACT, offer, io.BytesIO(bytes(10)))
+        with pytest.raises(DialError) as lost:
+            await sending.run(Streams())
+        assert lost.value.reason is Reason.TIMED_OUT
+
+    offer = Offer(bytes(16), 10, bytes(32), "a")
+    run(main)

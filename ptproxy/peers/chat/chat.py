@@ -229,7 +229,11 @@ class Chat:
         """What an event says, with labels as they are after it; nothing for what only programs care about."""
         if isinstance(event, ContactAdded | ContactChanged):
             self.roster.refresh()
-            return [self.contact(self.messenger.contact(event.contact))]
+            try:
+                peer = self.messenger.contact(event.contact)
+            except KeyError:  # removed before anybody looked: that is told behind this
+                return []
+            return [self.contact(peer)]
         if isinstance(event, ContactRemoved):
             gone = GoneTold(self.roster.label(event.contact), event.contact.hex())
             self.present.discard(event.contact)

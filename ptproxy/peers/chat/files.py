@@ -95,6 +95,8 @@ class Files:
             return
         if file.task is not None:
             file.task.cancel()
+        if file.offer is not None:
+            file.offer.refuse()  # where taking it has not even begun
         self._change(file, state=FileState.FAILED, why=_STOPPED)
 
     async def finished(self) -> None:
@@ -151,6 +153,7 @@ class Files:
                 self._change(file, state=FileState.DONE, done=file.told.size)
 
         file.task = asyncio.ensure_future(run())
+        file.task.add_done_callback(lambda _: doing.close())  # cancelled before it began: nobody awaits it
 
     async def _save(self, file: _File, offer: FileOffer) -> None:
         path = await offer.accept()

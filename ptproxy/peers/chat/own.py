@@ -16,7 +16,7 @@ from ptproxy.peers.chat.told import Done, Record
 from ptproxy.peers.chat.told_own import InviteTold, SelfTold, SuccessorTold
 from ptproxy.peers.file_pieces import in_thread
 from ptproxy.peers.messenger import Messenger, OpenInvite
-from ptproxy.state import make_folder, write_file
+from ptproxy.state import write_file
 
 TYPED_WORDS: Final = 4
 """Words of an identity that are typed to name it: 64 bits, which nobody finds a second identity for."""
@@ -120,7 +120,7 @@ class Own:
     async def save_qr(self, made: OpenInvite, folder: Path) -> Path:
         """Write an invite's QR code as a picture; where. :class:`~ptproxy.errors.StartError` if not."""
         path = folder / f"invite {made.id.hex()[:SHOWN_ID]}.png"
-        await in_thread(_write_picture, path, qr_png(made.invite.qr_text()))
+        await in_thread(write_file, path, qr_png(made.invite.qr_text()))
         return path
 
     async def _revoke(self, command: asked.Revoke) -> list[Record]:
@@ -137,11 +137,6 @@ def names_start(fingerprint: Fingerprint, text: str) -> bool:
     return fingerprint.matches(text) or (
         len(typed) >= TYPED_WORDS and fingerprint.words().split()[: len(typed)] == typed
     )
-
-
-def _write_picture(path: Path, picture: bytes) -> None:
-    make_folder(path.parent)
-    write_file(path, picture)
 
 
 def _invite_told(each: OpenInvite, *, shown: bool) -> InviteTold:

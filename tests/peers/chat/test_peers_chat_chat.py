@@ -305,3 +305,20 @@ def test_files_on_their_way_are_stopped(tmp_path: Path) -> None:
         "! file 1 (a.txt, 5 bytes) was broken off: you stopped it",
         "* file 2 (a.txt, 5 bytes) is not wanted",
     ]
+
+
+def test_a_file_that_is_taken_and_stopped_at_once_keeps_nobody_waiting() -> None:
+    rig = Rig("anna")
+
+    class Taken(Offered):
+        async def accept(self) -> Path:
+            raise AssertionError("it has begun all the same")
+
+    async def main() -> None:
+        rig.chat.files._offered(offer := Taken())
+        assert await rig.chat.do(asked.Take("1")) == [Done("")]  # as a script's two lines are done
+        assert await rig.chat.do(asked.Stop("1")) == [Done("")]
+        assert offer.refused
+        await rig.chat.files.close()
+
+    asyncio.run(main())

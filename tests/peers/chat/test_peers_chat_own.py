@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from chat_fake import FakeMessenger, fingerprint_of
+from chat_fake import FakeInvite, FakeMessenger, fingerprint_of
 
+from ptproxy.errors import StartError
 from ptproxy.peers.chat.chat import Chat
 from ptproxy.peers.chat.commands import parse_text
 from ptproxy.peers.chat.told import Record
@@ -86,3 +87,9 @@ def test_many_who_wait_are_one_row() -> None:
     rig.messenger.waiting = [peer.id for peer in rig.messenger.contacts()]
     row = rig.rows("/successor")[2]
     assert row.endswith("contact 7, ...")
+
+
+def test_a_picture_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("in the way of a folder")
+    with pytest.raises(StartError, match="cannot write"):
+        asyncio.run(Rig().chat.own.save_qr(FakeInvite(), tmp_path / "full" / "files"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from chat_fake import NOON, FakeMessenger, fingerprint_of
+from textual import events
 from textual.widgets import Input, OptionList, Static
 
 from ptproxy.e2e import Standing
@@ -23,13 +24,15 @@ from ptproxy.peers.chat.screen.app import ChatApp, run_screen
 from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.contact_list import ContactList
 from ptproxy.peers.chat.screen.conversation import MAX_ROWS, PAGE, Conversation, LineView
-from ptproxy.peers.chat.screen.decision import Decision
+from ptproxy.peers.chat.screen.decision import Choice, Decision
 from ptproxy.peers.chat.screen.dialogs import QrScreen
 from ptproxy.peers.chat.screen.drawn import clock
 from ptproxy.peers.chat.screen.file_view import FileView
 from ptproxy.peers.chat.told import STATES
 from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.messenger_events import (
+    ContactAdded,
+    ContactChanged,
     ContactRemoved,
     InviteReady,
     LineReceived,
@@ -168,8 +171,6 @@ def test_what_is_pasted_is_harmless_too() -> None:
     messenger = FakeMessenger("Anna")
 
     async def look(rig: Rig) -> None:
-        from textual import events
-
         compose = rig.app.query_one(Compose)
         compose.focus()
         rig.app.post_message(events.Paste("two\nrows \x1b[31m"))
@@ -674,8 +675,6 @@ def test_nothing_is_read_while_nobody_looks() -> None:
     anna = messenger.contacts()[0]
 
     async def look(rig: Rig) -> None:
-        from textual import events
-
         rig.app.post_message(events.AppBlur())
         await rig.until(lambda: not rig.app.app_focus)
         anna.writes("hello")
@@ -813,3 +812,102 @@ def headless(monkeypatch) -> None:
 )
 def test_times_that_no_calendar_has(when: float, text: str) -> None:
     assert clock(when, NOON) == text
+
+
+def test_who_is_removed_while_news_of_it_waits_is_gone_and_nothing_else() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+
+    async def look(rig: Rig) -> None:
+        messenger.tell(ContactChanged(anna.id))  # it says another name, again and again
+        del messenger.peers[anna.id]
+        messenger.tell(ContactRemoved(anna.id))
+        messenger.tell(ContactAdded(anna.id, stranger=True))
+        await rig.until(lambda: rig.app.open == ben.id)
+        await rig.until(lambda: rig.rows() == ["      Ben"])
+
+    shown(messenger, look)
+
+
+def test_what_was_written_to_one_contact_is_sent_to_no_other() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+    asked, go = asyncio.Event(), asyncio.Event()
+    send = anna.send
+
+    async def slow(text: str) -> int:
+        asked.set()
+        await asyncio.wait_for(go.wait(), 2 * PATIENCE)
+        return await send(text)
+
+    anna.send = slow
+
+    async def look(rig: Rig) -> None:
+        compose = rig.app.query_one(Compose)
+        rig.app.post_message(events.Paste("one"))
+        await rig.until(lambda: compose.text == "one")
+        for key in ("enter", "enter", "t", "w", "o", "enter", "x"):  # Anna's disk is slow
+            compose.post_message(events.Key(key, key if len(key) == 1 else None))
+        await rig.until(asked.is_set)
+        await rig.until(lambda: compose.text == "x")
+        await rig.app.action_turn(1)
+        assert rig.app.open == ben.id
+        assert compose.text == ""
+        go.set()
+        await rig.until(lambda: len(anna.lines) == 2)
+        assert [line.text for line in anna.lines] == ["one", "two"]
+        await rig.write("to Ben")
+        await rig.until(lambda: [line.text for line in ben.lines] == ["to Ben"])
+        await rig.app.action_turn(1)
+        assert compose.text == "x"
+        del messenger.peers[anna.id]
+        messenger.tell(ContactRemoved(anna.id))
+        await rig.until(lambda: rig.app.open == ben.id)
+        assert compose.text == ""
+
+    shown(messenger, look)
+
+
+def test_what_could_not_be_sent_is_given_back_to_whom_it_was_for() -> None:
+    messenger = FakeMessenger("Anna", "Ben")
+    anna, ben = messenger.contacts()
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def refuse(text: str) -> int:
+        asked.set()
+        await asyncio.wait_for(go.wait(), 2 * PATIENCE)
+        raise LocalProtocolError("no")
+
+    anna.send = refuse
+
+    async def look(rig: Rig) -> None:
+        compose = rig.app.query_one(Compose)
+        compose.text = "one"
+        compose.focus()
+        compose.post_message(events.Key("enter", None))
+        await rig.until(asked.is_set)
+        await rig.app.action_turn(1)
+        go.set()
+        await rig.until(lambda: len(rig.app._notifications) == 1)
+        assert compose.text == ""
+        await rig.app.action_turn(1)
+        assert compose.text == "one"
+        assert ben.lines == []
+
+    shown(messenger, look)
+
+
+def test_a_decision_is_about_whom_it_was_shown_for() -> None:
+    messenger = FakeMessenger()
+    eve, ben = messenger.meets("Eve", stranger=True), messenger.meets("Ben", stranger=True)
+
+    async def look(rig: Rig) -> None:
+        assert rig.app.open == eve.id
+        await rig.app.action_turn(1)
+        assert rig.app.open == ben.id
+        late = Decision.Made(Choice.REMOVE, eve.id, None)  # pressed before, and done only now
+        rig.app.query_one(room_module.Room).post_message(late)
+        await rig.until(lambda: len(messenger.peers) == 1)
+        assert ben.id in messenger.peers
+
+    shown(messenger, look)

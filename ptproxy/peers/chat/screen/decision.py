@@ -13,6 +13,7 @@ from textual.widgets import Button, Static
 
 from ptproxy.e2e import Fingerprint
 from ptproxy.peers.chat.safety import word_rows
+from ptproxy.peers.messenger_events import ContactId
 from ptproxy.peers.peer import Peer
 
 
@@ -30,14 +31,16 @@ class Decision(Vertical):
 
     @dataclass
     class Made(Message):
-        """A button was pressed; ``seen`` is the identity that was shown beside it."""
+        """A button was pressed; ``contact`` and the identity ``seen`` are those that were shown beside it."""
 
         choice: Choice
+        contact: ContactId
         seen: Fingerprint | None
 
     def __init__(self) -> None:
         super().__init__(id="decision")
         self.display = False
+        self._contact: ContactId | None = None
         self._seen: Fingerprint | None = None
 
     def compose(self) -> ComposeResult:
@@ -52,6 +55,7 @@ class Decision(Vertical):
 
     def show(self, peer: Peer | None, label: str) -> None:
         """What is to be decided about this contact, if anything."""
+        self._contact = peer.id if peer is not None else None
         self._seen = peer.candidate if peer is not None else None
         stranger = peer is not None and peer.stranger
         self.display = self._seen is not None or stranger
@@ -65,7 +69,8 @@ class Decision(Vertical):
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Decided."""
         event.stop()
-        self.post_message(self.Made(Choice(event.button.id), self._seen))
+        if self._contact is not None:
+            self.post_message(self.Made(Choice(event.button.id), self._contact, self._seen))
 
 
 def _changed(seen: Fingerprint, label: str, *, vouched: bool) -> Content:

@@ -84,10 +84,11 @@ class Room(Vertical):
     @property
     def peer(self) -> Peer | None:
         """The contact, None where there is none, or no longer."""
-        if self.open is None:
-            return None
+        return self._peer(self.open) if self.open is not None else None
+
+    def _peer(self, contact: ContactId) -> Peer | None:
         try:
-            return self._chat.messenger.contact(self.open)
+            return self._chat.messenger.contact(contact)
         except KeyError:
             return None
 
@@ -97,6 +98,8 @@ class Room(Vertical):
         """Open another conversation."""
         async with self._drawing:
             self.open = contact
+            self.query_one(Compose).turn_to(contact)
+            self.draw(there=False)  # head and text change together
             await self._show()
         await self.mark_read()
         self.post_message(self.Changed())
@@ -254,22 +257,20 @@ class Room(Vertical):
 
     async def on_compose_submitted(self, message: Compose.Submitted) -> None:
         """A line, or a command."""
-        text, peer = message.text.strip(), self.peer
-        if not text or peer is None:
+        text, peer, compose = message.text, self._peer(message.contact), self.query_one(Compose)
+        if peer is None:
+            compose.give_back(text, message.contact)
+            self.notify_records([Refused(GONE)])
             return
         if text.startswith("/") and not text.startswith("//"):
-            self.query_one(Compose).clear()
-            await self._command(text)
+            await self._command(text, peer)
             return
         try:
             number = await peer.send(text.removeprefix("/") if text.startswith("//") else text)
-        except PtproxyError as error:
-            self.notify_records([Refused(str(error))])
+        except (PtproxyError, KeyError) as error:  # a KeyError is a Peer's word for being gone
+            compose.give_back(text, message.contact)
+            self.notify_records([Refused(GONE if isinstance(error, KeyError) else str(error))])
             return
-        except KeyError:  # a Peer's word for it
-            self.notify_records([Refused(GONE)])
-            return
-        self.query_one(Compose).clear()
         async with self._drawing:
             if self.open == peer.id:  # and not another one meanwhile
                 conversation = self.query_one(Conversation)
@@ -280,13 +281,13 @@ class Room(Vertical):
                     await self._show()
         self.post_message(self.Changed())
 
-    async def _command(self, text: str) -> None:
+    async def _command(self, text: str, peer: Peer) -> None:
         conversation = self.query_one(Conversation)
         if text == "/help":
             await self.run_action("app.help")
             return
         try:
-            command: Command = parse_slash(text, self._label())
+            command: Command = parse_slash(text, self._chat.roster.label(peer.id))
         except CommandError as error:
             await conversation.notice([shown_text(str(error))], error=True)
             return
@@ -300,7 +301,7 @@ class Room(Vertical):
 
     async def on_decision_made(self, message: Decision.Made) -> None:
         """The person has decided about the contact."""
-        peer = self.peer
+        peer = self._peer(message.contact)
         if peer is None:
             return
         try:
