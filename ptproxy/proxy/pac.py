@@ -2,7 +2,9 @@
 
 ``http://127.0.0.1:1081/proxy.pac`` sends everything through the local proxy but
 what belongs to this machine. There is no way around the proxy in it: where the
-proxy does not answer, the browser reaches nothing.
+proxy does not answer, the browser reaches nothing. It names the HTTP proxy, to
+which browsers give names as they are; with SOCKS5, Firefox before 128 (ESR 115
+among them) looks them up itself unless it is told otherwise.
 
 Only requests for an address of this machine are answered (``Host``: an IP
 literal or ``localhost``), so that no web page reads it under a name of its own;
@@ -41,7 +43,7 @@ def pac_text(proxy: Endpoint) -> str:
       /^127\\.\\d+\\.\\d+\\.\\d+$/.test(host)) {{
     return "DIRECT";
   }}
-  return "SOCKS5 {here}; PROXY {here}";
+  return "PROXY {here}";
 }}
 """
 
