@@ -156,6 +156,23 @@ def test_lines_that_cannot_be_used(arguments: dict[str, str]) -> None:
         parse_webtunnel(arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"url": "https://tell nobody/x"},
+        {"url": "https://example.org/tell nobody"},
+        {"url": "https://example.org:tell nobody/x"},
+        {"url": "https://[tell nobody]/x"},
+        {"url": "https://example.org/x", "addr": "tell nobody"},
+        {"url": "https://example.org/x", "servername": "tell nobody"},
+    ],
+)
+def test_what_is_wrong_is_said_without_the_value(arguments: dict[str, str]) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        parse_webtunnel(arguments)
+    assert "nobody" not in str(caught.value)
+
+
 # ---- both sides over real TLS ---------------------------------------------------------------------------
 
 
