@@ -77,14 +77,18 @@ class Background:
 
 def test_a_failure_beside_the_background_ends_at_once(tmp_path) -> None:
     """Neither a bridge that does not start nor a connection that was left open is waited for."""
-    with pytest.raises(OSError), Background(tmp_path / "missing"):
+    with pytest.raises(FileNotFoundError), Background(tmp_path / "missing"):
         pass
-    with socket.socket() as left_open:
-        with pytest.raises(ZeroDivisionError), Background(tmp_path) as background:
-            left_open.connect(background.address)
-            left_open.sendall(b"x")
-            assert left_open.recv(1) == b"x"
-            _ = 1 // 0
+
+    def left_open(sock: socket.socket) -> None:
+        with Background(tmp_path) as background:
+            sock.connect(background.address)
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            raise ZeroDivisionError
+
+    with socket.socket() as sock, pytest.raises(ZeroDivisionError):
+        left_open(sock)
 
 
 def test_a_socket_that_is_one(tmp_path) -> None:
