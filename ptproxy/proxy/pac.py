@@ -2,10 +2,14 @@
 
 ``http://127.0.0.1:1081/proxy.pac`` sends everything through the local proxy but
 what belongs to this machine. There is no way around the proxy in it: where the
-proxy does not answer, the browser reaches nothing.
+proxy does not answer, the browser reaches nothing. It names the HTTP proxy, to
+which browsers give names as they are; with SOCKS5, Firefox before 128 (ESR 115
+among them) looks them up itself unless it is told otherwise.
 
 Only requests for an address of this machine are answered (``Host``: an IP
-literal or ``localhost``), so that no web page reads it under a name of its own.
+literal or ``localhost``), so that no web page reads it under a name of its own;
+and browsers are told to give it to no page as a script of another site, which
+could ask it for the proxy. That something listens here no server can hide.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ def pac_text(proxy: Endpoint) -> str:
       /^127\\.\\d+\\.\\d+\\.\\d+$/.test(host)) {{
     return "DIRECT";
   }}
-  return "SOCKS5 {here}; PROXY {here}";
+  return "PROXY {here}";
 }}
 """
 
@@ -122,7 +126,8 @@ def answer_to(head: bytes, text: bytes) -> bytes:
 def _answer(status: bytes, body: bytes, *, with_body: bool = True) -> bytes:
     return (
         b"HTTP/1.1 %s\r\nContent-Type: application/x-ns-proxy-autoconfig\r\nContent-Length: %d\r\n"
-        b"Cache-Control: no-store\r\nConnection: close\r\n\r\n%s"
+        b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        b"Cross-Origin-Resource-Policy: same-origin\r\nConnection: close\r\n\r\n%s"
         % (status, len(body), body if with_body else b"")
     )
 

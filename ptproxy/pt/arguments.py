@@ -15,8 +15,8 @@ is empty is an error, and so is a lone backslash at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 from ptproxy.errors import FrontError
 
@@ -26,8 +26,22 @@ BARE_VALUE: Final = "1"
 """What a key without a value means in SIP003."""
 
 
+T = TypeVar("T")
+
+
 class ArgumentError(FrontError):
     """Arguments that a parent program gave us and that cannot be read; the text names no value."""
+
+
+def read_value(key: str, read: Callable[[str], T], value: str) -> T:
+    """``read(value)``; its ``ValueError`` becomes one that names the key alone.
+
+    The text ends in a parent's log, and the values of a bridge line are the secret.
+    """
+    try:
+        return read(value)
+    except ValueError:
+        raise ValueError(f"its {key}= is none: was it copied whole?") from None
 
 
 def parse_socks(user: bytes, password: bytes) -> dict[str, str]:

@@ -28,9 +28,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ptproxy.config.link import Link
-from ptproxy.config.quantities import parse_address
-from ptproxy.pt.arguments import ArgumentError, serialize_arguments
+from ptproxy.config.link import Link, check_pages, check_path
+from ptproxy.config.quantities import parse_address, parse_host
+from ptproxy.pt.arguments import ArgumentError, read_value, serialize_arguments
 
 MAX_LINE: Final = 510
 """Bytes of arguments that tor takes in a bridge line."""
@@ -72,15 +72,17 @@ def parse_line(arguments: Mapping[str, str], codecs: tuple[str, ...], host: str,
         raise ArgumentError(f"the bridge line has no {missing}=: was it copied whole?")
     try:
         if "addr" in arguments:
-            address = parse_address(arguments["addr"])
+            address = read_value("addr", parse_address, arguments["addr"])
             host, port = address.host, address.port
+        name = arguments.get("name", host)
+        read_value("name", parse_host, name)
         link = Link(
             key=_digest(arguments["key"], "key"),
             host=host,
             port=port,
-            path=arguments["path"],
-            pages=(arguments.get("page", "/"),),
-            server_name=arguments.get("name", host),
+            path=read_value("path", check_path, arguments["path"]),
+            pages=read_value("page", lambda page: check_pages((page,)), arguments.get("page", "/")),
+            server_name=name,
             codecs=_codecs(arguments.get("codecs"), codecs),
             pin=_digest(arguments["cert"], "cert") if "cert" in arguments else None,
             seal=_choice(arguments, "seal", ("0", "1")) == "1",

@@ -68,7 +68,7 @@ class DatagramDoor(asyncio.DatagramProtocol):
             if len(self._senders) >= MOST_SENDERS:
                 self._senders.popitem(last=False)[1].end()
             sender = self._senders[addr] = _Sender(self, addr)
-            task = self._loop.create_task(self._begin(sender))
+            task = sender.opening = self._loop.create_task(self._begin(sender))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._senders.move_to_end(addr)
@@ -108,6 +108,7 @@ class DatagramDoor(asyncio.DatagramProtocol):
             sender.begin(await self._associate(sender))
         except DialError as error:
             log.debug("no UDP association", reason=error.reason.name.lower())
+            sender.opening = None
             sender.end()
             self.forget(sender)
 
@@ -123,11 +124,13 @@ class DatagramDoor(asyncio.DatagramProtocol):
 class _Sender:
     """One local address and its association."""
 
-    __slots__ = ("_association", "_door", "_ended", "_waiting", "address", "heard_at")
+    __slots__ = ("_association", "_door", "_ended", "_waiting", "address", "heard_at", "opening")
 
     def __init__(self, door: DatagramDoor, address: Any) -> None:
         self.address = address
         self.heard_at = 0.0
+        self.opening: asyncio.Task[None] | None = None
+        """Opens the association; None once it is decided."""
         self._door = door
         self._association: Association | None = None
         self._waiting: list[bytes] = []
@@ -142,17 +145,18 @@ class _Sender:
 
     def begin(self, association: Association) -> None:
         """The association is there."""
-        if self._ended:
-            association.close()
-            return
+        self.opening = None
         self._association = association
         waiting, self._waiting = self._waiting, []
         for data in waiting:
             association.send_datagram(ANYWHERE, data)
 
     def end(self) -> None:
-        """Nobody wants it any more."""
+        """Nobody wants it any more, nor what is still being opened for it."""
         self._ended = True
+        opening, self.opening = self.opening, None
+        if opening is not None:
+            opening.cancel()
         association, self._association = self._association, None
         if association is not None:
             association.close()

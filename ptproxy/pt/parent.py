@@ -95,10 +95,10 @@ class ExtendedPort:
             raise DialError(Reason.CONNECTION_LOST)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
+        if introduction.paused:
+            transport.resume_reading()  # first: a client that is behind with the rest pauses it again
         if talk.rest:
             protocol.data_received(talk.rest)
-        if introduction.paused:
-            transport.resume_reading()
 
 
 class _Introduction(asyncio.Protocol):

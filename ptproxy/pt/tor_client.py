@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from ptproxy.errors import DialError, FrontError, Reason
+from ptproxy.errors import DialError, FrontError, Reason, StartError
 from ptproxy.front import Conversation, Users
 from ptproxy.front.socks5 import Socks5
 from ptproxy.log import get_logger
@@ -104,6 +104,10 @@ class Caller(Users):
             raise
         except ArgumentError as error:  # the address that they came with
             log.warning("a bridge line cannot be used", transport=self._transport, why=str(error))
+            raise DialError(Reason.GENERAL, str(error)) from None
+        except StartError as error:  # something that this line or the proxy needs is not installed
+            log.error("a bridge cannot be tried", transport=self._transport, why=str(error))
+            self._say(connection_status(self._transport, "Failed"))
             raise DialError(Reason.GENERAL, str(error)) from None
         self._say(connection_status(self._transport, "Success"))
         return stream

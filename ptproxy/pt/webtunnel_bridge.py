@@ -97,8 +97,8 @@ class UpgradedConnection(asyncio.Protocol):
     def _deliver(self, protocol: asyncio.Protocol) -> None:
         """What came before the parent was there."""
         if not self._transport.is_closing():
+            self._transport.resume_reading()  # first: a parent that is behind with this pauses it again
             protocol.data_received(self._early)
-            self._transport.resume_reading()
 
     # ---- what the transport tells -------------------------------------------------------------------
 

@@ -108,9 +108,9 @@ class _Upgrading(BufferedReads):
     def go_on(self) -> None:
         """The stream's protocol is there: deliver what came behind the answer, and read on."""
         if self.inner is not None and not self.transport.is_closing():
+            self.transport.resume_reading()  # first: tor, behind with the rest, pauses it again
             if self._answer.rest:
                 self.inner.data_received(self._answer.rest)
-            self.transport.resume_reading()
 
     def data_received(self, data: Buffer) -> None:
         if self.inner is not None:

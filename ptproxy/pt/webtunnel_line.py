@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ptproxy.config.link import check_path
 from ptproxy.config.quantities import parse_address, parse_host
-from ptproxy.pt.arguments import ArgumentError
+from ptproxy.pt.arguments import ArgumentError, read_value
 from ptproxy.pt.bridge_line import FINGERPRINTS
 
 TRANSPORT: Final = "webtunnel"
@@ -39,17 +39,20 @@ def parse_webtunnel(arguments: Mapping[str, str]) -> WebTunnelLine:
     passed over; raises :class:`ArgumentError`.
     """
     try:
-        url = urlsplit(arguments.get("url", ""))
-        host, port = parse_host(url.hostname or ""), url.port or 443
+        url = read_value("url", urlsplit, arguments.get("url", ""))
+        host = read_value("url", parse_host, url.hostname or "")
+        port = read_value("url", lambda _: url.port or 443, "")
         if url.scheme != "https" or url.query or url.fragment or url.username is not None:
             raise ValueError("url is not one as in https://example.org/secret")
         if "cert" in arguments:
             raise ValueError("a certificate pinned by the line is not supported")
-        name = parse_host(arguments["servername"]) if "servername" in arguments else host
-        path = check_path(url.path or "/")
+        name = host
+        if "servername" in arguments:
+            name = read_value("servername", parse_host, arguments["servername"])
+        path = read_value("url", check_path, url.path or "/")
         address, address_port = host, port
         if "addr" in arguments:
-            where = parse_address(arguments["addr"])
+            where = read_value("addr", parse_address, arguments["addr"])
             address, address_port = where.host, where.port
         fingerprint = arguments.get("fingerprint", FINGERPRINTS[0])
         if fingerprint not in FINGERPRINTS:

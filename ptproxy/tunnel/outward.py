@@ -80,6 +80,8 @@ class Outward:
             sock = await via.connect(*address, local_addr=(local, 0) if local else None)
         except ProxyError as error:
             raise DialError(Reason.GENERAL, f"the upstream proxy refuses: {type(error).__name__}") from None
+        except ValueError:  # its answer is no text where one belongs
+            raise DialError(Reason.GENERAL, "the upstream proxy answers nonsense") from None
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock

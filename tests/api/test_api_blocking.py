@@ -27,10 +27,20 @@ class Background:
         self._folder = folder
         self._tls = tls
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # told to the test, which would wait for ever
+            self._failure = error
+        finally:
+            self._ready.set()
 
     async def _main(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        self._task = asyncio.current_task()
         async with ptproxy.serve(bridge_config(self._folder)) as bridge, serving(echo) as address:
             self.link, self.address = bridge.link(), address
             async with contextlib.AsyncExitStack() as stack:
@@ -50,11 +60,35 @@ class Background:
     def __enter__(self) -> Background:
         self._thread.start()
         self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
         return self
 
-    def __exit__(self, *_) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self._loop.call_soon_threadsafe(self._over.set)
+        else:  # connections that the test has left open are not waited for
+            self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
+        if kind is None and self._failure is not None:
+            raise self._failure
+
+
+def test_a_failure_beside_the_background_ends_at_once(tmp_path) -> None:
+    """Neither a bridge that does not start nor a connection that was left open is waited for."""
+    with pytest.raises(FileNotFoundError), Background(tmp_path / "missing"):
+        pass
+
+    def left_open(sock: socket.socket) -> None:
+        with Background(tmp_path) as background:
+            sock.connect(background.address)
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            raise ZeroDivisionError
+
+    with socket.socket() as sock, pytest.raises(ZeroDivisionError):
+        left_open(sock)
 
 
 def test_a_socket_that_is_one(tmp_path) -> None:

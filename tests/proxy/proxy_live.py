@@ -107,7 +107,10 @@ class TableDialer:
 
 @contextlib.asynccontextmanager
 async def serving(handler, host: str = "127.0.0.1", port: int = 0):
-    """A small TCP server; gives its address."""
+    """A small TCP server; gives its address.
+
+    Its connections are waited for, but not after a failure, which would else be a test that hangs.
+    """
     tasks = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,6 +128,10 @@ async def serving(handler, host: str = "127.0.0.1", port: int = 0):
     server = await asyncio.start_server(connected, host, port)
     try:
         yield server.sockets[0].getsockname()[:2]
+    except BaseException:
+        for task in list(tasks):
+            task.cancel()
+        raise
     finally:
         server.close()
         while tasks:

@@ -73,6 +73,14 @@ def test_only_this_machine_is_answered(request_head: bytes, status: bytes) -> No
     assert answer.endswith(b"the file") == (status == b"200" and request_head.startswith(b"GET"))
 
 
+def test_no_page_of_another_site_may_run_it() -> None:
+    """It is JavaScript: as ``<script src>`` any page could call it, and learn of the proxy."""
+    head, _, _ = answer_to(GET, b"the file").partition(b"\r\n\r\n")
+    fields = head.split(b"\r\n")
+    assert b"X-Content-Type-Options: nosniff" in fields  # Fetch, section 3.6: no script of that type
+    assert b"Cross-Origin-Resource-Policy: same-origin" in fields  # Fetch, section 3.7
+
+
 @given(st.binary(max_size=200))
 def test_garbage_gets_an_answer(data: bytes) -> None:
     assert answer_to(data, b"the file").startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 200"))
@@ -80,5 +88,6 @@ def test_garbage_gets_an_answer(data: bytes) -> None:
 
 def test_nothing_goes_around_the_proxy() -> None:
     text = pac_text(Endpoint("::1", 1080))
-    assert 'return "SOCKS5 [::1]:1080; PROXY [::1]:1080";' in text
+    assert 'return "PROXY [::1]:1080";' in text
+    assert "SOCKS" not in text  # with which some browsers look names up by themselves
     assert text.count("DIRECT") == 1  # this machine's own

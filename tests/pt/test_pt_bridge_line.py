@@ -86,7 +86,7 @@ def test_a_name_may_be_absent() -> None:
         ({"fingerprint": "opera"}, "fingerprint"),
         ({"shape": "auto"}, "shape"),
         ({"codecs": "carrier-pigeon"}, "codec"),
-        ({"addr": "nowhere"}, "address"),
+        ({"addr": "nowhere"}, "addr="),
         ({"obfs": "4"}, "unknown argument 'obfs'"),
     ],
 )
@@ -97,6 +97,15 @@ def test_lines_that_cannot_be_used(change: dict[str, str | None], what: str) -> 
     with pytest.raises(ArgumentError, match=what) as caught:
         parse_line(arguments, CODECS, "192.0.2.1", 443)
     assert line_arguments(LINK, CODECS)["key"] not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["key", "path", "name", "cert", "addr", "page", "codecs", "seal", "shape"])
+@pytest.mark.parametrize("value", ["tell-nobody ", "/tell-nobody /x", "/tell-nobody?", "tell-nobody:99999"])
+def test_what_is_wrong_is_said_without_the_value(key: str, value: str) -> None:
+    """It ends in tor's log, or in what Shadowsocks prints: the line is the secret."""
+    with pytest.raises(ArgumentError) as caught:
+        parse_line(line_arguments(LINK, CODECS) | {key: value}, CODECS, "192.0.2.1", 443)
+    assert "tell-nobody" not in str(caught.value)
 
 
 @given(

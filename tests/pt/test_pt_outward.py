@@ -127,3 +127,35 @@ def test_connections_come_from_the_chosen_address() -> None:
     with Threads(note) as server:
         assert asyncio.run(say(Outward(ipv4="127.0.0.3"), "127.0.0.1", server.port)) == b"hello"
     assert seen == ["127.0.0.3"]
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks4a", "http"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\x05\xff",
+        b"\x05\x00\x05\x00\x00\x03\x02\xff\xff\x00\x01",  # SOCKS5's bound name is no UTF-8
+        b"\x00\xff" + bytes(6),
+        b"\xff\xfe\r\n\r\n",
+        b"HTTP/1.1 407 \xff\r\n\r\n",
+    ],
+)
+def test_a_proxy_that_answers_nonsense_is_a_failed_dial(scheme: str, answer: bytes) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.write(answer)
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(answers, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        outward = Outward(UpstreamProxy.parse(f"{scheme}://127.0.0.1:{port}"))
+        try:
+            with pytest.raises((DialError, OSError)):
+                await outward.connect(asyncio.get_running_loop(), ("example.org", 443))
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    asyncio.run(main())

@@ -32,7 +32,8 @@ from pt_live import (
 from ptproxy.errors import CodecError, DialError
 from ptproxy.pt.arguments import ArgumentError
 from ptproxy.pt.upgrade import UpgradeAnswer, accept_upgrade, upgrade_request
-from ptproxy.pt.webtunnel_client import WebTunnelWay
+from ptproxy.pt.webtunnel_bridge import UpgradedConnection
+from ptproxy.pt.webtunnel_client import WebTunnelWay, _Upgrading
 from ptproxy.pt.webtunnel_line import parse_webtunnel, webtunnel_arguments
 from ptproxy.target import Target
 from ptproxy.tunnel.certificate import self_signed
@@ -154,6 +155,77 @@ def test_lines_of_the_tor_project() -> None:
 def test_lines_that_cannot_be_used(arguments: dict[str, str]) -> None:
     with pytest.raises(ArgumentError):
         parse_webtunnel(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"url": "https://tell nobody/x"},
+        {"url": "https://example.org/tell nobody"},
+        {"url": "https://example.org:tell nobody/x"},
+        {"url": "https://[tell nobody]/x"},
+        {"url": "https://example.org/x", "addr": "tell nobody"},
+        {"url": "https://example.org/x", "servername": "tell nobody"},
+    ],
+)
+def test_what_is_wrong_is_said_without_the_value(arguments: dict[str, str]) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        parse_webtunnel(arguments)
+    assert "nobody" not in str(caught.value)
+
+
+class Paused:
+    """A transport that remembers whether it is read."""
+
+    reading = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def set_protocol(self, protocol: object) -> None:
+        pass
+
+
+class Behind(asyncio.Protocol):
+    """A side whose own transport has had enough with the first bytes."""
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.pause_reading()
+
+
+def test_a_parent_that_is_behind_with_the_first_bytes_is_given_no_more() -> None:
+    async def main() -> None:
+        transport = Paused()
+        UpgradedConnection(transport, ANSWER, b"early", lambda _: None).accept(Behind())
+        await asyncio.sleep(0)  # delivered in the loop's next turn
+        assert not transport.reading
+
+    asyncio.run(main())
+
+
+def test_a_tor_that_is_behind_with_the_first_bytes_is_given_no_more() -> None:
+    async def main() -> None:
+        transport, upgrading, behind = Paused(), _Upgrading(asyncio.get_running_loop()), Behind()
+        upgrading.connection_made(transport)
+        upgrading.data_received(ANSWER + b"rest")
+        behind.connection_made(transport)
+        upgrading.inner = behind
+        upgrading.go_on()
+        assert not transport.reading
+
+    asyncio.run(main())
 
 
 # ---- both sides over real TLS ---------------------------------------------------------------------------
