@@ -57,6 +57,7 @@ from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
 from ptproxy.peers.peer_meetings import Home
 from ptproxy.peers.peer_streams import PeerStreams
+from ptproxy.peers.store_doubt import doubt_in
 from ptproxy.tunnel.stream import Dialer
 
 __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
@@ -153,7 +154,7 @@ class Messenger:
                 tasks.create_task(self._carry())
                 tasks.create_task(self.ledger.watch())
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise doubt_in(group) or _first(group) from None
         finally:
             await self.streams.close()
 
