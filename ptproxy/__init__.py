@@ -15,8 +15,8 @@ it. Imports go strictly down, packages in one row never see one another
     session │ auth │ codec │ front       without I/O: streams that outlive connections │ who is at the
       │ e2e │ dht                        other end │ how bytes look │ SOCKS and HTTP conversations │
                                          cryptography between peers │ a directory's network and records
-    config  target  buffer  fields       configuration and links, where a stream goes, bytes that wait,
-                                         how fixed formats are taken apart
+    config  target  addresses            configuration and links, where a stream goes, what an IP address
+      buffer  fields                     leads to, bytes that wait, how fixed formats are taken apart
     errors                               what is raised on purpose, and the reasons a stream ends with
 
 ``log`` and ``state`` (the only writer of files) stand beside the rows from ``tunnel`` up.

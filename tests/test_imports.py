@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("proxy", "peers", "inspect"),
     ("tunnel",),
     ("session", "auth", "codec", "front", "e2e", "dht"),
-    ("config", "target", "buffer", "fields"),
+    ("config", "target", "addresses", "buffer", "fields"),
     ("errors",),
 )
 """From the top; whatever stands in one layer must not import its neighbours."""

@@ -19,7 +19,7 @@ from ptproxy.errors import StartError, why
 from ptproxy.peers.dialers import TunnelDialers
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.store import PeerStore
-from ptproxy.peers.store_doubt import Doubt, StoreDoubtError
+from ptproxy.peers.store_doubt import Doubt, StoreDoubtError, doubt_in
 from ptproxy.peers.store_key import MAX_PASSPHRASE, StoreKey
 from ptproxy.state import StateFolder
 
@@ -87,9 +87,12 @@ class Place:
                     yield messenger
                 finally:
                     await dialers.close()
-        except StoreDoubtError as error:  # at the start, or from what the mailbox knows
-            word = next(name for name, doubt in ACCEPTED.items() if doubt is error.doubt)
-            raise StartError(f"{error}; ptproxy chat --accept {word} goes on all the same") from None
+        except (StoreDoubtError, BaseExceptionGroup) as error:  # at the start, or from what the mailbox knows
+            doubt = doubt_in(error)
+            if doubt is None:
+                raise
+            word = next(name for name, kind in ACCEPTED.items() if kind is doubt.doubt)
+            raise StartError(f"{doubt}; ptproxy chat --accept {word} goes on all the same") from None
 
     def check(self) -> None:
         """Before anybody is asked for a passphrase: StartError where there is no identity yet."""

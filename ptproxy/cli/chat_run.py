@@ -15,10 +15,21 @@ import click
 
 from ptproxy.cli import words
 from ptproxy.cli.chat_place import Place
+from ptproxy.cli.init_client import read_link
 from ptproxy.errors import StartError, why
 from ptproxy.peers.chat.beside import beside
 from ptproxy.peers.chat.chat import Chat
-from ptproxy.peers.chat.commands import Add, Command, Contacts, MyName, Number, Receipts, Verify, WhoAmI
+from ptproxy.peers.chat.commands import (
+    Add,
+    Command,
+    Contacts,
+    Mailbox,
+    MyName,
+    Number,
+    Receipts,
+    Verify,
+    WhoAmI,
+)
 from ptproxy.peers.chat.line_mode import Ending, Form, run_lines
 from ptproxy.peers.chat.qr import qr_png, qr_rows, too_small
 from ptproxy.peers.chat.told import Done, NumberTold, Record, Refused
@@ -172,9 +183,17 @@ def add(place: Place, *, source: str, name: str) -> int:
 @click.command()
 @click.option("--name", help="Be called this from now on; contacts are told.")
 @click.option("--receipts/--no-receipts", default=None, help="Whether contacts are told what you have read.")
+@click.option(
+    "--mailbox",
+    metavar="LINK",
+    help="Have your mailbox at the bridge of LINK from now on (- to paste or pipe it in, or @FILE).",
+)
 @click.pass_obj
-def me(place: Place, *, name: str | None, receipts: bool | None) -> int:
+def me(place: Place, *, name: str | None, receipts: bool | None, mailbox: str | None) -> int:
     """Show who you are, or change what contacts are told of you.
+
+    With --mailbox contacts are told the new bridge once it is reached. The old one is still looked
+    into until everybody writes to the new one; invites of yours go on working while it is there.
 
     A new identity in place of the one you have: /successor and /become in ptproxy chat lines, or F5
     on the screen.
@@ -185,6 +204,9 @@ def me(place: Place, *, name: str | None, receipts: bool | None) -> int:
         asked.append(MyName(name))
     if receipts is not None:
         asked.append(Receipts("on" if receipts else "off"))
+    if mailbox is not None:
+        asked.append(Mailbox(read_link(mailbox).serialize()))
+    tells = name is not None or mailbox is not None
 
     async def main() -> tuple[list[Record], bool]:
         async with place.messenger() as messenger:
@@ -192,7 +214,7 @@ def me(place: Place, *, name: str | None, receipts: bool | None) -> int:
             told = [record for command in asked for record in await chat.do(command)]
             failed: list[Record] = [record for record in told if isinstance(record, Refused)]
             shown = [record for record in await chat.do(WhoAmI()) if not isinstance(record, Done)]
-            return failed or shown, failed != [] or name is None or await _settle(messenger)
+            return failed or shown, failed != [] or not tells or await _settle(messenger)
 
     records, settled = place.run(main)
     _tell(records)

@@ -205,6 +205,11 @@ class Correspondence:
         self._prekeys_changed()
         return self.prekeys.replace(self.owner, now, rng)
 
+    @property
+    def has_unsaved(self) -> bool:
+        """Whether :meth:`take_unsaved` would give anything."""
+        return bool(self._unsaved)
+
     def take_unsaved(self) -> dict[str, bytes | None]:
         """The pieces to write, ``None`` for those to delete, in one transaction; empty: nothing to save."""
         return self._unsaved.take()

@@ -16,11 +16,12 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from ptproxy import addresses
 from ptproxy.dht import admission
 from ptproxy.dht.admission import NODE_WORK, Minted
 from ptproxy.dht.beacon import BeaconSigners
@@ -41,10 +42,6 @@ LIST_PREFIX: Final = "ptproxy-nodes:"
 MAX_TEXT: Final = len(LIST_PREFIX) + MAX_LIST * 4 // 3 + 4
 """Characters of the longest of these texts, a list of first nodes: 18,852."""
 
-_CARRIERS: Final = tuple(
-    map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
-)
-"""RFC 4291 section 2.5.5, RFC 6052, RFC 8215, RFC 4380, RFC 3056."""
 _VERSION: Final = 1
 _KEY_FILE: Final = 1 + 2 * KEY + NONCE + ID_BYTES
 
@@ -122,13 +119,8 @@ def is_public(address: Address) -> bool:
     Of IPv6 those that carry an IPv4 address (6to4, Teredo, NAT64) are not: they would be two networks at
     once, and lead a request into somebody's own network.
     """
-    if len(address.host) == 4:
-        host: IPv4Address | IPv6Address = IPv4Address(address.host)
-    else:
-        host = IPv6Address(address.host)
-        if any(host in block for block in _CARRIERS):
-            return False
-    return host.is_global and not host.is_multicast
+    host = IPv4Address(address.host) if len(address.host) == 4 else IPv6Address(address.host)
+    return addresses.is_public(host) and not addresses.carried(host)
 
 
 def read_node(text: str) -> Contact:

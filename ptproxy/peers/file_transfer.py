@@ -10,7 +10,8 @@
 What comes is written to a hidden file of the folder and gets its name when it is whole and its SHA-256 is
 the offered one. What was broken off stays there: the same file offered again by the same contact goes on
 where it stopped. What nobody goes on with for ``ABANDONED`` seconds is deleted when another file is sent or
-taken. Nothing is written before the person has accepted, nothing ever in place of another file.
+taken, and when a program asks for it at its start (:meth:`FileTransfers.tidy`). Nothing is written before
+the person has accepted, nothing ever in place of another file.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ nothing that was confirmed is lost, no line comes or is shown as new twice.
 
 Behind it: ``messenger_ledger`` (the state, and how it changes), ``messenger_box`` (our mailbox),
 ``messenger_courier`` (those of contacts), ``messenger_receiving`` and ``messenger_sending`` (what mail does,
-what is sent next), ``payload`` and ``contact_invite`` (the formats).
+what is sent next), ``messenger_streams`` (what streams with contacts need of it), ``payload`` and
+``contact_invite`` (the formats).
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from ptproxy.config.link import Link
-from ptproxy.e2e import Correspondence, Fingerprint, OwnIdentity, Rng, Session, Standing, Suite
+from ptproxy.e2e import Correspondence, Fingerprint, OwnIdentity, Rng, Standing, Suite
 from ptproxy.errors import LocalProtocolError, StartError
 from ptproxy.peers import messenger_box, messenger_sending
 from ptproxy.peers.contact_invite import ContactInvite
@@ -52,12 +54,12 @@ from ptproxy.peers.messenger_ledger import Ledger, Store
 from ptproxy.peers.messenger_moving import FormerBoxes
 from ptproxy.peers.messenger_outbox import OutboxFullError
 from ptproxy.peers.messenger_profile import PROFILE, OpenInvite, Profile
+from ptproxy.peers.messenger_streams import meeting_place, session
 from ptproxy.peers.messenger_succession import announce, announced, become, untold
 from ptproxy.peers.payload import MAX_NAME
 from ptproxy.peers.peer import Peer
-from ptproxy.peers.peer_meetings import Home
 from ptproxy.peers.peer_streams import PeerStreams
-from ptproxy.tunnel.stream import Dialer
+from ptproxy.peers.store_doubt import doubt_in
 
 __all__ = ["MAX_INVITES", "Messenger", "OpenInvite", "OutboxFullError"]
 
@@ -77,7 +79,9 @@ class Messenger:
         self.couriers = Couriers(ledger, dialers, pace=pace)
         """For :class:`~ptproxy.peers.peer.Peer` and nobody else."""
         self.dialers = dialers
-        self.streams = PeerStreams(self._meeting_place, self._signal, self.session)
+        self.streams = PeerStreams(
+            partial(meeting_place, ledger, dialers), self._signal, partial(session, ledger)
+        )
         """Streams with contacts: what is offered to them (:meth:`PeerStreams.offer`), and those there are."""
         self.on_event: Callable[[Event], None] = lambda _: None
         """Told everything that happens, in the loop, once it is on disk; must not block."""
@@ -153,7 +157,7 @@ class Messenger:
                 tasks.create_task(self._carry())
                 tasks.create_task(self.ledger.watch())
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise doubt_in(group) or _first(group) from None
         finally:
             await self.streams.close()
 
@@ -296,25 +300,9 @@ class Messenger:
                 self.streams.end_contact(event.contact)
         self.on_event(event)
 
-    def session(self, contact: ContactId) -> Session | None:
-        """The session that is sent in with a contact; None without one, and while nothing may be sent."""
-        conversation = self.ledger.correspondence.conversations.get(contact)
-        record = self.ledger.contacts.get(contact)
-        if conversation is None or record is None or record.stranger:
-            return None
-        return None if conversation.standing is Standing.CHANGED else conversation.session
-
     async def _signal(self, contact: ContactId, body: bytes) -> None:
         if contact in self.ledger.contacts:
             await Peer(self, contact).signal(body)
-
-    def _meeting_place(self, contact: ContactId, home: Home) -> Dialer | None:
-        """The bridge of our mailbox or of the contact's, under a key for meeting this contact there."""
-        record = self.ledger.contacts.get(contact)
-        link = self.mailbox if home is Home.OURS else record.mailbox if record is not None else None
-        if link is None:
-            return None
-        return self.dialers.dialer(link, self.purpose(Errand.MEET, link, contact))
 
     # ---- contacts
 

@@ -220,7 +220,7 @@ class Ledger:
             try:
                 yield change
             except BaseException as error:
-                if change.entries or self.unsaved or self.correspondence.take_unsaved():
+                if change.entries or self.unsaved or self.correspondence.has_unsaved:
                     self._break(error)
                 raise
             await self._save(change)

@@ -53,6 +53,15 @@ class StoreClonedError(StoreDoubtError):
     doubt = Doubt.CLONED
 
 
+def doubt_in(error: BaseException) -> StoreDoubtError | None:
+    """The doubt that an error is, or that stands in a group of them, whatever else failed."""
+    if isinstance(error, StoreDoubtError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((doubt for each in error.exceptions if (doubt := doubt_in(each)) is not None), None)
+    return None
+
+
 def check_witness(witness: Witness, head: Head, accepted: Collection[Doubt]) -> frozenset[Doubt]:
     """Compare the database with what the witness saw last; the doubts there are, all of them accepted."""
     seen = witness.read()

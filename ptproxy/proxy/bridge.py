@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ptproxy.addresses import IP
 from ptproxy.auth.access import Access
 from ptproxy.auth.binding import Binding
 from ptproxy.auth.replay import ReplayFilter
@@ -30,7 +31,7 @@ from ptproxy.proxy.bridge_exit import BridgeExit, Service
 from ptproxy.proxy.egress import EgressDialer
 from ptproxy.proxy.openings import DOCUMENT as OPENINGS
 from ptproxy.proxy.openings import put_down, take_up
-from ptproxy.proxy.policy import IP, EgressPolicy, OwnAddresses, local_test
+from ptproxy.proxy.policy import EgressPolicy, OwnAddresses, local_test
 from ptproxy.proxy.resolve import Resolver
 from ptproxy.proxy.shape_files import built_in, load_shape
 from ptproxy.proxy.shape_push import DOCUMENT as SHAPE

@@ -18,9 +18,10 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Final, cast
 
+from ptproxy.addresses import IP, plain
 from ptproxy.errors import DialError, Reason
 from ptproxy.proxy.egress_udp import EgressAssociation
-from ptproxy.proxy.policy import IP, EgressPolicy, plain
+from ptproxy.proxy.policy import EgressPolicy
 from ptproxy.proxy.resolve import Resolver
 from ptproxy.target import Target, is_reserved
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream

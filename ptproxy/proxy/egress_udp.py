@@ -15,8 +15,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from ptproxy.addresses import IP
 from ptproxy.errors import DialError, Reason
-from ptproxy.proxy.policy import IP
 from ptproxy.target import Target
 from ptproxy.tunnel.stream import MAX_DATAGRAM, DatagramReceiver
 

@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from ptproxy.addresses import IP
 from ptproxy.errors import DialError, Reason
-from ptproxy.proxy.policy import IP
 
 MAX_THREADS: Final = 32
 """Look-ups at once: a page's worth of names for a few clients; a thread costs about 60 KiB."""

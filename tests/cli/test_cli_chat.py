@@ -15,8 +15,12 @@ from click.testing import CliRunner, Result
 from ptproxy.cli import chat_place, chat_run
 from ptproxy.cli.main import program
 from ptproxy.config.link import Link
+from ptproxy.errors import StartError
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.messenger import Messenger
+from ptproxy.peers.messenger_box import Box
+from ptproxy.peers.messenger_moving import FormerBoxes
+from ptproxy.peers.store_doubt import StoreClonedError, StoreRolledBackError
 
 LINK = Link(
     key=bytes(range(32)), host="127.0.0.1", port=9, path="/", server_name="localhost", codecs=("websocket",)
@@ -179,6 +183,49 @@ def test_who_one_is_and_is_called(options, monkeypatch) -> None:
     assert said.startswith("* you are Anna Lind; contacts are NOT told")
     assert "nothing to see" in bad(*options, "me", "--name", "\u200b")
     assert good(*options, "me", "--receipts").startswith("* you are Anna Lind; contacts are told")
+
+
+@pytest.mark.parametrize("command", [("lines",), ("invite", "--no-qr"), ("me", "--name", "Anne")])
+def test_a_doubt_at_work_says_how_to_go_on(options, monkeypatch, command) -> None:
+    """The messenger's tasks end in a group; what else failed at that moment does not hide the doubt."""
+
+    async def doubtful(_) -> None:
+        raise StoreRolledBackError("store: it was put back")
+
+    async def failing(_) -> None:
+        raise OSError("at the same moment")
+
+    monkeypatch.setattr(Box, "run", failing)
+    monkeypatch.setattr(FormerBoxes, "run", doubtful)
+    assert "ptproxy chat --accept put-back goes on" in bad(*options, *command)
+
+
+def test_a_doubt_on_the_screen_says_how_to_go_on_when_the_screen_is_gone(options, monkeypatch) -> None:
+    async def doubtful(messenger, files) -> None:
+        raise ExceptionGroup("screen", [OSError(), ExceptionGroup("box", [StoreClonedError("a copy runs")])])
+
+    pytest.importorskip("textual")
+    from ptproxy.peers.chat.screen import app
+
+    monkeypatch.setattr(app, "run_screen", doubtful)
+    place = chat_place.Place(Path(options[1]), Path(options[3]))
+    for stream in (chat_run.sys.stdin, chat_run.sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    with pytest.raises(StartError, match="a copy runs; ptproxy chat --accept copied goes on"):
+        chat_run.screen(place)
+
+
+def test_the_mailbox_moves_to_the_bridge_of_a_link(options, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(chat_run, "SETTLE", 0.01)
+    assert "your mailbox is at 127.0.0.1:9\n" in good(*options, "me")
+    new = tmp_path / "link"
+    new.write_text(LINK.replace(":9?", ":10?"))
+    said = run(*options, "me", "--mailbox", f"@{new}")
+    assert "your mailbox is at 127.0.0.1:10\n" in said.stdout
+    assert "contacts are told when ptproxy chat runs" in said.stderr
+    run(*options, "me", "--mailbox", "-", stdin=LINK)
+    assert "your mailbox is at 127.0.0.1:9\n" in good(*options, "me")
+    assert "LINK: " in bad(*options, "me", "--mailbox", "https://a.example/", status=2)
 
 
 def test_a_second_program_is_told_so(options, tmp_path: Path) -> None:

@@ -130,3 +130,25 @@ def test_two_people_one_away_a_bridge_killed(tmp_path):
         assert anna.stop() == ben.stop() == 0
         listed = ptproxy(*anna.options, "contacts").stdout
         assert "* ben: verified" in listed
+
+
+def test_a_mailbox_moves_and_its_old_bridge_is_gone(tmp_path):
+    first, second = offering(tmp_path / "first", "websocket"), offering(tmp_path / "second", "http")
+    with first, second:
+        anna, ben = Person(tmp_path, "anna", first), Person(tmp_path, "ben", second)
+        invite = made(*anna.options, "invite", "--no-qr")
+        line = next(line for line in invite.splitlines() if line.startswith("ptproxy-contact:"))
+        made(*ben.options, "add", "-", "--name", "Anna", stdin=line)
+        anna.start()
+        ben.start()
+        ben.say("Anna", "hello")
+        anna.hear(lambda told: told["event"] == "line")
+        assert anna.stop() == 0
+        said = made(*anna.options, "me", "--mailbox", "-", stdin=second.mailbox)
+        killed(first)
+        assert "still looked into" in said
+        ben.say("Anna", "found you")
+        anna.start()
+        anna.hear(lambda told: told["event"] == "line" and told["text"] == "found you")
+        ben.hear(lambda told: told["event"] == "state" and told["state"] == "read")
+        assert anna.stop() == ben.stop() == 0

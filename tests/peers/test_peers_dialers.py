@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from messenger_live import link_of
 from peers_live import run, until
 
+from ptproxy import peers
 from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
 from ptproxy.peers.dialers import MAX_KNOWN, Errand, Purpose, TunnelDialers
 from ptproxy.target import Target
@@ -181,3 +184,44 @@ def test_keys_that_were_never_dialled_are_forgotten():
 
 def test_a_key_is_not_shown():
     assert "000001" not in repr(purpose())
+
+
+REACHING = {
+    "socket", "ssl", "http", "urllib", "open_connection", "open_unix_connection", "create_connection",
+    "create_unix_connection", "create_server", "start_server", "create_datagram_endpoint", "getaddrinfo",
+    "getnameinfo", "sock_connect", "TcpDialer",
+}  # fmt: skip
+"""Names by which a program reaches a network, or has a name looked up."""
+
+
+def reaching(source: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                found |= {name.name.partition(".")[0] for name in names}
+            case ast.ImportFrom(module=str(module), names=names):
+                found |= {module.partition(".")[0], *(name.name for name in names)}
+            case ast.Attribute(attr=name) | ast.Name(id=name):
+                found.add(name)
+    return found & REACHING
+
+
+def test_messages_and_the_chat_leave_through_tunnels_only():
+    """But for the directory's node, nothing between peers opens a socket or asks a resolver."""
+    folder = Path(peers.__file__).parent
+    files = [path for path in folder.rglob("*.py") if not path.name.startswith("directory")]
+    assert len(files) > 60
+    found = {path.name: reaching(path.read_text("utf-8")) for path in files}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import socket", "import urllib.request", "from asyncio import open_connection",
+        "await loop.create_connection(f)", "loop.getaddrinfo", "from ptproxy.tunnel.tcp import TcpDialer",
+    ],
+)  # fmt: skip
+def test_ways_around_a_tunnel_are_noticed(source):
+    assert reaching(source)

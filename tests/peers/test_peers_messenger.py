@@ -496,6 +496,31 @@ def test_a_disk_that_fails_ends_everything_at_once(tmp_path):
     at(tmp_path, story)
 
 
+def test_a_change_that_fails_half_way_ends_everything_and_one_that_fails_before_it_nothing(tmp_path):
+    async def story(here):
+        _, bob = await here.met()
+        ledger = bob.messenger.ledger
+        await bob.messenger.settled()
+
+        async def fail(when):
+            async with ledger.change() as change:
+                if when == "half-way":
+                    ledger.correspondence.refill(1_000, change.now, ledger.rng)
+                raise ValueError(when)
+
+        with pytest.raises(ValueError, match="before"):
+            await fail("before")
+        assert ledger.broken is None
+        with pytest.raises(ValueError, match="half-way"):
+            await fail("half-way")
+        with pytest.raises(ValueError, match="half-way"):
+            await bob.task
+        assert ledger.correspondence.has_unsaved  # asked, and not taken
+        await bob.recover()
+
+    at(tmp_path, story)
+
+
 def test_a_second_copy_ends_the_first(tmp_path):
     async def story(here):
         alice, _ = await here.met()

@@ -339,6 +339,26 @@ def test_killed_at_any_write_of_a_move(tmp_path, seed):
     at(tmp_path, story)
 
 
+def test_a_hello_of_another_mailbox_ends_the_passes_for_the_old_one(tmp_path):
+    """They open nothing at the new one: whoever kept them would first try each of them there."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        ledger = bob.messenger.ledger
+        record = ledger.contacts[bob.peer(alice).id]
+        async with ledger.change() as change:
+            held = list(record.held.passes)
+            assert held
+            same = Hello("alice", record.prekeys_key, link_of(MAILBOX, "other-name.example"))
+            _hello(ledger, change, record, same, change.now)
+            assert record.held.passes == held  # the same mailbox under another name
+            moved = Hello("alice", record.prekeys_key, link_of(NEW, "new.example"))
+            _hello(ledger, change, record, moved, change.now)
+            assert not record.held.passes
+
+    at(tmp_path, story)
+
+
 def test_an_older_hello_that_comes_late_changes_nothing(tmp_path):
     async def story(here):
         alice, bob = await here.met()

@@ -22,6 +22,9 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.written.append((time.perf_counter(), bytes(data)))
 
+    def is_closing(self) -> bool:
+        return False
+
 
 async def no_dial(connection: Connection) -> bytes:
     raise AssertionError("over HTTP/2 there is one connection")

@@ -18,6 +18,7 @@ revoke    invite                          one of them is good no longer, by the 
 whoami                                    what we are called, our identity, what is set
 myname    name                            what we are called; contacts are told
 receipts  on|off                          whether contacts are told what was read
+mailbox   link                            have our mailbox at the bridge of this link from now on
 successor                                 make an identity that is to follow ours, and tell contacts of it;
                                           again: whom that has reached
 become    words                           be that identity; ``words``: its first four words or more
@@ -40,7 +41,8 @@ quit                                      leave
 ========  ==============================  =========================================================
 
 Contacts are named by their labels (:mod:`~ptproxy.peers.chat.names`) or their fingerprints. Whatever is
-wrong with a line is a :class:`CommandError`, in words for whoever wrote it; it never repeats an invite.
+wrong with a line is a :class:`CommandError`, in words for whoever wrote it; it never repeats an invite
+or a link.
 """
 
 from __future__ import annotations
@@ -117,6 +119,13 @@ class Receipts:
 
     def __post_init__(self) -> None:
         _check_switch("receipts", self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """Your mailbox is at another bridge from now on; contacts are told."""
+
+    link: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,16 +255,17 @@ class Quit:
 
 
 Command = (
-    Say | Add | Invite | Invites | Revoke | WhoAmI | MyName | Receipts | Successor | Become | Contacts
-    | Welcome | Number | Verify | Accept | Keep | Remove | Rename | Presence | History | Send | Take | Refuse
-    | Stop | Quit
+    Say | Add | Invite | Invites | Revoke | WhoAmI | MyName | Receipts | Mailbox | Successor | Become
+    | Contacts | Welcome | Number | Verify | Accept | Keep | Remove | Rename | Presence | History | Send
+    | Take | Refuse | Stop | Quit
 )  # fmt: skip
 
 VERBS: Final[dict[str, type[Command]]] = {
     kind.__name__.lower(): kind
     for kind in (
-        Say, Add, Invite, Invites, Revoke, WhoAmI, MyName, Receipts, Successor, Become, Contacts, Welcome,
-        Number, Verify, Accept, Keep, Remove, Rename, Presence, History, Send, Take, Refuse, Stop, Quit,
+        Say, Add, Invite, Invites, Revoke, WhoAmI, MyName, Receipts, Mailbox, Successor, Become, Contacts,
+        Welcome, Number, Verify, Accept, Keep, Remove, Rename, Presence, History, Send, Take, Refuse, Stop,
+        Quit,
     )
 }  # fmt: skip
 _REST: Final[dict[type[Command], str]] = {

@@ -59,6 +59,11 @@ class Files:
         self._files: dict[str, _File] = {}
         self._last = 0
 
+    async def tidy(self) -> None:
+        """Delete what came of files that nobody goes on with; for the start of a chat."""
+        with contextlib.suppress(OSError):  # a disk that cannot do it now is asked again at the next start
+            await in_thread(self._transfers.tidy)
+
     async def send(self, contact: ContactId, path: Path) -> None:
         """Offer a file; what becomes of it is told. :class:`CommandError` where there is no such file."""
         try:

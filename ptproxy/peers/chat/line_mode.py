@@ -110,7 +110,8 @@ class _LineMode:
         messenger.on_event = self._happened
 
     async def begin(self) -> None:
-        """Tell who we are, and what came when nobody looked; before the messenger runs."""
+        """Tidy up, tell who we are and what came when nobody looked; before the messenger runs."""
+        await self._chat.files.tidy()
         self._tell(ReadyTold(self._messenger.name, self._messenger.fingerprint.qr_text()))
         await self._tell_unread()
 

@@ -1,4 +1,4 @@
-"""What is asked about ourselves: name, receipts, invites, the identity and the one that is to follow it."""
+"""What is asked about ourselves: name, receipts, mailbox, invites, the identity and who is to follow it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
+from ptproxy.config.link import Link
+from ptproxy.config.quantities import Endpoint
 from ptproxy.e2e import Fingerprint
 from ptproxy.peers.chat import commands as asked
 from ptproxy.peers.chat.commands import Command, CommandError
@@ -34,6 +36,7 @@ class Own:
             asked.WhoAmI: self._who_am_i,
             asked.MyName: self._my_name,
             asked.Receipts: self._receipts,
+            asked.Mailbox: self._mailbox,
             asked.Successor: self._successor,
             asked.Become: self._become,
             asked.Invite: self._invite,
@@ -51,7 +54,12 @@ class Own:
         """Who we are."""
         number = self._messenger.fingerprint
         return SelfTold(
-            self._messenger.name, number.qr_text(), number.words(), receipts=self._messenger.receipts
+            self._messenger.name,
+            number.qr_text(),
+            number.words(),
+            receipts=self._messenger.receipts,
+            mailbox=_place(self._messenger.mailbox),
+            former_mailboxes=tuple(map(_place, self._messenger.former_mailboxes)),
         )
 
     def successor(self) -> SuccessorTold | None:
@@ -81,6 +89,19 @@ class Own:
         else:
             await self._messenger.keep_read_to_myself()
         return [self.told(), Done("")]
+
+    async def _mailbox(self, command: asked.Mailbox) -> list[Record]:
+        try:
+            link = Link.parse(command.link)
+        except ValueError as error:  # it never repeats a secret of the link
+            raise CommandError(str(error)) from None
+        if link == self._messenger.mailbox:
+            return [self.told(), Done("your mailbox is there already")]
+        await self._messenger.move(link)
+        return [
+            self.told(),
+            Done("your contacts are told once it is reached; until then they write to the old one"),
+        ]
 
     async def _successor(self, _: asked.Successor) -> list[Record]:
         await self._messenger.announce_successor()
@@ -137,6 +158,11 @@ def names_start(fingerprint: Fingerprint, text: str) -> bool:
     return fingerprint.matches(text) or (
         len(typed) >= TYPED_WORDS and fingerprint.words().split()[: len(typed)] == typed
     )
+
+
+def _place(mailbox: Link) -> str:
+    """A bridge for people: nothing of its link that opens anything."""
+    return str(Endpoint(mailbox.host, mailbox.port))
 
 
 def _invite_told(each: OpenInvite, *, shown: bool) -> InviteTold:

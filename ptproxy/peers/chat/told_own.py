@@ -37,14 +37,24 @@ class SelfTold(Record):
     """The fingerprint for people."""
     receipts: bool
     """Contacts are told what was read."""
+    mailbox: str
+    """Host and port of the bridge that it is at."""
+    former_mailboxes: tuple[str, ...]
+    """... that it was at, and that are still looked into."""
 
     def rows(self) -> list[str]:
-        """Name, words, what is set."""
+        """Name, words, what is set, the mailbox."""
         told = "are told" if self.receipts else "are NOT told"
         return [
             f"* you are {shown_name(self.name)}; contacts {told} what you have read",
             f"{INDENT}{self.words}",
+            f"* {self.mailbox_row()}",
         ]
+
+    def mailbox_row(self) -> str:
+        """Where the mailbox is, and was."""
+        former = ", ".join(self.former_mailboxes)
+        return f"your mailbox is at {self.mailbox}" + (f"; still looked into: {former}" if former else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import time
+from pathlib import Path
 
+from ptproxy.config.link import Link
 from ptproxy.e2e import Fingerprint, Standing
 from ptproxy.errors import DialError, E2EError, Reason
+from ptproxy.peers.file_transfer import ABANDONED
 from ptproxy.peers.messenger_events import (
     ContactAdded,
     ContactChanged,
@@ -26,8 +31,26 @@ NOON = 1_795_435_200.0
 """A time of day that every picture shows: 2026-11-23, 12:00 UTC."""
 
 
+TOKEN = bytes(range(16))
+"""What is secret in a link."""
+
+
 def fingerprint_of(name: str) -> Fingerprint:
     return Fingerprint(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
+
+
+def link_at(host: str) -> Link:
+    """Of a bridge that lets nobody in without this token."""
+    return Link(hashlib.sha256(host.encode()).digest(), host, 443, "/front", host, ("raw",), token=TOKEN)
+
+
+def leave_partial_files(folder: Path) -> tuple[Path, Path]:
+    """What came of two files: of one that nobody goes on with, and of another one."""
+    old, fresh = (folder / f".{name}.ptproxy.part" for name in ("old", "fresh"))
+    for path in (old, fresh):
+        path.write_bytes(b"some of it")
+    os.utime(old, (1, time.time() - ABANDONED - 60))
+    return old, fresh
 
 
 class FakePeer:
@@ -179,6 +202,8 @@ class FakeMessenger:
 
     def __init__(self, *names: str) -> None:
         self.receipts = True
+        self.mailbox = link_at("mailbox.example")
+        self.former_mailboxes: list[Link] = []
         self.successor: Fingerprint | None = None
         self.waiting: list[bytes] = []
         """Contacts that have not been told of the successor."""
@@ -216,6 +241,10 @@ class FakeMessenger:
 
     async def rename(self, name: str) -> None:
         self.name = name
+
+    async def move(self, mailbox: Link) -> None:
+        self.former_mailboxes.append(self.mailbox)
+        self.mailbox = mailbox
 
     async def tell_read(self) -> None:
         self.receipts = True

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
-from chat_fake import FakeMessenger
+from chat_fake import FakeMessenger, leave_partial_files
 
 from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.peers.chat.beside import beside
@@ -90,6 +90,13 @@ def test_json() -> None:
         ("ready", None), ("state", "1"), ("done", "1"), ("number", "2"), ("done", "2"), ("error", "3"),
         ("error", None),
     ]  # fmt: skip
+
+
+def test_what_came_of_files_that_nobody_goes_on_with_is_deleted_at_the_start(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(globals(), "FILES", tmp_path)
+    old, fresh = leave_partial_files(tmp_path)
+    assert Script().run() == 0
+    assert (old.exists(), fresh.exists()) == (False, True)
 
 
 def test_what_was_refused_is_told_by_the_status() -> None:

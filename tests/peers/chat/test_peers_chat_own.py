@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from chat_fake import FakeInvite, FakeMessenger, fingerprint_of
+from chat_fake import FakeInvite, FakeMessenger, fingerprint_of, link_at
 
 from ptproxy.errors import StartError
 from ptproxy.peers.chat.chat import Chat
 from ptproxy.peers.chat.commands import parse_text
-from ptproxy.peers.chat.told import Record
+from ptproxy.peers.chat.told import Record, Refused
 
 
 class Rig:
@@ -30,7 +30,11 @@ class Rig:
 def test_who_one_is() -> None:
     rig = Rig()
     words = rig.messenger.fingerprint.words()
-    assert rig.rows("/whoami") == ["* you are Me; contacts are told what you have read", f"    {words}"]
+    assert rig.rows("/whoami") == [
+        "* you are Me; contacts are told what you have read",
+        f"    {words}",
+        "* your mailbox is at mailbox.example:443",
+    ]
     told = json.loads(rig.do("/whoami")[0].json("1"))
     assert (told["event"], told["name"], told["receipts"], told["words"]) == ("self", "Me", True, words)
 
@@ -52,6 +56,31 @@ def test_receipts_are_switched() -> None:
     assert not rig.messenger.receipts
     assert "are told what you have read" in rig.rows("/receipts on")[0]
     assert rig.messenger.receipts
+
+
+def test_the_mailbox_moves_and_nothing_of_a_link_but_its_place_is_told() -> None:
+    rig = Rig()
+    new = link_at("new.example")
+    assert "* your mailbox is at new.example:443; still looked into: mailbox.example:443" in rig.rows(
+        f"/mailbox {new.serialize()}"
+    )
+    assert rig.messenger.mailbox == new
+    told = rig.do("/whoami")[0].json("1")
+    assert json.loads(told)["mailbox"] == "new.example:443"
+    rig.messenger.move = None
+    assert rig.rows(f"/mailbox {new.serialize()}")[-1] == "* your mailbox is there already"
+    secret = new.serialize().partition("token=")[2]
+    assert len(secret) == 22
+    for wrong in (
+        new.serialize()[:-1],
+        new.serialize() + "&codecs=raw",
+        f"x{new.serialize()}",
+        "https://a.b/",
+    ):
+        (refused,) = rig.do(f"/mailbox {wrong}")
+        assert isinstance(refused, Refused)
+        assert secret[:20] not in refused.json("")
+    assert secret[:20] not in told + repr(parse_text(f"/mailbox {new.serialize()}"))
 
 
 @pytest.mark.parametrize("line", ["/receipts", "/receipts maybe", "/receipts on off", "/presence anna maybe"])

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_fake import NOON, FakeMessenger, fingerprint_of
+from chat_fake import NOON, FakeMessenger, fingerprint_of, leave_partial_files, link_at
 from textual import events
 from textual.widgets import Input, OptionList, Static
 
@@ -98,11 +98,11 @@ def utc(monkeypatch):
     time.tzset()
 
 
-def shown(messenger: FakeMessenger, look, size=(100, 30)) -> None:
+def shown(messenger: FakeMessenger, look, size=(100, 30), files=Path("files")) -> None:
     """Run ``look(rig)`` on a screen."""
 
     async def main() -> None:
-        app = ChatApp(messenger, Path("files"), clock=lambda: NOON + 3600)
+        app = ChatApp(messenger, files, clock=lambda: NOON + 3600)
         async with app.run_test(size=size) as pilot:
             rig = Rig(messenger, pilot)
             await rig.until(lambda: app.open is not None or not messenger.peers)
@@ -304,6 +304,28 @@ def test_invites_are_shown_and_added(monkeypatch) -> None:
         await rig.until(lambda: len(rig.app._notifications) >= 1)
 
     shown(messenger, look, size=(140, 60))
+
+
+def test_the_mailbox_is_moved_by_pasting_a_link() -> None:
+    messenger = FakeMessenger()
+    new = link_at("new.example")
+
+    async def look(rig: Rig) -> None:
+        await rig.pilot.press("f5")
+        await rig.until(lambda: bool(rig.app.screen.query("#move")))
+        assert rig.text("#my-mailbox") == "your mailbox is at mailbox.example:443"
+        field = rig.app.screen.query_one("#move", Input)
+        field.focus()
+        field.value = "no link"
+        await rig.pilot.press("enter")
+        await rig.pilot.pause()
+        assert (field.value, messenger.mailbox.host) == ("no link", "mailbox.example")
+        field.value = new.serialize()
+        await rig.pilot.press("enter")
+        await rig.until(lambda: "new.example:443; still looked into" in rig.text("#my-mailbox"))
+        assert (field.value, messenger.mailbox) == ("", new)
+
+    shown(messenger, look, size=(80, 24))
 
 
 def test_an_invite_is_shown_as_a_code_where_that_fits_and_saved_as_a_picture(tmp_path) -> None:
@@ -772,6 +794,16 @@ def test_contacts_are_chosen_in_the_list() -> None:
         await rig.until(lambda: rig.app.open == ben.id and isinstance(rig.app.focused, Compose))
 
     shown(messenger, look)
+
+
+def test_what_came_of_files_that_nobody_goes_on_with_is_deleted_at_the_start(tmp_path) -> None:
+    old, fresh = leave_partial_files(tmp_path)
+
+    async def look(rig: Rig) -> None:
+        await rig.until(lambda: not old.exists())
+        assert fresh.exists()
+
+    shown(FakeMessenger(), look, files=tmp_path)
 
 
 def test_a_messenger_that_fails_closes_the_screen_and_is_told(monkeypatch) -> None:

@@ -122,6 +122,7 @@ class ChatApp(App[None]):
         self._tasks = [
             asyncio.ensure_future(self._run_messenger()),
             asyncio.ensure_future(self._keep_present()),
+            asyncio.ensure_future(self.chat.files.tidy()),
         ]
         self.set_interval(FADE, self._changed)
         self.set_timer(GRACE, self._know_mailbox)

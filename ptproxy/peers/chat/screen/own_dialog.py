@@ -1,4 +1,4 @@
-"""The dialog about ourselves: name, receipts, our identity, and a new one that is to follow it."""
+"""The dialog about ourselves: name, receipts, mailbox, our identity, and a new one that is to follow it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Checkbox, Input, Static
 
-from ptproxy.peers.chat.commands import Become, Command, MyName, Receipts, Successor
+from ptproxy.peers.chat.commands import Become, Command, Mailbox, MyName, Receipts, Successor
 from ptproxy.peers.chat.own import Own
 from ptproxy.peers.chat.safety import in_rows, word_rows
 from ptproxy.peers.chat.screen.compose import OneRow
@@ -50,6 +50,8 @@ class OwnDialog(ModalScreen[None]):
             yield Static("Your name; Enter changes it, and contacts are told:", markup=False)
             yield OneRow(told.name, id="my-name")
             yield Checkbox("contacts are told what you have read", told.receipts, id="receipts", compact=True)
+            yield Static(id="my-mailbox", markup=False)
+            yield OneRow(placeholder="the link of another bridge; Enter moves it there", id="move")
             yield Static("Your identity, in words:", classes="heading", markup=False)
             yield Static(id="my-words", classes="number", markup=False)
             yield Static(_ABOUT, markup=False)
@@ -68,12 +70,17 @@ class OwnDialog(ModalScreen[None]):
         self.set_interval(LOOK_AGAIN, self._draw)
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Another name."""
+        """Another name, or another mailbox."""
         event.stop()
-        told = await self._do(MyName(event.value))
+        moves = event.input.id == "move"
+        told = await self._do(Mailbox(event.value) if moves else MyName(event.value))
         severity: Literal["error", "information"] = "error" if _refused(told) else "information"
         self.notify("\n".join(told[-1].rows()), severity=severity, markup=False)
-        self.query_one("#my-name", Input).value = self._own.told().name
+        if not moves:
+            event.input.value = self._own.told().name
+        elif not _refused(told):
+            event.input.value = ""
+        self._draw()
 
     async def on_checkbox_changed(self, event: Checkbox.Changed) -> None:
         """Receipts are told, or not."""
@@ -106,7 +113,8 @@ class OwnDialog(ModalScreen[None]):
         return not _refused(told)
 
     def _draw(self) -> None:
-        """Who we are, and whom the announcement has reached."""
+        """Who we are, where our mailbox is, and whom the announcement has reached."""
+        self.query_one("#my-mailbox", Static).update(self._own.told().mailbox_row())
         self.query_one("#my-words", Static).update(Content("\n".join(word_rows(self._own.fingerprint))))
         successor = self._own.successor()
         sure = self.query_one("#sure")
