@@ -34,9 +34,6 @@ from ptproxy.peers.messenger_receiving import receive
 
 UPKEEP: Final = 3_600.0
 """Seconds between looks at the box and the prekeys."""
-FEW: Final = 75
-"""One-time prekeys at the mailbox below which there are to be more."""
-
 log = get_logger(__name__)
 
 
@@ -276,7 +273,7 @@ class Box:
         """More one-time prekeys; cut short, everything is published anew."""
         ledger = self._ledger
         available = (await owner.status()).one_times
-        if available >= min(FEW, WAITING) or not ledger.profile.published:
+        if available >= WAITING or not ledger.profile.published:
             return
         async with ledger.change() as change:
             digest = ledger.profile.published
