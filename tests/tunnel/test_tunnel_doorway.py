@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import threading
 from pathlib import Path
@@ -274,9 +275,10 @@ def test_a_stranger_that_ends_and_breaks_is_not_written_to_for_ever(run: Any, tm
         peer.piece(1)
         peer.send(b"ok")
         assert reset.wait(PATIENCE)
-        for _ in range(3):
-            peer.send(b"late")
-        peer.read_all()
+        with contextlib.suppress(ConnectionError):  # the bridge may have noticed first, and ended this side
+            for _ in range(3):
+                peer.send(b"late")
+            peer.read_all()
 
     async def main() -> None:
         async with beside(tmp_path) as bridge:
