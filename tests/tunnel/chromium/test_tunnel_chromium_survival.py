@@ -76,6 +76,10 @@ def test_a_guest_that_fails_ends_no_carrier_of_another(
                     raise error
                 return await visit(guest, origin, page)
 
+            async def addresses(*_: Any) -> list[str]:
+                return ["127.0.0.1", "127.0.0.2"]  # nobody is at the second
+
+            monkeypatch.setattr(browser_module, "bridge_addresses", addresses)
             monkeypatch.setattr(Guest, "visit", failing)
             with pytest.raises(type(failure)):
                 await browser.visit()
