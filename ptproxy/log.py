@@ -8,8 +8,8 @@ Scrubbed are IP literals anywhere in a line and everything under the keys in
 :data:`ADDRESS_KEYS` (a client's, a peer's, a target's), tracebacks included.
 Keys, tokens and payload are never given to a logger at all.
 
-:func:`set_up` is called once by the command line. Until then (ptproxy as a
-library, tests) warnings and errors go to standard error, scrubbed, unless the
+:func:`set_up` is called by the command line, and again when a configuration was reloaded. Until then
+(ptproxy as a library, tests) warnings and errors go to standard error, scrubbed, unless the
 program that embeds ptproxy has configured structlog itself.
 """
 
@@ -45,12 +45,16 @@ _IPV6 = re.compile(r"(?<![\w:])[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(?:%\w+
 
 Event = MutableMapping[str, Any]
 
+_loggers: list[
+    Any
+] = []  # as many as there are modules; each remembers how logs were set up at its first line
 _files: list[TextIO] = []  # the log file that :func:`set_up` opened, until it is called again
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry ``name`` under ``where``; cheap to make, follows :func:`set_up`."""
     logger: FilteringBoundLogger = structlog.get_logger(where=name.removeprefix("ptproxy."))
+    _loggers.append(logger)
     return logger
 
 
@@ -88,6 +92,8 @@ def tell(parent: Callable[[str, str], None], level: str = "info") -> None:
 
 
 def _configure(chain: list[Callable[..., Any]], level: str, out: TextIO, *, cache: bool) -> None:
+    for logger in _loggers:
+        logger.__dict__.pop("bind", None)  # where structlog caches what it made at the first line
     structlog.configure(
         processors=chain,
         wrapper_class=structlog.make_filtering_bound_logger(_level(level)),

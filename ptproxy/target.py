@@ -144,17 +144,18 @@ class Target:
         end = head if kind == 5 else head + 2
         if len(data) < end or head == 2:
             raise TargetError("target cut short")
+        port = int.from_bytes(data[head:end], "big")
         if kind in (1, 4):
-            return cls.address(
-                str(ipaddress.ip_address(bytes(data[1:head]))), int.from_bytes(data[head:end], "big")
-            ), end
+            if not port:
+                raise TargetError("port 0 is not between 1 and 65535")
+            return cls(str(ipaddress.ip_address(bytes(data[1:head]))), port), end
         try:
             name = bytes(data[2:head]).decode("ascii")
         except UnicodeDecodeError:
             raise TargetError("a host name in a target is ASCII") from None
         if kind == 5:
             return cls.service(name), end
-        return cls.address(name, int.from_bytes(data[head:end], "big")), end
+        return cls.address(name, port), end
 
 
 def is_reserved(host: str) -> bool:

@@ -1,6 +1,10 @@
 """Measure a client and a bridge on loopback; what ``scripts/bench`` runs.
 
-One process each side, authentication on, no shaping. The load generator and
+One process each side (``--workers``: several on the bridge's), authentication on, no
+shaping unless told. ``--peers`` measures other programs on the same load, those that are
+installed (Debian: trojan, stunnel4 and microsocks, shadowsocks-libev, v2ray, obfs4proxy).
+``--json FILE`` keeps every round; ``--compare BEFORE AFTER`` says what differs between two
+such files by more than their rounds differ among themselves. The load generator and
 the target share the two cores with them, so compare figures of one run with
 figures of the same run: CPU seconds per GiB (user + system of client and
 bridge, from the process table) is steadier than throughput. ``direct`` is the
@@ -11,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -26,7 +32,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from demo import HOST, free_port, start_bridge, start_client
+from bench_compare import compare
+from bench_peers import PEERS, Peer, start_peer
+from demo import HOST, edit, free_port, ptproxy, start_bridge, start_client, wait_for
 
 from ptproxy.tunnel.runtime import run
 
@@ -89,8 +97,9 @@ async def target(port: int) -> None:
 class Local(asyncio.Protocol):
     """One connection through SOCKS5 (or straight to the target), then ``on_data``."""
 
-    def __init__(self, request: bytes, first: bytes) -> None:
+    def __init__(self, request: bytes, first: bytes, login: bytes = b"") -> None:
         loop = asyncio.get_running_loop()
+        self.login = login
         self.opened: asyncio.Future[None] = loop.create_future()
         self.answered: asyncio.Future[None] = loop.create_future()
         self.request = request
@@ -106,7 +115,7 @@ class Local(asyncio.Protocol):
         self.transport = transport
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.request:
-            transport.write(b"\x05\x01\x00")
+            transport.write(b"\x05\x01\x02" if self.login else b"\x05\x01\x00")
         else:
             self.open()
 
@@ -119,7 +128,12 @@ class Local(asyncio.Protocol):
         if self.stage < 2:
             self.head += data
             if self.stage == 0 and len(self.head) >= 2:
-                self.head, self.stage = self.head[2:], 1
+                self.head = self.head[2:]
+                if self.login:
+                    self.transport.write(self.login)
+                    self.login = b""
+                    return
+                self.stage = 1
                 self.transport.write(self.request)
             if self.stage == 1 and len(self.head) >= 10:
                 if self.head[1]:
@@ -149,6 +163,15 @@ class Local(asyncio.Protocol):
         self.writable.set()
 
 
+def family(pids: list[int]) -> list[int]:
+    """These processes and all that they have started."""
+    found = list(pids)
+    for pid in found:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
 @dataclass
 class Bench:
     """The load, against one SOCKS port (0: straight to the target)."""
@@ -157,20 +180,22 @@ class Bench:
     port: int
     seconds: float
     pids: list[int] = field(default_factory=list)
+    login: bytes = b""
+    """SOCKS5 user name and password (RFC 1929), for a transport that takes its arguments there."""
 
     async def connect(self, first: bytes) -> Local:
         request = b""
         if self.socks:
             request = b"\x05\x01\x00\x01" + socket.inet_aton(HOST) + struct.pack(">H", self.port)
         _, local = await asyncio.get_running_loop().create_connection(
-            lambda: Local(request, first), HOST, self.socks or self.port
+            lambda: Local(request, first, self.login), HOST, self.socks or self.port
         )
         await local.opened
         return local
 
     def cpu(self) -> float:
         total = 0
-        for pid in self.pids:
+        for pid in family(self.pids):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             total += int(fields[11]) + int(fields[12])
         return total / TICK
@@ -178,7 +203,7 @@ class Bench:
     def memory(self) -> int:
         """KiB resident in client and bridge."""
         total = 0
-        for pid in self.pids:
+        for pid in family(self.pids):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
                     total += int(line.split()[1])
@@ -335,54 +360,109 @@ def main() -> int:
     parser.add_argument(
         "--idle", type=int, default=500, help="idle streams for the memory figure (default: 500)"
     )
+    parser.add_argument("--shape", default="none", help="the clients' shape (default: none)")
+    parser.add_argument("--workers", type=int, default=1, help="the bridge's processes (default: 1)")
+    parser.add_argument(
+        "--peers", nargs="?", const=",".join(PEERS), default="",
+        help=f"other programs beside it (without names: {', '.join(PEERS)})",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write all figures here, too")
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"), help="compare two such files, and end"
+    )
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         run(target(arguments.serve))
         return 0
-    names = ["direct", *arguments.codecs.split(",")]
+    if arguments.compare:
+        before, after = (json.loads(path.read_text()) for path in arguments.compare)
+        print(compare(before, after))
+        return 0
+    results = measure_all(arguments)
+    show(results)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+    return 0
+
+
+def measure_all(arguments: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Every round of everything that is to be measured; in each round one after another."""
+    codecs = arguments.codecs.split(",") if arguments.codecs else []
+    peers = [name for name in arguments.peers.split(",") if name]
+    missing = [name for name in peers if name not in PEERS or not PEERS[name].installed]
+    for name in missing:
+        print(f"left out: {name}, which is not known or not installed", file=sys.stderr)
+    names = ["direct", *codecs, *(name for name in peers if name not in missing)]
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     port = free_port()
     processes = [subprocess.Popen([sys.executable, __file__, "--serve", str(port)])]
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    with tempfile.TemporaryDirectory(prefix="ptproxy-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ptproxy-bench-") as place:
+        folder = Path(place)
         try:
-            bridge_port = free_port()
-            bridge, link = start_bridge(Path(folder) / "bridge", bridge_port)
+            wait_for(port, processes[0], "target")
+            bridge, link = start_bridge(folder / "bridge", free_port())
             processes.append(bridge)
+            if arguments.workers > 1:
+                bridge.terminate()
+                bridge.wait(15)
+                edit(folder / "bridge" / "bridge.yaml", workers=arguments.workers)
+                processes[-1] = bridge = subprocess.Popen(
+                    ptproxy("bridge", "-c", str(folder / "bridge" / "bridge.yaml")), stdout=subprocess.PIPE
+                )
+                assert bridge.stdout is not None
+                bridge.stdout.readline()  # all workers are up
             for round_ in range(arguments.rounds):
                 for name in names:
-                    bench = Bench(0, port, arguments.seconds)
-                    client = None
-                    if name != "direct":
-                        codec, _, fingerprint = name.partition(":")
-                        own = Path(folder) / f"{codec}-{fingerprint}-{round_}"
-                        client, socks = start_client(own, link, codec, fingerprint=fingerprint or "chrome")
-                        bench.socks, bench.pids = socks, [client.pid, bridge.pid]
-                        run(Bench(socks, port, 0.2).first_byte(5))
-                    results[name].append(run(measure(bench, arguments.idle)))
-                    if client is not None:
-                        client.terminate()
-                        client.wait(15)
+                    own = folder / f"{name.replace(':', '-')}-{round_}"
+                    with contextlib.ExitStack() as stack:
+                        bench = Bench(0, port, arguments.seconds)
+                        if name in PEERS:
+                            peer = stack.enter_context(start_peer(name, own, port))
+                            use(bench, peer)
+                        elif name != "direct":
+                            codec, _, fingerprint = name.partition(":")
+                            client, bench.socks = start_client(
+                                own, link, codec, fingerprint=fingerprint or "chrome", shape=arguments.shape
+                            )
+                            stack.callback(client.wait, 15)
+                            stack.callback(client.terminate)
+                            bench.pids = [client.pid, bridge.pid]
+                        if bench.socks:
+                            warm = dataclasses.replace(bench, seconds=0.2)
+                            run(warm.first_byte(5))
+                        results[name].append(run(measure(bench, arguments.idle)))
                     print(f"round {round_ + 1}: {name} done", file=sys.stderr)
         finally:
             for process in processes:
                 process.terminate()
             for process in processes:
                 process.wait(15)
-    figures = [
-        (figure, [median(figure, results[name]) for name in names]) for figure in results[names[-1]][0]
-    ]
+                if process.stdout is not None:
+                    process.stdout.close()
+    return results
+
+
+def use(bench: Bench, peer: Peer) -> None:
+    """Aim the load at a peer."""
+    bench.socks, bench.port, bench.pids = peer.socks, peer.target or bench.port, peer.pids
+    if peer.user:
+        user = peer.user.encode()
+        bench.login = b"\x01" + bytes((len(user),)) + user + b"\x01\x00"
+
+
+def show(results: dict[str, list[dict[str, float]]]) -> None:
+    """The table of medians."""
+    names = [name for name in results if results[name]]
+    figures = list(dict.fromkeys(figure for name in names for figure in results[name][0]))
     print("| figure | " + " | ".join(names) + " |")
     print("|---|" + "---:|" * len(names))
-    for figure, values in figures:
+    for figure in figures:
+        values = [median(figure, results[name]) for name in names]
         cells = [
             "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.2f}" for value in values
         ]
         print(f"| {figure} | " + " | ".join(cells) + " |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
-    return 0
 
 
 if __name__ == "__main__":

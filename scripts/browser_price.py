@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/tunnel"), str(ROOT / "tests/tunnel/chromium")]
+sys.path[:0] = [str(ROOT / folder) for folder in (".", "tests", "tests/tunnel", "tests/tunnel/chromium")]
 
 from chromium_rig import NAME, PATH, Site, processes, site  # noqa: E402
 from tunnel_live import ECHO, SOURCE, Collect, Source  # noqa: E402

@@ -86,7 +86,7 @@ LOADING: dict[str, dict[str, Any]] = {
         "most_urgent_first": True, "first_pictures": 5, "in_sight": 1,
         "tight_from": 2, "tight_limit": 2, "http1_patient": Pair([]),
         "delays": {
-            "request": Pair([0.0, 0.00005]), "scan": Pair([0.016, 0.045]),
+            "hello": Pair([0.0001, 0.0003]), "request": Pair([0.0, 0.00005]), "scan": Pair([0.016, 0.045]),
             "scan_more": Pair([0.001, 0.006]), "pictures": None,
             "layout": Pair([0.005, 0.012]), "fonts": Pair([0.0004, 0.015]), "sight": Pair([0.001, 0.008]),
             "broken": Pair([0.0015, 0.004]), "icon": Pair([0.020, 0.060]),

@@ -34,7 +34,7 @@ from simulated_claims import scale as scale_claims  # noqa: E402
 from simulated_network import World  # noqa: E402
 
 from ptproxy.dht.diversity import ANY_NETWORK  # noqa: E402
-from ptproxy.dht.lookup import PRIVATE, UPKEEP  # noqa: E402
+from ptproxy.dht.lookup_rules import PRIVATE, UPKEEP  # noqa: E402
 
 QUICK = 60
 """Trials of each claim with --quick."""

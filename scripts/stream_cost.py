@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT)] + [str(ROOT / "tests" / folder) for folder in ("peers", "e2e", "end_to_end")]
+sys.path[:0] = [str(ROOT)] + [str(ROOT / "tests" / part) for part in (".", "peers", "e2e", "end_to_end")]
 
 from live import Bridge  # noqa: E402
 from stream_pair import Pair  # noqa: E402

@@ -18,6 +18,15 @@ settings.register_profile(
 settings.load_profile("ptproxy")
 
 
+MOST_SHOWN = 64
+"""Bytes of a parameter that a test's name shows."""
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long bytes have a number for a name: what holds a time or a signature is another in each worker."""
+    return argname if isinstance(val, bytes) and len(val) > MOST_SHOWN else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """``@pytest.mark.program("curl")``: skipped by name without curl; with ``CI=true`` that is a failure."""
     for marker in item.iter_markers("program"):

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pt", "api"),
     ("proxy", "peers", "inspect"),
     ("tunnel",),
-    ("session", "auth", "codec", "front", "e2e", "dht"),
+    ("session", "auth", "codec", "front", "e2e", "dht", "ways"),
     ("config", "target", "addresses", "buffer", "fields"),
     ("errors",),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import socket
 import threading
@@ -36,12 +37,15 @@ class BlockingClient:
         self._started: concurrent.futures.Future[Client] = concurrent.futures.Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._starting: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
+        self._given_up = False
         self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ptproxy", daemon=True)
         self._thread.start()
         try:
             self._client = self._started.result()
         except BaseException:
+            self._give_up()  # Ctrl-C: nobody waits for the tunnel any more
             self._thread.join(CLOSE_TIMEOUT)
             raise
 
@@ -73,6 +77,15 @@ class BlockingClient:
     ) -> None:
         self.close()
 
+    def _give_up(self) -> None:
+        """Have the thread end, wherever it is."""
+        with self._closing:
+            self._given_up = True
+            if self._starting is not None:
+                loop, task = self._starting
+                with contextlib.suppress(RuntimeError):  # it has just ended by itself
+                    loop.call_soon_threadsafe(task.cancel)
+
     # ---- the thread --------------------------------------------------------------------------------
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -99,12 +112,20 @@ class BlockingClient:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(self._hold())
         except BaseException as error:  # told to whoever waits in another thread
+            if self._given_up:
+                return
             if self._started.done():
                 raise
             self._started.set_exception(error)
 
     async def _hold(self) -> None:
         """The tunnel, until it is to end."""
+        task = asyncio.current_task()
+        assert task is not None
+        with self._closing:
+            self._starting = asyncio.get_running_loop(), task
+            if self._given_up:
+                return
         async with connect(self._source, **self._options) as client:
             self._stop = asyncio.Event()
             self._loop = asyncio.get_running_loop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
@@ -11,19 +13,24 @@ from ptproxy.api.source import BridgeSource, bridge_config
 from ptproxy.api.streams import LIMIT, ReaderProtocol, StreamWriter
 from ptproxy.config.link import Link
 from ptproxy.config.model import BridgeConfig
+from ptproxy.config.quantities import parse_address
 from ptproxy.errors import Reason, StartError
 from ptproxy.log import get_logger
+from ptproxy.peers.seats import Seats
 from ptproxy.proxy.bridge import run_bridge
+from ptproxy.proxy.reverse_frames import SERVICE as REVERSE_SERVICE
 from ptproxy.proxy.startup import Signals, load_key
 from ptproxy.state import StateFolder
 from ptproxy.target import Target, TargetError
 from ptproxy.tunnel.recognise import SHAPE_SERVICE
 from ptproxy.tunnel.relay import reset_stream
-from ptproxy.tunnel.stream import BridgeService, Incoming
+from ptproxy.tunnel.stream import BridgeService, Incoming, Stream
 from ptproxy.tunnel.tls import leaf_digest
 
 MAX_STREAMS: Final = 4096
-"""Streams of one service at a time; further ones are refused."""
+"""Streams of one service at a time; whoever has most of them then gives one up to who has fewer."""
+MAX_OF_ONE: Final = 1024
+"""... of one client; further ones are refused."""
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Talks to one client, as with :func:`asyncio.start_server`; the stream ends when it returns."""
@@ -46,12 +53,17 @@ class Bridge:
         """The link for its clients; ``token`` is an invite's (``ptproxy invite new`` makes them).
 
         Raises :class:`~ptproxy.errors.StartError` for an unreadable key or certificate. A bridge
-        that terminates TLS has its certificate pinned, as nobody else can vouch for it here.
+        that terminates TLS has its certificate pinned, as nobody else can vouch for it here; where the
+        system chose its port (``listen: 127.0.0.1:0``), the link has that port.
         """
         config = self.config
         certificate = config.tls.certificate if config.mode == "standalone" else None
         pin = leaf_digest(certificate) if certificate is not None else None
-        return config.link(load_key(config.key).public, pin, token)
+        link = config.link(load_key(config.key).public, pin, token)
+        chosen = len(config.listen) == 1 and config.listen[0].unix is None and not config.listen[0].port
+        if chosen and config.mode == "standalone" and self.addresses:
+            link = dataclasses.replace(link, port=parse_address(self.addresses[0]).port)
+        return link
 
     def stop(self) -> None:
         """Ask it to stop: open streams have ``limits.drain`` to end, a second call ends them."""
@@ -112,10 +124,11 @@ class _Service:
             self.name = Target.service(name).host
         except TargetError as error:
             raise StartError(f"services: {name!r}: {error}") from None
-        if name == SHAPE_SERVICE:
+        if name in (SHAPE_SERVICE, REVERSE_SERVICE):
             raise StartError(f"services: {name!r} is the bridge's own")
         self._serve = serve_one
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._seats: Seats[asyncio.Task[None]] = Seats(MAX_STREAMS, MAX_OF_ONE)
+        self._accounts: dict[asyncio.Task[None], str] = {}
         self._ending = False
 
     async def start(self, state: StateFolder) -> None:
@@ -123,19 +136,30 @@ class _Service:
 
     def __call__(self, incoming: Incoming) -> None:
         """Take a stream."""
-        if self._ending or len(self._tasks) >= MAX_STREAMS:
+        account = incoming.peer
+        if self._ending or not self._seats.may_sit(account):
             incoming.refuse(Reason.SHUTDOWN if self._ending else Reason.LIMIT)
             return
         if incoming.target.kind == "datagrams" or incoming.cancelled:
             incoming.refuse(Reason.UNSUPPORTED)
             return
+        oldest = self._seats.crowded_out()
+        if oldest is not None:
+            self._seats.leave(self._accounts[oldest], oldest)
+            oldest.cancel()
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=LIMIT, loop=loop)
         protocol = ReaderProtocol(reader, loop)
         stream = incoming.accept(protocol)
         task = loop.create_task(self._talk(reader, StreamWriter(stream, protocol, reader, loop)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._accounts[task] = account
+        self._seats.sit(account, task)
+        task.add_done_callback(functools.partial(self._over, stream))
+
+    def _over(self, stream: Stream, task: asyncio.Task[None]) -> None:
+        self._seats.leave(self._accounts.pop(task), task)
+        if task.cancelled():  # maybe before it began
+            reset_stream(stream, Reason.SHUTDOWN)
 
     def end_streams(self) -> None:
         """Take no more; those under way may end by themselves."""
@@ -143,7 +167,7 @@ class _Service:
 
     async def close(self) -> None:
         """End what is left."""
-        tasks = list(self._tasks)
+        tasks = list(self._accounts)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -18,11 +18,14 @@ from ptproxy.api.source import ClientSource, client_settings
 from ptproxy.api.streams import LIMIT, Streams, open_streams
 from ptproxy.config.link import Link
 from ptproxy.errors import DialError, PtproxyError, Reason
-from ptproxy.proxy.client import not_connected, prepared
+from ptproxy.proxy.client import prepared
 from ptproxy.proxy.documents import DocumentsInMemory
+from ptproxy.proxy.first_carrier import not_connected
+from ptproxy.proxy.remembered import RememberedWays
 from ptproxy.state import StateFolder
 from ptproxy.target import Target, TargetError
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Dialer, Stream
+from ptproxy.tunnel.surroundings import watch_network
 
 PATIENCE: Final = 5.0
 """Seconds that the end of a client waits for sockets that it has broken off."""
@@ -142,9 +145,14 @@ async def connect(
         documents: StateFolder | DocumentsInMemory = DocumentsInMemory()
         if settings.folder is not None:
             documents = stack.enter_context(StateFolder(settings.folder))
-        make = await stack.enter_async_context(prepared(config, loop, documents, settings.key))
+        remembered = RememberedWays(documents.document("ways"))
+        stack.push_async_callback(remembered.save)
+        make = await stack.enter_async_context(
+            prepared(config, loop, documents, settings.key, remembered.ways)
+        )
         tunnel = make(config.bridge)
         stack.push_async_callback(tunnel.stop)
+        stack.callback(watch_network(loop, tunnel.dialer, remembered.ways).close)
         try:
             await tunnel.start()
         except PtproxyError as error:

@@ -16,6 +16,7 @@ Read in this order:
 - ``replay``        which openings were seen before
 - ``credentials``   keys and invite tokens as text
 - ``access``        identities and invites: who is admitted (``access_record``: their stored form)
+- ``account``       what the keys of one name may do together, and what is left of it
 
 A bridge's order of calls, each step raising :class:`~ptproxy.errors.AuthenticationError`
 (what the refused peer then sees is not decided here)::

@@ -1,10 +1,14 @@
-"""Identities and invites as values, and their JSON-able form::
+"""Identities and invites as values, and the JSON-able form of them and of accounts::
 
-    {"version": 1,
+    {"version": 1 | 2 | 3,
      "identities": [{"key": 43 characters, "name": …, "enrolled_at": …, "expires_at": … | null,
                      "revoked": …, "invite": id or ""}],
      "invites":    [{"id": 64 hexadecimal digits, "name": …, "uses_left": …, "expires_at": … | null,
                      "lifetime": … | null}]}
+
+Version 2 has one field more in each entry, ``"reverse": [port, …]``; version 3
+one more in each invite, ``"account": name or ""``, and a third list, ``"accounts"``
+(``account.py``). The oldest that holds everything is written.
 
 Times are unix seconds. Unknown fields and versions are refused rather than
 dropped: an older program must not rewrite what it does not understand.
@@ -12,23 +16,26 @@ dropped: an older program must not rewrite what it does not understand.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ptproxy.auth.access_values import (
+    check_id,
+    check_name,
+    check_ports,
+    check_time,
+    exact_fields,
+    key_text,
+    port_list,
+)
+from ptproxy.auth.account import Account
 from ptproxy.auth.credentials import decode_key, encode_key
 from ptproxy.errors import ConfigError
 
-RECORD_VERSION: Final = 1
-MAX_NAME: Final = 64
-"""Characters of a name: it stands in log lines."""
+RECORD_VERSION: Final = 3
 MAX_USES: Final = 1_000_000
 """Uses of one invite: more is a typing error."""
-MAX_TIME: Final = 2**53
-"""Seconds: what every JSON reader keeps exactly."""
-
-_INVITE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +50,22 @@ class Identity:
     revoked: bool = False
     invite: str = ""
     """Id of the invite that enrolled it, or ``""``."""
+    reverse: tuple[int, ...] = ()
+    """Ports of the bridge at which it may offer services of its own (``ptproxy reverse``)."""
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_time(self.enrolled_at)
-        _check_time(0 if self.expires_at is None else self.expires_at)
+        check_name(self.name)
+        check_time(self.enrolled_at)
+        check_time(0 if self.expires_at is None else self.expires_at)
         encode_key(self.public)
         if self.invite:
-            _check_id(self.invite)
+            check_id(self.invite)
         if type(self.revoked) is not bool:
             raise ValueError("'revoked' is true or false")
+        check_ports(self.reverse)
 
     def serialize(self) -> dict[str, Any]:
-        """The JSON-able form."""
+        """The JSON-able form, of the newest version."""
         return {
             "key": encode_key(self.public),
             "name": self.name,
@@ -63,15 +73,17 @@ class Identity:
             "expires_at": self.expires_at,
             "revoked": self.revoked,
             "invite": self.invite,
+            "reverse": list(self.reverse),
         }
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Identity:
-        """From the JSON-able form; ValueError says what is wrong."""
-        key, name, enrolled_at, expires_at, revoked, invite = _fields(
-            data, ("key", "name", "enrolled_at", "expires_at", "revoked", "invite")
+        """From the JSON-able form of the newest version; ValueError says what is wrong."""
+        key, name, enrolled_at, expires_at, revoked, invite, reverse = exact_fields(
+            data, ("key", "name", "enrolled_at", "expires_at", "revoked", "invite", "reverse")
         )
-        return cls(decode_key(_text(key)), name, enrolled_at, expires_at, revoked, invite)
+        public = decode_key(key_text(key))
+        return cls(public, name, enrolled_at, expires_at, revoked, invite, port_list(reverse))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,106 +98,118 @@ class Invite:
     """From this time on it enrols nobody; None: never."""
     lifetime: int | None = None
     """Seconds that an identity enrolled by it is admitted; None: for good."""
+    reverse: tuple[int, ...] = ()
+    """What such an identity gets as :attr:`Identity.reverse`."""
+    account: str = ""
+    """The account whose devices it enrols; ``""``: each identity is for itself."""
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_time(0 if self.expires_at is None else self.expires_at)
-        _check_time(0 if self.lifetime is None else self.lifetime)
-        _check_id(self.id)
+        check_name(self.name)
+        check_time(0 if self.expires_at is None else self.expires_at)
+        check_time(0 if self.lifetime is None else self.lifetime)
+        check_id(self.id)
         if type(self.uses_left) is not int or not 0 <= self.uses_left <= MAX_USES:
             raise ValueError(f"uses are a number from 0 to {MAX_USES}")
+        check_ports(self.reverse)
+        if self.account != "":
+            check_name(self.account)
 
     def serialize(self) -> dict[str, Any]:
-        """The JSON-able form."""
+        """The JSON-able form, of the newest version."""
         return {
             "id": self.id,
             "name": self.name,
             "uses_left": self.uses_left,
             "expires_at": self.expires_at,
             "lifetime": self.lifetime,
+            "reverse": list(self.reverse),
+            "account": self.account,
         }
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Invite:
-        """From the JSON-able form; ValueError says what is wrong."""
-        return cls(*_fields(data, ("id", "name", "uses_left", "expires_at", "lifetime")))
+        """From the JSON-able form of the newest version; ValueError says what is wrong."""
+        invite_id, name, uses_left, expires_at, lifetime, reverse, account = exact_fields(
+            data, ("id", "name", "uses_left", "expires_at", "lifetime", "reverse", "account")
+        )
+        return cls(invite_id, name, uses_left, expires_at, lifetime, port_list(reverse), account)
 
 
-def serialize(identities: Iterable[Identity], invites: Iterable[Invite]) -> dict[str, Any]:
-    """All of an access list, JSON-able."""
-    return {
-        "version": RECORD_VERSION,
-        "identities": [identity.serialize() for identity in identities],
-        "invites": [invite.serialize() for invite in invites],
-    }
+Entry = Account | Identity | Invite
+"""One thing that an access list holds."""
+
+KINDS: Final[dict[str, tuple[type[Entry], str, str]]] = {
+    "identities": (Identity, "public", "the key"),
+    "invites": (Invite, "id", "the id"),
+    "accounts": (Account, "name", "the name"),
+}
+"""The lists of the stored form: what is in each, the field that it is known by, and that field in words."""
 
 
-def parse(data: Mapping[str, Any]) -> tuple[list[Identity], list[Invite]]:
+def serialize(
+    identities: Iterable[Identity], invites: Iterable[Invite], accounts: Iterable[Account] = ()
+) -> dict[str, Any]:
+    """All of an access list, JSON-able, in the oldest version that holds it."""
+    known = [each.serialize() for each in identities]
+    open_invites = [each.serialize() for each in invites]
+    limited = [each.serialize() for each in accounts]
+    data = {"version": RECORD_VERSION, "identities": known, "invites": open_invites}
+    if limited or any(entry["account"] for entry in open_invites):
+        return {**data, "accounts": limited}
+    for entry in open_invites:
+        del entry["account"]
+    if any(entry["reverse"] for entry in (*known, *open_invites)):
+        return {**data, "version": 2}
+    for entry in (*known, *open_invites):
+        del entry["reverse"]
+    return {**data, "version": 1}
+
+
+def parse(data: Mapping[str, Any]) -> tuple[list[Identity], list[Invite], list[Account]]:
     """What :func:`serialize` gave; :class:`ConfigError` with a line for everything that is wrong."""
-    if not isinstance(data, Mapping) or data.get("version") != RECORD_VERSION:
-        raise ConfigError([f"access list: expected version {RECORD_VERSION}"])
+    version = data.get("version") if isinstance(data, Mapping) else None
+    if type(version) is not int or not 1 <= version <= RECORD_VERSION:
+        raise ConfigError([f"access list: expected version 1 to {RECORD_VERSION}"])
+    lists = tuple(KINDS) if version >= 3 else ("identities", "invites")
     problems = [
-        f"access list: unknown field {name!r}"
-        for name in data
-        if name not in ("version", "identities", "invites")
+        f"access list: unknown field {name!r}" for name in data if name != "version" and name not in lists
     ]
-    identities: dict[bytes, Identity] = {}
-    for where, entry in _entries(data, "identities", problems):
-        try:
-            identity = Identity.parse(entry)
-        except ValueError as error:
-            problems.append(f"{where}: {error}")
-            continue
-        if identity.public in identities:
-            problems.append(f"{where}: the key is there twice")
-        identities[identity.public] = identity
-    invites: dict[str, Invite] = {}
-    for where, entry in _entries(data, "invites", problems):
-        try:
-            invite = Invite.parse(entry)
-        except ValueError as error:
-            problems.append(f"{where}: {error}")
-            continue
-        if invite.id in invites:
-            problems.append(f"{where}: the id is there twice")
-        invites[invite.id] = invite
+    added: dict[str, dict[str, Any]] = {name: {} for name in KINDS}
+    if version < 3:
+        added["invites"]["account"] = ""
+    if version < 2:
+        added["identities"]["reverse"] = added["invites"]["reverse"] = []
+    found = {name: _parse_list(data, name, added[name], problems) for name in lists}
     if problems:
         raise ConfigError(problems)
-    return list(identities.values()), list(invites.values())
+    return found["identities"], found["invites"], found.get("accounts", [])
 
 
-def _entries(data: Mapping[str, Any], name: str, problems: list[str]) -> list[tuple[str, Any]]:
-    """The entries of a list with the text that names each."""
+def _parse_list(
+    data: Mapping[str, Any], name: str, added: Mapping[str, Any], problems: list[str]
+) -> list[Any]:
+    """The entries of one list, each as the newest version has it."""
     entries = data.get(name)
     if not isinstance(entries, list):
         problems.append(f"access list: {name} must be a list")
         return []
-    return [(f"access list: {name}[{index}]", entry) for index, entry in enumerate(entries)]
+    kind, known_by, in_words = KINDS[name]
+    found: dict[Any, Entry] = {}
+    for index, entry in enumerate(entries):
+        where = f"access list: {name}[{index}]"
+        try:
+            value = kind.parse(_with(entry, added))
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+            continue
+        if getattr(value, known_by) in found:
+            problems.append(f"{where}: {in_words} is there twice")
+        found[getattr(value, known_by)] = value
+    return list(found.values())
 
 
-def _fields(data: object, names: tuple[str, ...]) -> tuple[Any, ...]:
-    """The values of exactly these fields."""
-    if not isinstance(data, Mapping) or set(data) != set(names):
-        raise ValueError(f"must have exactly the fields {', '.join(names)}")
-    return tuple(data[name] for name in names)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a key is text")
-    return value
-
-
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise ValueError(f"a name is 1 to {MAX_NAME} printable characters")
-
-
-def _check_time(time: object) -> None:
-    if type(time) is not int or not 0 <= time < MAX_TIME:
-        raise ValueError("times are whole seconds, or null where there is no end")
-
-
-def _check_id(invite_id: object) -> None:
-    if not isinstance(invite_id, str) or not _INVITE_ID.fullmatch(invite_id):
-        raise ValueError("an invite's id is 64 hexadecimal digits")
+def _with(entry: Any, added: Mapping[str, Any]) -> Any:
+    """An entry as the newest version has it; one that has already what its version lacks is none."""
+    if not isinstance(entry, Mapping) or not added.keys().isdisjoint(entry):
+        return None
+    return {**entry, **added}

@@ -4,6 +4,7 @@
     h         = Noise handshake hash
     root      = HKDF-Extract(salt h, k1 ‖ k2)
     token key = HKDF-Expand(root, "ptproxy 1 token key", 32)
+    ticket    = HKDF-Expand(token key, "ptproxy 1 ticket", 16)
 
 With sealing, ``c`` being the ML-KEM-768 ciphertext and ``z`` its shared secret:
 
@@ -19,8 +20,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from typing import Final
 
 from ptproxy.auth.mask import expand
+
+TICKET_BYTES: Final = 16
+"""Bytes of a ticket: as many as a Sec-WebSocket-Key has, and more than can be guessed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,11 @@ class Keys:
 def token_key(k1: bytes, k2: bytes, handshake_hash: bytes) -> bytes:
     """The token key, 32 bytes."""
     return expand(hmac.digest(handshake_hash, k1 + k2, "sha256"), b"ptproxy 1 token key")
+
+
+def ticket(token_key: bytes) -> bytes:
+    """What names an opening on the connection that it was made for, 16 bytes: good once."""
+    return expand(token_key, b"ptproxy 1 ticket")[:TICKET_BYTES]
 
 
 def seal_keys(

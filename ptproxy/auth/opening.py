@@ -36,7 +36,7 @@ from ptproxy.auth.credentials import StaticKey
 from ptproxy.auth.keys import Keys, seal_keys, token_key
 from ptproxy.auth.mask import MAC_LENGTH, NONCE_LENGTH, mask_of
 from ptproxy.auth.payload import MIN_HELLO, Answer, Hello, Verdict, encapsulation_key, prologue
-from ptproxy.auth.replay import ReplayFilter, ReplayVerdict
+from ptproxy.auth.replay import Openings, ReplayVerdict
 from ptproxy.buffer import Buffer
 from ptproxy.errors import AuthenticationError, LocalProtocolError
 
@@ -204,7 +204,7 @@ class BridgeOpening:
     )
 
     def __init__(
-        self, key: StaticKey, codec: str, seal: bool, bindings: Sequence[Binding], replay: ReplayFilter
+        self, key: StaticKey, codec: str, seal: bool, bindings: Sequence[Binding], replay: Openings
     ) -> None:
         if seal:
             kem.require()
@@ -301,13 +301,16 @@ class BridgeOpening:
         if len(self._confirm) < length:
             return None
         keys, receive, send = self.keys, self._receive, self._send
-        self._receive = self._send = None
+        decapsulation_key, confirm = self._decapsulation_key, bytes(self._confirm)
+        # Of no use from here on, while what it made may be kept for a ticket's life.
+        self._receive = self._send = self._decapsulation_key = None
+        self._confirm.clear()
         try:
-            ciphertext = receive.decrypt_with_ad(keys.handshake_hash, bytes(self._confirm))
+            ciphertext = receive.decrypt_with_ad(keys.handshake_hash, confirm)
         except AuthenticationError:
             raise AuthenticationError("confirm: does not verify") from None
-        if self._decapsulation_key is not None:
-            shared = self._decapsulation_key.decapsulate(ciphertext)
+        if decapsulation_key is not None:
+            shared = decapsulation_key.decapsulate(ciphertext)
             up, down = seal_keys(_key(receive), _key(send), keys.handshake_hash, ciphertext, shared)
             self._keys = replace(keys, seal_send=down, seal_receive=up)
         return rest

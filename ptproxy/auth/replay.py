@@ -26,7 +26,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ptproxy.errors import ConfigError
 
@@ -50,6 +50,16 @@ class ReplayVerdict(Enum):
     SKEWED = "the time is not within the window (a clock is wrong)"
     BEFORE_START = "made before this bridge began to watch for replays"
     FULL = "the replay filter is full: no opening is admitted until it has room"
+
+
+class Openings(Protocol):
+    """What judges openings: a :class:`ReplayFilter`, or one that several processes share."""
+
+    def __contains__(self, ephemeral: bytes) -> bool:
+        """Whether an opening with this ephemeral key (32 bytes) is remembered: a cheap early test."""
+
+    def check_and_add(self, ephemeral: bytes, made: int, unix_now: float) -> ReplayVerdict:
+        """Judge an opening that has verified, made at unix time ``made``; remember it if FRESH."""
 
 
 class ReplayFilter:

@@ -4,6 +4,9 @@
 - :mod:`~ptproxy.cli.run`: ``bridge`` and ``client``, with :mod:`~ptproxy.cli.services` (what a bridge offers
   besides the way out).
 - :mod:`~ptproxy.cli.check`: ``check``, and loading a configuration with every check there is.
+- :mod:`~ptproxy.cli.status` (with ``status_sheet``, ``status_text``, ``status_view``) and
+  :mod:`~ptproxy.cli.reload`: asked of a running role, which :mod:`~ptproxy.cli.asked` reaches.
+- :mod:`~ptproxy.cli.doctor`, with ``doctor_findings``, ``doctor_client`` and ``doctor_bridge``.
 - :mod:`~ptproxy.cli.init`: ``init bridge`` (:mod:`~ptproxy.cli.init_bridge`) and ``init client``
   (:mod:`~ptproxy.cli.init_client`), with :mod:`~ptproxy.cli.written` (the YAML they write) and
   :mod:`~ptproxy.cli.web_server` (what a web server in front includes). ``examples/`` are the configurations

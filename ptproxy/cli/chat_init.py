@@ -9,7 +9,7 @@ import click
 
 from ptproxy.cli import words
 from ptproxy.cli.chat_place import Place
-from ptproxy.cli.init_client import read_link
+from ptproxy.cli.given import read_link
 from ptproxy.config.link import Link
 from ptproxy.errors import StartError
 from ptproxy.peers.payload import MAX_NAME

@@ -15,8 +15,8 @@ import click
 
 from ptproxy.cli import words
 from ptproxy.cli.chat_place import Place
-from ptproxy.cli.init_client import read_link
-from ptproxy.errors import StartError, why
+from ptproxy.cli.given import read_all, read_link
+from ptproxy.errors import StartError
 from ptproxy.peers.chat.beside import beside
 from ptproxy.peers.chat.chat import Chat
 from ptproxy.peers.chat.commands import (
@@ -41,8 +41,6 @@ FAILURE: Final = 1
 """Exit status where what was asked for could not be done."""
 SETTLE: Final = 30.0
 """Seconds for what follows from a command on the network; what takes longer goes on at the next start."""
-MAX_INVITE_FILE: Final = 1 << 16
-"""Bytes of a file that an invite is read from: what is longer holds none."""
 DAY: Final = 86_400
 ON_SCREEN: Final = ""
 """In place of a picture's name."""
@@ -162,8 +160,8 @@ def invite(place: Place, *, label: str, qr: str, no_qr: bool) -> int:
 def add(place: Place, *, source: str, name: str) -> int:
     """Add a contact by an invite.
 
-    INVITE is - to paste or pipe it in, or @FILE to read it from a file: on the command line other
-    users of the machine could see it.
+    INVITE is - to paste or pipe it in, or @FILE, a text or a picture of its QR code: on the command
+    line other users of the machine could see it.
     """
     place.check()
     text = _read_invite(source)
@@ -314,26 +312,13 @@ def _status(records: list[Record]) -> int:
 
 
 def _read_invite(source: str) -> str:
-    if source == "-":
-        if sys.stdin.isatty():
-            click.echo("Paste the invite and press Enter:", err=True)
-            return sys.stdin.readline(MAX_INVITE_FILE)
-        return _invite_in(sys.stdin.read(MAX_INVITE_FILE))
-    if not source.startswith("@"):
+    if source != "-" and not source.startswith("@"):
         raise click.UsageError("INVITE is - to paste it, or @FILE: on the command line others could see it")
-    try:
-        with Path(source[1:]).open("rb") as file:
-            return _invite_in(file.read(MAX_INVITE_FILE).decode("ascii", "replace"))
-    except OSError as error:
-        raise StartError(f"cannot read {source[1:]}: {why(error)}") from None
-
-
-def _invite_in(text: str) -> str:
-    """The invite in all that ``ptproxy chat invite`` printed, or all of it where no line is one."""
-    for line in text.splitlines():
+    text = read_all(source, "invite")
+    for word in text.split():
         with contextlib.suppress(InviteError):
-            return ContactInvite.parse(line).serialize()
-    return text
+            return ContactInvite.parse(word).serialize()
+    return text  # in several rows, as a narrow window had it, or none
 
 
 async def _until_stopped(running: Coroutine[Any, Any, int]) -> int:

@@ -130,14 +130,14 @@ def check(path: Path) -> None:
     else:
         link = config.bridge
         what = f"a client of the bridge at {link.host}:{link.port}, listening on {listening}"
-    if isinstance(config, BridgeConfig) and (seen := list(_site(config))):
+    if isinstance(config, BridgeConfig) and (seen := list(site_problems(config))):
         for problem in seen:
             click.echo(f"{path}: {problem}", err=True)
         raise SystemExit(1)
     click.echo(f"{path} is fine: {what}; codecs {', '.join(config.codecs)}")
 
 
-def _site(config: BridgeConfig) -> Iterator[str]:
+def site_problems(config: BridgeConfig) -> Iterator[str]:
     """What strangers could tell a bridge from the web server beside it by, asking that server."""
     from ptproxy.proxy.site_beside import SiteBeside, differences, site_of
     from ptproxy.tunnel.tls import bridge_context, leaf_digest

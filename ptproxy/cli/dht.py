@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -14,11 +13,13 @@ from typing import TypeVar
 import click
 
 from ptproxy.cli import words
-from ptproxy.cli.invite_operator import read_links, read_text
+from ptproxy.cli.dht_list import list_
+from ptproxy.cli.given import read_given, read_links
 from ptproxy.config.link import Link
 from ptproxy.config.quantities import Endpoint
 from ptproxy.dht.bridge_record import BridgeBucket
-from ptproxy.dht.invite import Invite
+from ptproxy.dht.epoch import epoch_of
+from ptproxy.dht.invite import PREFIX, Invite
 from ptproxy.dht.record_secret import RecordType
 from ptproxy.errors import DhtError, StartError, StateError
 from ptproxy.peers.find_network import KnownNetwork
@@ -75,11 +76,15 @@ def show(folder: Path) -> None:
 
 @dht.command()
 @click.argument("invite_text", metavar="INVITE")
-@click.option("--via", "via", multiple=True, help="A bridge to look through instead of the invite's (@FILE).")
+@click.option("--via", "via", multiple=True, help="A bridge to look through, not the invite's: - or @FILE.")
 @_fingerprint
 @_debug
 def find(invite_text: str, via: tuple[str, ...], fingerprint: str, verbose: bool) -> None:
-    """Look up the bridges of INVITE (- to paste or pipe it in, or @FILE), and print their links."""
+    """Look up the bridges of INVITE, and print their links.
+
+    INVITE is best - to paste or pipe it in, or @FILE, a text or a picture of its QR code: on the
+    command line other users of the machine could see it.
+    """
     invite = read_invite(invite_text)
     bridges = read_links(via, 3) if via else invite.bridges
     _log(verbose=verbose)
@@ -107,6 +112,32 @@ def publish(folder: Path, once: bool, fingerprint: str, verbose: bool) -> None:
     left = _run(_publish(folder, fingerprint, once=once))
     if left:
         raise StartError(f"{left} records did not get out; they are due again the next time")
+
+
+@dht.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path))
+def forget(folder: Path) -> None:
+    """Forget which directory the client or publisher in DIR asks: the next guard asked says it anew.
+
+    For a directory that was begun anew by others than before. Ask whoever gave you the bridge first:
+    a false directory can hide what is looked for, and see when. Stop the client or publisher before.
+    """
+    from ptproxy.config.load import load_client
+    from ptproxy.peers.find_operator import OperatorFolder
+
+    if OperatorFolder.is_one(folder):
+        place = folder / "publisher"
+    else:
+        config = load_client(folder / "client.yaml" if folder.is_dir() else folder)
+        if config.find.network_key is not None:
+            raise StartError("find.network_key in the configuration says which it is: change it there")
+        place = config.state
+    with StateFolder(place) as state:
+        document = state.document(NETWORK)
+        network = _network(document)
+        network.forget()
+        document.write(network.to_dict())
+    click.echo("The directory is forgotten; the next one that a guard names is taken.")
 
 
 async def _find(invite: Invite, bridges: tuple[Link, ...], fingerprint: str) -> BridgeBucket | None:
@@ -162,10 +193,8 @@ async def _until_told() -> AsyncIterator[None]:
 
 def read_invite(text: str) -> Invite:
     """The invite that an argument gives or points to; usage error for what is none."""
-    if text == "-" and sys.stdin.isatty():
-        click.echo("Paste the invite and press Enter:", err=True)
     try:
-        return Invite.parse(read_text(text))
+        return Invite.parse(read_given(text, (PREFIX,), "invite"))
     except DhtError as error:
         raise click.UsageError(f"INVITE: {error}") from None
 
@@ -182,9 +211,11 @@ def _network_line(document: Document) -> str:
     except (DhtError, StateError, StartError) as error:
         return f"directory: {error}"
     until = words.date(first.expires)
+    known = network.beacon(epoch_of(time.time()), time.time()) is not None
+    beacon = "" if first.signers is None else f"; the beacon of today is {'' if known else 'not '}known"
     return (
         f"directory: {len(first.contacts)} first nodes, signed, good until {until}; "
-        f"{len(network.contacts)} met before"
+        f"{len(network.contacts)} met before{beacon}"
     )
 
 
@@ -199,3 +230,6 @@ def _run(main: Coroutine[None, None, T]) -> T:
     from ptproxy.tunnel import runtime
 
     return runtime.run(main)
+
+
+dht.add_command(list_)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ptproxy.cli import words, written
+from ptproxy.cli import directory_beacon, words, written
 from ptproxy.errors import DhtError, StartError, StateError
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ _config_option = click.option(
 @click.group()
 def directory() -> None:
     """Run a node of the directory in which clients find bridges that have moved."""
+
+
+directory.add_command(directory_beacon.beacon)
 
 
 @directory.command()
@@ -112,11 +115,18 @@ def node(path: Path) -> None:
 @click.option(
     "--days", type=click.IntRange(1, 400), default=180, show_default=True, help="How long it is good."
 )
-def sign(*, folder: Path, nodes: tuple[str, ...], days: int) -> None:
+@click.option("--beacon-signer", "signers", multiple=True, help="Who signs each day's beacon: 43 characters.")
+@click.option("--beacon-agree", "agree", type=click.IntRange(1, 32), help="How many of them have to.")
+def sign(
+    *, folder: Path, nodes: tuple[str, ...], days: int, signers: tuple[str, ...], agree: int | None
+) -> None:
     """Sign the list of a network's first nodes, DIR/network.list, with DIR/network.key.
 
     NODE is a line that ptproxy directory node prints. The first time that makes the key and founds the
     network; keep the key off the nodes. Sign again before the list expires: what the network agreed on stays.
+
+    With --beacon-signer (one for each, in an order that stays) places move each day; ptproxy directory
+    beacon has the rest. All nodes and guards need the new list at the same time then.
     """
     from ptproxy import state
     from ptproxy.dht.admission import NODE_WORK
@@ -136,7 +146,7 @@ def sign(*, folder: Path, nodes: tuple[str, ...], days: int) -> None:
         founded=now if before is None else before.founded,
         id_work=NODE_WORK if before is None else before.id_work,
         record_work=RECORD_WORK if before is None else before.record_work,
-        signers=None if before is None else before.signers,
+        signers=directory_beacon.chosen_signers(signers, agree, None if before is None else before.signers),
         contacts=contacts,
     )
     state.write_file(list_file, write_first_nodes(listed.sign(signer)) + "\n", mode=0o644)
@@ -177,10 +187,13 @@ async def _run(config: DirectoryConfig) -> None:
                 listening = ", ".join(map(str, config.listen))
                 os.write(1, f"ptproxy directory listening on {listening} (UDP)\n".encode())
                 others = [contact for contact in first if contact.id != identity.id]
-                joining = asyncio.create_task(_join(running, others))
+                tasks = {asyncio.create_task(_join(running, others))}
+                if config.beacon is not None:
+                    tasks.add(asyncio.create_task(directory_beacon.follow(running, config.beacon)))
                 await signals.stop.wait()
-                joining.cancel()
-                await asyncio.wait({joining})
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
         finally:
             await running.close()
 

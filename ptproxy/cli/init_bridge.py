@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import random
 import secrets
@@ -18,9 +19,9 @@ from ptproxy.auth.credentials import StaticKey, new_token
 from ptproxy.cli import web_server, words, written
 from ptproxy.codec import codec_table
 from ptproxy.codec.interface import CodecSettings
-from ptproxy.config.link import Link, check_path
+from ptproxy.config.link import Front, Link, check_path
 from ptproxy.config.quantities import Endpoint, SiteUrl, is_ip, parse_address, parse_listen, parse_site
-from ptproxy.proxy.accounts import DOCUMENT
+from ptproxy.proxy.account_store import DATABASE, SqliteStore
 from ptproxy.tunnel.certificate import pin_for, self_signed
 
 FIRST_INVITE: Final = "first"
@@ -55,6 +56,7 @@ class Plan:
     front_certificate: Path | None
     seal: bool
     cdn: bool
+    fronts: tuple[str, ...] = ()
     behind: str | None = None
 
     @property
@@ -96,6 +98,10 @@ class Plan:
             self.path = f"/{secrets.choice(_PATH_WORDS)}/{secrets.token_hex(8)}"  # 64 bits nobody guesses
         if self.standalone and self.site is None:
             self.site = "builtin"
+        if self.standalone and any(
+            Front.parse(text).server_name not in ("", self.server_name) for text in self.fronts
+        ):
+            raise click.UsageError("a front with a name of its own needs --behind or --mode behind")
         self.codecs = self.codecs or tuple(
             name for name in codec_table() if self.standalone or name != "random"
         )
@@ -158,6 +164,8 @@ class Plan:
             "codecs": self.codecs,
             "access": self.access,
         }
+        if self.fronts:
+            values["fronts"] = self.fronts
         if self.standalone:
             values["tls.certificate"] = str(self.certificate.absolute()) if self.certificate else "cert.pem"
             values["tls.private_key"] = str(self.private_key.absolute()) if self.private_key else "cert.key"
@@ -213,6 +221,7 @@ class Plan:
             seal=self.seal,
             binding=not self.cdn,
             token=token,
+            fronts=tuple(map(Front.parse, self.fronts)),
         )
 
 
@@ -259,6 +268,13 @@ class Plan:
 @click.option("--private-key", type=words.FILE, help="The private key of --certificate.")
 @click.option("--front-certificate", type=words.FILE, help="Behind: the web server's certificate.")
 @click.option("--cdn", is_flag=True, help="Behind a CDN: sealed, not bound to a certificate.")
+@click.option(
+    "--front",
+    "fronts",
+    type=words.Checked("host:port;name=n", Front.parse),
+    multiple=True,
+    help="Where else clients reach it, as in [2001:db8::1]:443; repeat for more, best first.",
+)
 @click.option("--seal", is_flag=True, help="Encrypt once more inside TLS.")
 @click.option("--force", is_flag=True, help="Replace what is there, keys included: old links stop working.")
 @click.option("--qr/--no-qr", default=True, help="Whether to draw the link as a QR code.")
@@ -281,7 +297,7 @@ def bridge(*, force: bool, qr: bool, **options: Any) -> None:
     plan = Plan(**options)
     plan.complete()
     folder = plan.folder
-    key_file, access_file = folder / "bridge.key", folder / "state" / f"{DOCUMENT}.json"
+    key_file, access_file = folder / "bridge.key", folder / "state" / DATABASE
     makes_certificate = plan.standalone and plan.certificate is None
     certificate_files = (folder / "cert.pem", folder / "cert.key") if makes_certificate else ()
     server = plan.web_server()
@@ -300,7 +316,8 @@ def bridge(*, force: bool, qr: bool, **options: Any) -> None:
     if token is not None:
         access_list.invite(token, FIRST_INVITE, expires_at=int(time.time()) + FIRST_INVITE_LIFE)
     state.write_file(key_file, key.serialize_private() + "\n")
-    state.Document(access_file.parent, DOCUMENT).write(access_list.to_dict())
+    with contextlib.closing(SqliteStore(access_file.parent, access_list.access)) as store:
+        store.replace(access_list)
     for name, text in texts.items():
         state.write_file(folder / name, text)
     state.write_file(plan.config_file, plan.text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import click
 from ptproxy import state
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.cli import words, written
-from ptproxy.cli.invite_operator import read_text
+from ptproxy.cli.given import LINK, parse_link, read_given
 from ptproxy.config.link import Link
 from ptproxy.config.quantities import Endpoint, parse_listen
 from ptproxy.dht.invite import PREFIX, Invite
-from ptproxy.errors import DhtError, StartError, why
+from ptproxy.errors import DhtError
 
 
 @click.command()
@@ -43,8 +42,8 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
     """Write a client's configuration and key into DIR, for the bridge of LINK.
 
     LINK is a ptproxy:// link or a ptproxy-invite: (which finds its bridges again when they move),
-    - to paste or pipe it in, or @FILE to read it from a file. Both are secrets: on the command line
-    other users of the machine could see them.
+    best given as - to paste or pipe it in, or as @FILE, a text or a picture of its QR code. Both are
+    secrets: on the command line other users of the machine could see them.
     """
     link, invite = read_link_or_invite(link_text)
     missing = [codec for codec in codecs if codec not in link.codecs]
@@ -78,31 +77,12 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
 
 def read_link_or_invite(text: str) -> tuple[Link, str]:
     """The link that an argument gives or points to, or an invite's first and the invite's text."""
-    if text == "-" and sys.stdin.isatty():
-        click.echo("Paste the link and press Enter:", err=True)
-    text = read_text(text).strip()
+    text = read_given(text, (*LINK, PREFIX))
     if not text.startswith(PREFIX):
-        return read_link(text), ""
+        return parse_link(text), ""
     try:
         invite = Invite.parse(text)
         invite.check_time(time.time())
     except DhtError as error:
         raise click.UsageError(f"LINK: {error}") from None
     return invite.bridges[0], invite.serialize()
-
-
-def read_link(text: str) -> Link:
-    """The link that an argument gives or points to: itself, - or @FILE; usage error when it is none."""
-    if text == "-":
-        if sys.stdin.isatty():
-            click.echo("Paste the link and press Enter:", err=True)
-        text = sys.stdin.readline()
-    elif text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text("utf-8", "replace")
-        except OSError as error:
-            raise StartError(f"cannot read {text[1:]}: {why(error)}") from None
-    try:
-        return Link.parse(text)
-    except ValueError as error:
-        raise click.UsageError(f"LINK: {error}") from None

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from ptproxy.auth.access import Access, AccessList
-from ptproxy.auth.access_record import MAX_NAME, MAX_USES
+from ptproxy.auth.access import AccessList
+from ptproxy.auth.access_record import MAX_USES
+from ptproxy.auth.access_values import MAX_NAME
 from ptproxy.auth.credentials import StaticKey, encode_key, new_token
 from ptproxy.cli import invite_operator, words
+from ptproxy.cli.bridge_folder import change_access, load_folder, read_access
+from ptproxy.cli.invite_permit import permit
 from ptproxy.config.keyfile import read_key
 from ptproxy.config.link import Link
-from ptproxy.config.load import load_bridge
 from ptproxy.config.model import BridgeConfig
-from ptproxy.errors import ConfigError, StartError
+from ptproxy.errors import StartError
 from ptproxy.peers.find_operator import OperatorFolder
-from ptproxy.proxy.accounts import DOCUMENT
-from ptproxy.state import Document, Json
 from ptproxy.tunnel.certificate import pin_for
 
 LINK_LIFE = 7 * 86_400.0
@@ -45,6 +45,7 @@ def invite() -> None:
 
 invite.add_command(invite_operator.init)
 invite.add_command(invite_operator.bucket)
+invite.add_command(permit)
 
 
 @invite.command()
@@ -98,11 +99,11 @@ def new(
     if bucket is not None:
         raise click.UsageError("--bucket is for an operator's folder: ptproxy invite init makes one")
     expires = LINK_LIFE if expires is None else expires
-    config = _load(folder)
+    config = load_folder(folder)
     token = new_token(random.SystemRandom())
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
         raise click.UsageError(f"--name has 1 to {MAX_NAME} printable characters")
-    link = _link(config, token.secret if config.access == "enrolled" else b"")
+    link = bridge_link(config, token.secret if config.access == "enrolled" else b"")
     if config.access == "enrolled":
         until = int(time.time() + expires) if expires else None
 
@@ -112,7 +113,7 @@ def new(
                 token, name, uses=uses, expires_at=until, lifetime=int(lifetime) if lifetime else None
             )
 
-        _change(config, add)
+        change_access(config, add)
         whom = "one client" if uses == 1 else f"{uses} clients"
         click.echo(f"Lets in {whom}; can be used until: {words.date(until)}")
     else:
@@ -127,8 +128,8 @@ def list_(folder: Path) -> None:
     if OperatorFolder.is_one(folder):
         _table(invite_operator.list_(folder), "no invites")
         return
-    config = _load(folder)
-    access_list = _parse(config, _document(config).read())
+    config = load_folder(folder)
+    access_list = read_access(config)
     now = time.time()
     rows = [("INVITE", "NAME", "USES LEFT", "UNTIL (UTC)")]
     for each in access_list.invites.values():
@@ -160,7 +161,7 @@ def revoke(folder: Path, which: str, clients: bool) -> None:
         for line in invite_operator.revoke(folder, which):
             click.echo(line)
         return
-    config = _load(folder)
+    config = load_folder(folder)
     done: list[str] = []
 
     def take_away(access_list: AccessList) -> None:
@@ -189,7 +190,7 @@ def revoke(folder: Path, which: str, clients: bool) -> None:
                 f"no invite or client matches {which!r}; ptproxy invite list shows what there is"
             )
 
-    _change(config, take_away)
+    change_access(config, take_away)
     for line in done:
         click.echo(line)
 
@@ -199,41 +200,13 @@ def _starts(text: str, which: str) -> bool:
     return len(which) >= 6 and text.startswith(which)
 
 
-def _load(folder: Path) -> BridgeConfig:
-    """The bridge's configuration in a folder, or in a file."""
-    return load_bridge(folder / "bridge.yaml" if folder.is_dir() else folder)
-
-
-def _link(config: BridgeConfig, token: bytes) -> Link:
+def bridge_link(config: BridgeConfig, token: bytes) -> Link:
     """A link to this bridge."""
     tls = config.tls
     shown = tls.certificate if config.mode == "standalone" else tls.front_certificate
     pin = pin_for(shown) if shown is not None and tls.binding == "certificate" else None
     public = StaticKey.parse_private(read_key(config.key)).public
     return config.link(public, pin, token)
-
-
-def _document(config: BridgeConfig) -> Document:
-    return Document(config.state, DOCUMENT)
-
-
-def _parse(config: BridgeConfig, data: Json | None) -> AccessList:
-    access = Access(config.access)
-    try:
-        return AccessList(access) if data is None else AccessList.from_dict(data, access)
-    except ConfigError as error:
-        raise StartError(f"{_document(config).path}: {error.problems[0]}") from None
-
-
-def _change(config: BridgeConfig, change: Callable[[AccessList], None]) -> None:
-    """Change the list on disk, alone among all processes."""
-
-    def update(data: Json | None) -> Json:
-        access_list = _parse(config, data)
-        change(access_list)
-        return access_list.to_dict()
-
-    _document(config).update(update)
 
 
 def _table(rows: Sequence[tuple[str, ...]], nothing: str) -> None:

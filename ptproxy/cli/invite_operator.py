@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from ptproxy.cli import words
-from ptproxy.config.link import Link
+from ptproxy.cli.given import read_links
 from ptproxy.dht.bridge_record import MAX_BRIDGES
 from ptproxy.dht.invite import Invite
 from ptproxy.dht.issuing import IssuedInvite
-from ptproxy.errors import LocalProtocolError, StartError, why
+from ptproxy.errors import LocalProtocolError, StartError
 from ptproxy.peers.find_operator import MAX_VIA, Operated, OperatorFolder
 
 SHOWN_ID = 10
@@ -37,7 +36,7 @@ def init(folder: Path, links: tuple[str, ...]) -> None:
     """Make an operator's folder DIR: buckets of bridges, and invites to them.
 
     The records of the invites are published through the bridges of LINK (one to three that offer
-    lookups; @FILE reads one, - the next from standard input). The folder holds every secret of it.
+    lookups; best @FILE, or - to paste or pipe them in). The folder holds every secret of it.
     """
     via = read_links(links, MAX_VIA)
     OperatorFolder.create(folder, via, os.urandom)
@@ -55,6 +54,7 @@ def init(folder: Path, links: tuple[str, ...]) -> None:
 def bucket(folder: Path, name: str, links: tuple[str, ...], now: bool) -> None:
     """Put one to three bridges into the bucket NAME, in place of those in it.
 
+    LINK is best @FILE, or - to paste or pipe it in: on the command line others could see it.
     Its invites say so from their next turns on, within six hours, each at a moment of its own.
     With --now at once: whoever watches many nodes then sees that these invites belong together.
     """
@@ -127,31 +127,6 @@ def revoke(folder: Path, which: str) -> list[str]:
 
     OperatorFolder(folder).change(take_away)
     return done
-
-
-def read_links(texts: Sequence[str], most: int) -> tuple[Link, ...]:
-    """Links from arguments: themselves, @FILE, or - for a line of standard input; usage error for others."""
-    links = []
-    for line in (line for text in texts for line in read_text(text).split()):
-        try:
-            links.append(Link.parse(line))
-        except ValueError as error:
-            raise click.UsageError(f"LINK: {error}") from None
-    if not 0 < len(links) <= most or len(set(links)) != len(links):
-        raise click.UsageError(f"LINK: expected one to {most} different bridges")
-    return tuple(links)
-
-
-def read_text(text: str) -> str:
-    """What an argument gives or points to: itself, a line of standard input (-), or a file (@FILE)."""
-    if text == "-":
-        return sys.stdin.readline()
-    if text.startswith("@"):
-        try:
-            return Path(text[1:]).read_text("utf-8", "replace")
-        except OSError as error:
-            raise StartError(f"cannot read {text[1:]}: {why(error)}") from None
-    return text
 
 
 def _published(invite: IssuedInvite) -> str:

@@ -26,16 +26,25 @@ COMMANDS: Final = {
     "bridge": ("ptproxy.cli.run:bridge", "Run a bridge."),
     "client": ("ptproxy.cli.run:client", "Run a client: a local SOCKS and HTTP proxy."),
     "forward": ("ptproxy.cli.forward:forward", "Let ports of this machine stand for targets."),
+    "reverse": ("ptproxy.cli.reverse:reverse", "Offer services of this machine at the bridge."),
     "env": ("ptproxy.cli.env:env", "Print the commands that make other programs use a client."),
+    "status": ("ptproxy.cli.status:status", "Show what a running bridge or client is doing."),
+    "reload": ("ptproxy.cli.reload:reload", "Have a running role read its configuration again."),
+    "doctor": ("ptproxy.cli.doctor:doctor", "Find what is wrong, and what to do about it."),
     "check": ("ptproxy.cli.check:check", "Check a configuration without running it."),
     "inspect": ("ptproxy.cli.inspect:inspect", "See your own bridge and client as a censor does."),
     "invite": ("ptproxy.cli.invite:invite", "Invite clients to a bridge, list and revoke them."),
+    "account": (
+        "ptproxy.cli.account:account",
+        "Limit what clients of a bridge may use, and see what they did.",
+    ),
     "dht": ("ptproxy.cli.dht:dht", "Find bridges that have moved; publish them."),
     "directory": ("ptproxy.cli.directory:directory", "Run a node of the directory of bridges."),
     "tor-pt": ("ptproxy.cli.tor_pt:tor_pt", "Be tor's transport; tor starts it."),
     "sip003": ("ptproxy.cli.sip003:sip003", "Be Shadowsocks' plugin; Shadowsocks starts it."),
     "chat": ("ptproxy.cli.chat:chat", "Talk to people, end to end, through bridges."),
     "completion": ("ptproxy.cli.completion:completion", "Print a shell's completion script."),
+    "manual": ("ptproxy.cli.manual:manual", "Write a manual page for every command."),
 }
 """Where each command is, and its line in the program's help."""
 

@@ -62,8 +62,8 @@ def finder_of(config: ClientConfig) -> BridgeFinder:
     from ptproxy.proxy.startup import load_key
 
     key = decode_key(load_key(config.key).serialize_private())
-    fingerprint = config.tls.fingerprint
-    greets = "chrome" if fingerprint == "browser" else fingerprint
-    tunnels = TunnelDialers(functools.partial(tunnel_to, fingerprint=greets))
+    if config.tls.fingerprint == "browser":  # no other hello is to leave: the bridge in use alone
+        return BridgeFinder(config.find, config.bridge)
+    tunnels = TunnelDialers(functools.partial(tunnel_to, fingerprint=config.tls.fingerprint))
     purpose = Purpose(Errand.DIRECTORY, key=key)
     return BridgeFinder(config.find, config.bridge, lambda link: tunnels.dialer(link, purpose), tunnels.close)

@@ -4,7 +4,8 @@ Where things are:
 
 - ``interface``: what a codec is, the rules for every one of them. Read it first.
 - ``websocket``: RFC 6455. The upgrade in ``ws_upgrade``, frames in ``ws_frames``,
-  an open WebSocket in ``ws_connection``, a bridge's pings in ``ws_keepalive``.
+  an open WebSocket in ``ws_connection``, a bridge's pings in ``ws_keepalive``; what is said on
+  one that a ticket opened, and when, in ``ws_talk``.
 - ``http``: requests and responses that pass any reverse proxy; its parts in ``http_*``.
 - ``random``: length, padding, data, nothing that recurs; its records in ``random_records``.
 - ``join``, ``join_websocket``, ``join_http``: the client's end of the first two where a browser
@@ -15,7 +16,7 @@ Where things are:
   is remembered of it; ``http_h2_client``: the ``http`` codec over HTTP/2.
 - an installed browser as the carrier: ``join``, ``join_websocket``, ``join_http``.
 - ``shape``: which sizes, pauses and volumes traffic of a class takes, as data; its parts in
-  ``shape_parts`` and ``shape_reading``, the built-in ones in ``shapes/``; ``shape_drawing``
+  ``shape_parts``, ``shape_talk`` and ``shape_reading``, the built-in ones in ``shapes/``; ``shape_drawing``
   draws figures from recorded cover.
 - ``h2_bridge``: a bridge in the middle of a web server's HTTP/2 connection, some of whose
   streams are its own (``h2_own``, ``h2_plain``).

@@ -212,7 +212,7 @@ class BridgeHttpLink:
     def _request(self, head: HttpHead, events: list[Event]) -> None:
         reception = self._reception
         options = head.tokens("connection")
-        self._keep = head.version == "HTTP/1.1" and "close" not in options
+        self._keep = reception.keep and head.version == "HTTP/1.1" and "close" not in options
         body = request_body(head, MAX_BODY)
         value = head.cookie(reception.cookie)
         known = reception.tokens.get(value[:TOKEN_TEXT]) if value is not None else None
@@ -305,16 +305,29 @@ class BridgeHttpLink:
 
 
 class HttpReception:
-    """A bridge's end of the codec: the token table of all its carriers."""
+    """A bridge's end of the codec: the token table of all its carriers.
 
-    __slots__ = ("cookie", "path", "rng", "tokens")
+    The option ``keep: no`` answers one request a connection: then each may go where its carrier is.
+    """
+
+    __slots__ = ("cookie", "keep", "path", "rng", "tokens")
 
     def __init__(self, settings: CodecSettings, rng: Random) -> None:
         self.cookie = session_cookie_name(settings)
         self.path = settings.path
+        self.keep = settings.options.get("keep") != "no"
         self.rng = rng
         self.tokens: TokenTable = {}
 
     def open_link(self) -> BridgeHttpLink:
         """The conversation of one accepted connection."""
         return BridgeHttpLink(self)
+
+    def token_of(self, received: bytes) -> str | None:
+        """The token in a connection's first request, whosever it is; None without one."""
+        try:
+            head = RequestReader().receive_data(received)
+        except CodecError:
+            return None
+        value = head.cookie(self.cookie) if head is not None else None
+        return value[:TOKEN_TEXT] if value is not None and len(value) >= TOKEN_TEXT else None

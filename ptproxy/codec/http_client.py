@@ -242,7 +242,8 @@ class ClientHttp:
             self._mode, self._hello_at = "stream", None
         if payload:
             self._payload(exchange, payload, events)
-        if reader.next_asked and self._next_get == exchange.number + 1:
+        # Whoever answers in place of the bridge may say NEXT too: nothing can be asked before it is proved.
+        if reader.next_asked and self._next_get == exchange.number + 1 and self._key is not None:
             self._ask()
         if reader.ended and exchange.number == self._down_next:
             self._advance(events)

@@ -15,14 +15,19 @@ MAX_PADDING: Final = 16
 
 
 class CarrierCookies:
-    """Those of one carrier; a second cookie beside them is the same in all, as a site's is."""
+    """Those of one carrier; a second cookie beside them is the same in all, as a site's is.
 
-    __slots__ = ("_end", "_pool", "_start", "name", "opening")
+    With a shape a token is bare: a request is small then, and what goes up is what tells a tunnel
+    from a visit best.
+    """
+
+    __slots__ = ("_end", "_padding", "_pool", "_start", "name", "opening")
 
     def __init__(self, settings: CodecSettings, opening: bytes, pool: RandomPool) -> None:
         self.name = session_cookie_name(settings)
         """What the cookie is called: a site's of that name must not stand before it."""
         self._start = self.name.encode() + b"="
+        self._padding = MAX_PADDING if settings.shape is None else 0
         self._end = b"; csrftoken=" + base64.urlsafe_b64encode(pool.take(24))
         self._pool = pool
         self.opening = opening_to_cookie(self.name, opening).encode() + self._end
@@ -30,5 +35,5 @@ class CarrierCookies:
 
     def token(self, key: bytes, kind: int, number: int) -> bytes:
         """That of a later one."""
-        padding = self._pool.take(3 * self._pool.below(MAX_PADDING + 1))
+        padding = self._pool.take(3 * self._pool.below(self._padding + 1))
         return self._start + token_text(key, kind, number, padding) + self._end

@@ -44,6 +44,9 @@ POLL_AGE: Final = (6.0, 8.0)
 """Seconds after which a poll is answered without data."""
 MOST_IDLE: Final = 4
 """Times the pause that ends a drawn body, after which it ends though payload keeps trickling in."""
+LITTLE: Final = 24
+"""Payload bytes that can be no more than an acknowledgement: alone it waits as long as any answer may, as
+the next request costs four times as much."""
 UNLIMITED: Final = 1 << 30
 """What there is room for while a streamed GET is open."""
 
@@ -106,10 +109,11 @@ class DrawnBodies:
         if not before:
             self._first = now
 
-    def due(self) -> float:
-        """When what waits goes out without being a full quota."""
+    def due(self, size: int) -> float:
+        """When the ``size`` bytes that wait go out without being a full quota."""
         idle = self._down.idle
-        return min(self._last + idle, self._first + MOST_IDLE * idle)
+        latest = self._first + MOST_IDLE * idle
+        return latest if size <= LITTLE else min(self._last + idle, latest)
 
     def taken(self, size: int, now: float) -> None:
         """An answer took ``size`` bytes: draw the next one's."""
@@ -227,7 +231,7 @@ class DownloadOrder:
         """When :meth:`on_deadline` has something to do."""
         due = float("inf")
         if self._drawn is not None and self._queue and self.next in self._by_number:
-            due = self._drawn.due()
+            due = self._drawn.due(self._queued)
         for download in self._by_number.values():
             due = min(due, download.quiet_at)
             if download.number == self.next and download.kind == STREAM and not download.next_said:
@@ -252,7 +256,7 @@ class DownloadOrder:
 
     def _is_due(self, drawn: DrawnBodies, now: float) -> bool:
         """Whether a poll is to be answered with what waits."""
-        return self._queued >= drawn.quota or now >= drawn.due()
+        return self._queued >= drawn.quota or now >= drawn.due(self._queued)
 
     def _is_full(self, download: Download, now: float) -> bool:
         """Whether a streamed GET has had its share and the next one is there."""

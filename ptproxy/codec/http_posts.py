@@ -20,6 +20,11 @@ UPLOAD_SPAN: Final = 32
 """How far the newest POST may be ahead of the oldest unanswered: the bridge knows 32 back and 64 ahead."""
 GATHERED: Final = 16 * 1024
 """Payload bytes that wait for no more: a whole record's worth."""
+LITTLE: Final = 48
+"""Payload bytes that are hardly more than an acknowledgement and an end: a request costs four times as much,
+and more of the kind often follows within some milliseconds ..."""
+LITTLE_WAITS: Final = 4
+""" ... so they wait this many times as long for it."""
 MIN_BODY: Final = 200
 """Body bytes of the smallest POST."""
 BODY_SIZES: Final = (320, 480, 700, 1000, 1400, 2200)
@@ -69,13 +74,16 @@ class UploadQueue:
         """Whether one is to be made."""
         if self.closing:
             return not self.closed and self.slot()
-        waited = not self._gather or now >= self._since + self._gather or self.size >= GATHERED
+        waited = now >= self._since + self._patience() or self.size >= GATHERED
         return bool(self._chunks) and waited and self.slot()
 
     def due(self, now: float) -> float | None:
         """When :meth:`ready` is to be asked again because payload will have waited for more."""
-        due = self._since + self._gather
+        due = self._since + self._patience()
         return due if self._chunks and due > now and self.size < GATHERED else None
+
+    def _patience(self) -> float:
+        return self._gather if self.size > LITTLE else self._gather * LITTLE_WAITS
 
     def take(self) -> Upload:
         """The next POST, of all that waits if it fits."""

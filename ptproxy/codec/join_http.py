@@ -211,6 +211,8 @@ class HttpJoin:
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Feed what the page said. Raises :class:`CodecError`: the carrier is then dead."""
         events: list[Event] = []
+        if self.closing:
+            return events
         carrier = self._carrier
         carrier.now = now
         try:

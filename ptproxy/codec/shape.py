@@ -12,7 +12,7 @@ amount of memory, delay and traffic, never more. As a mapping (YAML in
       carrier: [http]                            codecs, the best first
       open: {page: real, assets: all, then: same_connection}
       warm_carriers: 2                           opened ahead, with their page
-      up: {post_body: [320, 480], larger: as_is, in_flight: 4, gather_ms: 2, record: [40, 130]}
+      up: {post_body: [320, 480], larger: as_is, in_flight: 4, gather_ms: 2, record: [40, 130], talk: ...}
       down: {gets_in_flight: 2, body: ..., end_when_idle_ms: 4, grow: 2, grow_to: 4194304, record: [24, 80]}
       streams: 6                                 of one carrier
       rotate: {age_s: [6, 20], bytes: [200000, 600000]}    then it takes no new ones
@@ -21,7 +21,8 @@ amount of memory, delay and traffic, never more. As a mapping (YAML in
     bulk:
       inherit: browse                            then what differs
 
-``body`` is ``{lognormal_median: 13400, sigma: 1.1, min: 900, max: 160000}`` or
+``talk`` is in ``shape_talk.py``. ``body`` is
+``{lognormal_median: 13400, sigma: 1.1, min: 900, max: 160000}`` or
 ``{quantiles: [900, ..., 160000]}``, equally spaced from the least to the most.
 Classes that a mapping lacks are those of the shape it is read on top of.
 """

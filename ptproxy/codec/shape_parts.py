@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ptproxy.buffer import Buffer
 from ptproxy.codec.shape_reading import Place
+from ptproxy.codec.shape_talk import Talk
 
 CLASSES: Final = ("chat", "browse", "bulk")
 """From the least traffic to the most; the numbers 1 to 3 on the wire are these (0: no shape)."""
@@ -125,9 +126,11 @@ class Up:
     in_flight: int = MAX_IN_FLIGHT
     """POSTs unanswered at once."""
     gather: float = 0.0
-    """Seconds that payload waits for more before its POST is made."""
+    """Seconds that payload waits for more before its POST is made; a little payload waits longer."""
     record: tuple[int, ...] = ()
     """Least and most payload bytes of a WebSocket message; empty: as it comes."""
+    talk: Talk | None = None
+    """How a WebSocket goes that a ticket opened; None: as it comes."""
 
     @classmethod
     def parse(cls, place: Place, before: Up) -> Up:
@@ -138,13 +141,15 @@ class Up:
             place.whole("in_flight", 1, MAX_IN_FLIGHT, before.in_flight),
             place.number("gather_ms", 0.0, MAX_GATHER, before.gather * 1000) / 1000,
             _record(place, before.record),
+            _talk(place, before.talk),
         )
 
     def to_mapping(self) -> dict[str, Any]:
         """As it is written."""
         sizes, record = list(self.post_body), list(self.record)
         return {
-            "post_body": sizes, "in_flight": self.in_flight, "gather_ms": self.gather * 1000, "record": record
+            "post_body": sizes, "in_flight": self.in_flight, "gather_ms": self.gather * 1000,
+            "record": record, **_said(self.talk),
         }  # fmt: skip
 
     def body_length(self, needed: int) -> int:
@@ -168,6 +173,8 @@ class Down:
     """ ... up to this many bytes."""
     record: tuple[int, ...] = ()
     """Least and most payload bytes of a WebSocket message; empty: as it comes."""
+    talk: Talk | None = None
+    """How a WebSocket goes that a ticket opened; None: as it comes."""
 
     @classmethod
     def parse(cls, place: Place, before: Down) -> Down:
@@ -182,6 +189,7 @@ class Down:
             place.number("grow", 1.0, MAX_GROWTH, before.grow),
             place.whole("grow_to", *BODY_LIMITS, before.grow_to),
             _record(place, before.record),
+            _talk(place, before.talk),
         )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -193,6 +201,7 @@ class Down:
             "grow": self.grow,
             "grow_to": self.grow_to,
             "record": list(self.record),
+            **_said(self.talk),
         }
 
 
@@ -271,3 +280,18 @@ def _record(place: Place, before: tuple[int, ...]) -> tuple[int, ...]:
     if len(sizes) == 1:
         raise place.wrong("record", "expected the least and the most, as in [40, 130], or nothing: []")
     return sizes
+
+
+def _talk(place: Place, before: Talk | None) -> Talk | None:
+    if not place.has("talk"):
+        return before
+    part = place.section("talk")
+    if part is None:
+        return None
+    talk = Talk.parse(part)
+    part.done()
+    return talk
+
+
+def _said(talk: Talk | None) -> dict[str, Any]:
+    return {"talk": {} if talk is None else talk.to_mapping()}

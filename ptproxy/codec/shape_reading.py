@@ -130,6 +130,13 @@ class Place:
             raise self.wrong(key, "expected whole numbers")
         return tuple(int(value) for value in found)
 
+    def items(self, key: str, *, most: int) -> list[Place]:
+        """A list of up to ``most`` lists of numbers, each to be read by :meth:`sizes` as ``key``."""
+        values = self._data.get(key)
+        if not isinstance(values, list) or not 0 < len(values) <= most:
+            raise self.wrong(key, f"expected 1 to {most} lists in [ ]")
+        return [Place({key: value}, self._name) for value in values]
+
     def _number(self, key: str, value: object, least: float, most: float) -> float:
         if isinstance(value, str) and _NUMBER.fullmatch(value):
             value = float(value)

@@ -1,7 +1,9 @@
 """The ``websocket`` codec: a carrier is one WebSocket (RFC 6455), its payload binary messages.
 
 The upgrade (``ws_upgrade.py``) is a browser's, answered by a web server's 101;
-the opening rides in its session cookie.
+the opening rides in its session cookie, or is a ticket of 16 bytes and the request's key.
+Where it is a ticket, what the messages carry are records (``ws_talk.py``), which go as the
+``talk`` of a shape has people's chat go.
 Then both ways frames as in ``ws_frames.py``: each ``send_data`` is one binary
 message, or several above 128 KiB. Message boundaries mean nothing; a shape with
 ``record`` has a little payload (up to 16 times its most) go in messages of sizes
@@ -24,7 +26,6 @@ learnt of such cuts: ``ws_keepalive.py``).
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from random import Random
 from typing import Final
@@ -48,6 +49,8 @@ from ptproxy.codec.ws_connection import JOIN, SERVER_FIRST, ServerWebSocket, Web
 from ptproxy.codec.ws_frames import (
     BINARY,
     MASKED,
+    NO_STATUS,
+    NORMAL_CLOSURE,
     PING,
     MaskedFrameReader,
     UnmaskedFrameReader,
@@ -56,7 +59,16 @@ from ptproxy.codec.ws_frames import (
     masked_frame,
 )
 from ptproxy.codec.ws_keepalive import Keepalive
-from ptproxy.codec.ws_upgrade import check_answer, opening_in_request, upgrade_answer, upgrade_request
+from ptproxy.codec.ws_upgrade import (
+    TICKET_BYTES,
+    check_answer,
+    client_key,
+    extension_to_agree,
+    opening_in_request,
+    ticket_key,
+    upgrade_answer,
+    upgrade_request,
+)
 from ptproxy.errors import CodecError, LocalProtocolError
 
 PING_BYTES: Final = 4
@@ -66,14 +78,19 @@ PING_BYTES: Final = 4
 class ClientWebSocket(WebSocket):
     """The client's end."""
 
-    __slots__ = ("_key", "_opened", "_pool", "_response", "_waiting", "_wanted")
+    __slots__ = ("_key", "_pool", "_response", "_waiting", "_wanted")
 
     _side = "bridge"
 
     def __init__(self, settings: CodecSettings, opening: bytes, rng: Random) -> None:
         super().__init__(UnmaskedFrameReader(), rng, settings.shape.up.record if settings.shape else ())
         self._pool = RandomPool(rng)
-        self._key = base64.b64encode(rng.randbytes(16)).decode("ascii")
+        ticket = len(opening) == TICKET_BYTES
+        self._key = ticket_key(opening) if ticket else client_key(settings.path, rng)
+        if ticket:
+            talker = self._talk_from_now()
+            if settings.shape is not None and settings.shape.up.talk is not None:
+                talker.follow(settings.shape.up.talk, 0.0)
         self._response: ResponseReader | None = ResponseReader()
         self._waiting: list[Buffer] = []
         self._wanted = 1
@@ -138,6 +155,14 @@ class ClientWebSocket(WebSocket):
             return self._end("the connection ended before the upgrade was answered")
         return super().receive_eof(now)
 
+    def deadline(self) -> float | None:
+        """Nothing is said before the answer to the upgrade."""
+        return None if self._response is not None else super().deadline()
+
+    def _farewell(self) -> int:
+        """A page that closes its WebSocket gives no code."""
+        return NORMAL_CLOSURE if self._talker is None else NO_STATUS
+
     def _send_message(self, chunks: Sequence[Buffer], length: int) -> None:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         mask = self._pool.take(4)
@@ -157,8 +182,8 @@ class BridgeWebSocket(ServerWebSocket):
     """The bridge's end: a link that becomes a carrier once its opening is accepted."""
 
     __slots__ = (
-        "_accepted", "_cookie", "_early", "_heard_at", "_keepalive", "_key", "_method", "_ping_at",
-        "_request", "_rng", "_said_at", "_settings",
+        "_accepted", "_cookie", "_early", "_extension", "_heard_at", "_keepalive", "_key", "_method",
+        "_ping_at", "_request", "_rng", "_said_at", "_settings", "_ticket",
     )  # fmt: skip
 
     _side = "client"
@@ -174,8 +199,10 @@ class BridgeWebSocket(ServerWebSocket):
         self._method = b"GET "  # what of it has not come yet
         self._request: RequestReader | None = RequestReader()
         self._key = ""
+        self._extension = ""  # that is agreed
         self._early: bytearray | None = None  # what followed the request, until it is read as frames
         self._accepted = False
+        self._ticket = False
 
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Also the upgrade: :class:`NotMine` for whatever is not an upgrade of ours."""
@@ -242,6 +269,9 @@ class BridgeWebSocket(ServerWebSocket):
             if head is None:
                 return []
             found = opening_in_request(head, self._settings.path, self._cookie)
+            if found is not None:
+                self._ticket = len(found[0]) == TICKET_BYTES
+                self._extension = extension_to_agree(head, *found, self._settings.path)
         except CodecError:
             pass
         if found is None:
@@ -255,6 +285,12 @@ class BridgeWebSocket(ServerWebSocket):
     def follow(self, shape: ClassShape) -> None:
         """Send messages of this shape's sizes."""
         self._record = shape.down.record
+        if self._talker is not None and shape.down.talk is not None:
+            self._send_talk(self._talker.follow(shape.down.talk, self._heard_at))
+
+    def _heard(self, now: float) -> None:
+        assert self._talker is not None
+        self._talker.heard(now)
 
     def _accept(self, token_key: bytes, now: float) -> CarrierCodec:
         if self._accepted or self._early is None:
@@ -262,7 +298,10 @@ class BridgeWebSocket(ServerWebSocket):
         self._accepted = True
         self._said_at = self._heard_at = now
         self._plan_ping()
-        self._out.append(upgrade_answer(self._settings, self._key, now).serialize())
+        answer = upgrade_answer(self._settings, self._key, now, self._extension)
+        self._out.append(answer.serialize())
+        if self._ticket:
+            self._talk_from_now()
         self._changed = True
         return self
 

@@ -29,6 +29,7 @@ from ptproxy.codec.ws_frames import (
     parse_close,
     unmasked_frame,
 )
+from ptproxy.codec.ws_talk import RecordReader, Talker
 
 MAX_MESSAGE: Final = 128 * 1024
 """Payload bytes of one message we send: what the tunnel draws from the session in one go."""
@@ -48,8 +49,8 @@ class WebSocket:
     """One end of an open WebSocket: the carrier and its only link in one object."""
 
     __slots__ = (
-        "_changed", "_close_sent", "_deadline", "_ended", "_out", "_pong", "_reader", "_record", "_rng",
-        "closing",
+        "_changed", "_close_sent", "_deadline", "_ended", "_out", "_pong", "_reader", "_record", "_records",
+        "_rng", "_talker", "closing",
     )  # fmt: skip
 
     _side = "peer"
@@ -60,6 +61,8 @@ class WebSocket:
         self._rng = rng
         self._record = record
         self._reader = reader
+        self._talker: Talker | None = None  # where a ticket opened it
+        self._records: RecordReader | None = None
         self._out: list[Buffer] = []
         self._pong: bytes | None = None  # answer to the latest ping, sent with the next drain
         self._changed = False
@@ -83,6 +86,9 @@ class WebSocket:
     def send_data(self, chunks: Sequence[Buffer], now: float) -> None:
         """Send payload as one binary message, or several above :data:`MAX_MESSAGE`."""
         if self._close_sent or self._ended:
+            return
+        if self._talker is not None:
+            self._send_talk(self._talker.add(chunks, now))
             return
         length = sum(map(len, chunks))
         self._changed = True
@@ -112,15 +118,24 @@ class WebSocket:
         """Send a close frame; the connection is closed when the peer has answered or time is up."""
         if self._close_sent or self.closing:
             return
-        self._send_close(NORMAL_CLOSURE)
+        if self._talker is not None:
+            self._send_talk(self._talker.rest())
+        self._send_close(self._farewell())
         self._deadline = now + CLOSE_TIMEOUT
 
     def deadline(self) -> float | None:
-        """When a closing handshake has taken long enough."""
-        return self._deadline
+        """When a closing handshake has taken long enough, or something is to be said."""
+        if self._talker is None or self._close_sent or self._ended:
+            return self._deadline
+        return self._talker.deadline()
 
     def on_deadline(self, now: float) -> list[Event]:
-        """Give up waiting for the peer."""
+        """Say what is due; give up waiting for the peer."""
+        if self._talker is not None and not self._close_sent and not self._ended:
+            self._send_talk(self._talker.messages(now))
+            if self._talker.ping_due(now):
+                self._out.append(self._control_frame(PING, b""))
+                self._changed = True
         if self._deadline is None or now < self._deadline:
             return []
         return self._end(f"the {self._side} did not answer the close frame in time")
@@ -131,14 +146,17 @@ class WebSocket:
         """Payload and the end of the conversation; pings are answered on the next drain."""
         try:
             items = self._reader.receive_data(data)
-            if len(items) == 1 and type(items[0]) is not Control:  # nearly always
+            if len(items) == 1 and type(items[0]) is not Control and self._records is None:  # nearly always
                 return [PayloadReceived(self, items[0])]
             events: list[Event] = []
             for item in items:
                 if type(item) is Control:
                     self._receive_control(item, events, now)
-                else:
+                elif self._records is None:
                     events.append(PayloadReceived(self, item))
+                else:
+                    self._heard(now)
+                    events += [PayloadReceived(self, piece) for piece in self._records.receive_data(item)]
         except FrameError as error:
             self._send_close(error.code)
             self._end("")
@@ -161,6 +179,24 @@ class WebSocket:
 
     # ---- within -------------------------------------------------------------------------------
 
+    def _talk_from_now(self) -> Talker:
+        """A ticket opened it: what is said is records from here on."""
+        self._records = RecordReader()
+        self._talker = Talker(self._rng)
+        return self._talker
+
+    def _send_talk(self, messages: Sequence[bytes]) -> None:
+        for whole in messages:
+            self._changed = True
+            self._send_message((whole,), len(whole))
+
+    def _heard(self, now: float) -> None:
+        """A message came, or a part of one."""
+
+    def _farewell(self) -> int:
+        """The code of a close frame of our own."""
+        return NORMAL_CLOSURE
+
     def _receive_control(self, control: Control, events: list[Event], now: float) -> None:
         if control.opcode == PING:
             if not self._close_sent:
@@ -169,7 +205,7 @@ class WebSocket:
         elif control.opcode == CLOSE:
             code = parse_close(control.payload)
             reason = "" if code in _CLEAN else f"the {self._side} closed the WebSocket with code {code}"
-            self._send_close(code)
+            self._send_close(NORMAL_CLOSURE if code == NO_STATUS and self._talker is not None else code)
             self._ended = True
             self._after_close_frames(now)
             events.append(CarrierEnded(self, reason))

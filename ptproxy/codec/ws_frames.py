@@ -235,7 +235,7 @@ class FrameReader:
         """What is wrong with a frame that is not simply a whole binary message, if anything is."""
         opcode = first & 0x0F
         if first & 0x70:
-            raise FrameError("a frame with reserved bits set and no extension agreed")
+            raise FrameError("a frame with reserved bits set, though nobody compresses")
         if opcode >= CLOSE:
             if opcode > PONG:
                 raise FrameError("an unknown control frame")

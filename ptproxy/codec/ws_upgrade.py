@@ -7,12 +7,23 @@ Request, header lines as the browser of ``settings.appearance`` has them, withou
     Sec-WebSocket-Version: 13, Accept-Encoding, Accept-Language, Cookie: {opening, see cookie.py},
     Sec-WebSocket-Key, Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits
 
+An opening of 16 bytes is a *ticket* (``auth/PROTOCOL.md``): the key is its base64, and there is no cookie,
+so that nothing tells the request from a browser's.
+
 Answer, in nginx's order::
 
     HTTP/1.1 101 Switching Protocols
-    [Server, Date,] Connection: upgrade, Upgrade: websocket, Sec-WebSocket-Accept
+    [Server, Date,] Connection: upgrade, Upgrade: websocket, Sec-WebSocket-Accept,
+    [Sec-WebSocket-Extensions: permessage-deflate]
 
-No extension and no subprotocol is ever agreed.
+The extension (RFC 7692) is agreed with our own clients, as the servers of many sites agree to it with
+a browser, and then used by neither end: each message goes uncompressed, which section 6 leaves to its
+sender. A client says that it is ours by its key::
+
+    Sec-WebSocket-Key = base64(nonce 8 | HMAC-SHA256(SHA-256("ptproxy websocket key 1 " | path), nonce)[:8])
+
+which is 16 random bytes to everybody without the path; or by a ticket. With any other key (a browser that
+carries for us would compress) nothing is agreed. No subprotocol ever is.
 """
 
 from __future__ import annotations
@@ -21,7 +32,8 @@ import base64
 import binascii
 import hmac
 from datetime import UTC, datetime
-from hashlib import sha1
+from hashlib import sha1, sha256
+from random import Random
 from typing import Final
 
 from ptproxy.codec.cookie import opening_from_cookie, opening_to_cookie, session_cookie_name
@@ -29,6 +41,14 @@ from ptproxy.codec.head import HttpHead, ResponseHead
 from ptproxy.codec.interface import CodecSettings, SiteAnswered
 from ptproxy.codec.profile import CHROMIUM
 from ptproxy.errors import CodecError
+
+DEFLATE: Final = "permessage-deflate"
+"""The extension as it is agreed: without parameters, so that neither end promises anything."""
+NONCE_BYTES: Final = 8
+"""Random bytes of a client's key; two clients of a bridge that draw the same are no harm."""
+
+TICKET_BYTES: Final = 16
+"""Bytes of an opening that is a ticket: those of a Sec-WebSocket-Key. Openings in a cookie have more."""
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -40,13 +60,35 @@ def accept_value(key: str) -> str:
     )
 
 
+def client_key(path: str, rng: Random) -> str:
+    """A fresh Sec-WebSocket-Key that tells the bridge of ``path`` whose it is."""
+    nonce = rng.randbytes(NONCE_BYTES)
+    return base64.b64encode(nonce + _mark(path, nonce)).decode("ascii")
+
+
+def ticket_key(ticket: bytes) -> str:
+    """The Sec-WebSocket-Key that is a ticket."""
+    return base64.b64encode(ticket).decode("ascii")
+
+
+def is_clients_key(key: str, path: str) -> bool:
+    """Whether :func:`client_key` made it for this path; ``key`` is base64 of 16 bytes."""
+    raw = base64.b64decode(key)
+    return hmac.compare_digest(_mark(path, raw[:NONCE_BYTES]), raw[NONCE_BYTES:])
+
+
+def _mark(path: str, nonce: bytes) -> bytes:
+    secret = sha256(b"ptproxy websocket key 1 " + path.encode()).digest()
+    return hmac.digest(secret, nonce, "sha256")[: 16 - NONCE_BYTES]
+
+
 def upgrade_request(settings: CodecSettings, opening: bytes, key: str) -> HttpHead:
     """What a browser on a page of ``settings.host`` sends for ``new WebSocket(path)``."""
     name = session_cookie_name(settings)
-    cookie = opening_to_cookie(name, opening)
+    own = () if len(opening) == TICKET_BYTES else (opening_to_cookie(name, opening),)
     look = settings.appearance
     if look is not None:
-        crumbs = (*look.memory.crumbs(settings.path, name), cookie)
+        crumbs = (*look.memory.crumbs(settings.path, name), *own)
         variables = {"host": settings.host, "key": key, "cookie": "; ".join(crumbs)}
         return HttpHead(look.browser.upgrade_lines(variables), "GET", settings.path)
     headers = [
@@ -60,16 +102,25 @@ def upgrade_request(settings: CodecSettings, opening: bytes, key: str) -> HttpHe
         ("Sec-WebSocket-Version", "13"),
         ("Accept-Encoding", CHROMIUM.accept_encoding),
         ("Accept-Language", CHROMIUM.accept_language),
-        ("Cookie", cookie),
+        *(("Cookie", cookie) for cookie in own),
         ("Sec-WebSocket-Key", key),
         ("Sec-WebSocket-Extensions", CHROMIUM.websocket_extensions),
     ]
     return HttpHead(headers, "GET", settings.path)
 
 
+def extension_to_agree(head: HttpHead, opening: bytes, key: str, path: str) -> str:
+    """What a bridge answers to the extensions that a request offers: "" or :data:`DEFLATE`."""
+    offers = [offer for line in head.get_all("sec-websocket-extensions") for offer in line.split(",")]
+    offered = any(offer.split(";")[0].strip() == DEFLATE for offer in offers)
+    ours = len(opening) == TICKET_BYTES or is_clients_key(key, path)
+    return DEFLATE if offered and ours else ""
+
+
 def opening_in_request(head: HttpHead, path: str, cookie: str) -> tuple[bytes, str] | None:
     """The opening and the key of a proper upgrade to the secret path (RFC 6455 section 4.2.1), or None.
 
+    Without an opening in the cookie the key is one, perhaps a ticket: who gives tickets knows.
     Raises :class:`CodecError` for a header that may stand only once.
     """
     key = head.get("sec-websocket-key") or ""
@@ -88,10 +139,12 @@ def opening_in_request(head: HttpHead, path: str, cookie: str) -> tuple[bytes, s
     ):
         return None
     opening = opening_from_cookie(cookie, head)
-    return None if opening is None else (opening, key)
+    if opening is None or len(opening) <= TICKET_BYTES:
+        opening = nonce
+    return opening, key
 
 
-def upgrade_answer(settings: CodecSettings, key: str, now: float) -> ResponseHead:
+def upgrade_answer(settings: CodecSettings, key: str, now: float, extension: str = "") -> ResponseHead:
     """The 101; Server and Date only where the options say so (see ``websocket.py``)."""
     headers: list[tuple[str, str]] = []
     options = settings.options
@@ -105,6 +158,8 @@ def upgrade_answer(settings: CodecSettings, key: str, now: float) -> ResponseHea
         ("Upgrade", "websocket"),
         ("Sec-WebSocket-Accept", accept_value(key)),
     ]
+    if extension:
+        headers.append(("Sec-WebSocket-Extensions", extension))
     return ResponseHead(headers, 101, "Switching Protocols")
 
 
@@ -127,5 +182,6 @@ def check_answer(head: ResponseHead, key: str) -> None:
         raise CodecError("the answer's Connection header does not upgrade")
     if head.get("sec-websocket-accept") != accept_value(key):
         raise CodecError("the answer's Sec-WebSocket-Accept is not for our key")
-    if head.get_all("sec-websocket-extensions") or head.get_all("sec-websocket-protocol"):
+    agreed = head.get_all("sec-websocket-extensions")
+    if agreed not in ([], [DEFLATE]) or head.get_all("sec-websocket-protocol"):
         raise CodecError("the answer agrees to an extension or a subprotocol that was not wanted")

@@ -3,6 +3,7 @@
 Where to look:
 
 - :mod:`~ptproxy.config.model`: the two roles' settings; attribute names are the YAML keys.
+- :mod:`~ptproxy.config.values`: what the value of one setting may be.
 - :mod:`~ptproxy.config.rules`: what must hold between fields, with advice.
 - :mod:`~ptproxy.config.load`: a file into a model, every problem at once as ``file:line: field: …``.
 - :mod:`~ptproxy.config.document`: YAML into plain data that remembers its lines.

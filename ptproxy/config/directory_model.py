@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo
 
-from ptproxy.config.model import Count, File, LogConfig, Loop, Section, Texts, _listen, _text
+from ptproxy.config.model import LogConfig, Section
 from ptproxy.config.quantities import Endpoint, is_ip, parse_address
+from ptproxy.config.values import Count, File, Loop, Texts, read_listen, read_text
 
 
 def _node_address(value: object) -> Endpoint:
@@ -18,7 +19,7 @@ def _node_address(value: object) -> Endpoint:
 
 
 def _node_listen(value: object, info: ValidationInfo) -> tuple[Endpoint, ...]:
-    endpoints = _listen(value, info)
+    endpoints = read_listen(value, info)
     if any(endpoint.unix is not None for endpoint in endpoints):
         raise ValueError("a directory node listens on UDP ports, as in 0.0.0.0:4646")
     if len(endpoints) != len({":" in endpoint.host for endpoint in endpoints}):
@@ -27,7 +28,7 @@ def _node_listen(value: object, info: ValidationInfo) -> tuple[Endpoint, ...]:
 
 
 def _signer(value: object) -> str:
-    text = _text(value).strip()
+    text = read_text(value).strip()
     if len(text) != 43:
         raise ValueError("expected the 43 characters that say who signs the network's list of first nodes")
     return text
@@ -61,6 +62,8 @@ class DirectoryConfig(Section):
     """Who signs it."""
     nodes: Texts = Field(default=(), examples=["[ptproxy-node:AAAA]"])
     """Nodes to begin with, besides those of the list."""
+    beacon: File | None = Field(default=None, examples=["beacons"])
+    """Beacons, one a line, as ``ptproxy directory beacon join`` prints them; read again each half minute."""
     addresses: Literal["public", "any"] = "public"
     """``any``: nodes may be in networks that are not the Internet, and many in one: for trials."""
     state: File = Field(..., examples=["state"])

@@ -8,215 +8,50 @@ says for itself; what must hold between fields is in :mod:`ptproxy.config.rules`
 
 from __future__ import annotations
 
-import base64
-import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
-    ValidationInfo,
     model_validator,
 )
 
-from ptproxy.config.forwards import MAX_FORWARDS, Forward
-from ptproxy.config.link import Link, check_codecs, check_pages, check_path
-from ptproxy.config.quantities import (
-    Endpoint,
-    SiteUrl,
-    parse_address,
-    parse_duration,
-    parse_host,
-    parse_listen,
-    parse_site,
-    parse_size,
+from ptproxy.config.link import Link
+from ptproxy.config.quantities import Endpoint
+from ptproxy.config.values import (
+    Address,
+    BridgeLink,
+    Codecs,
+    Count,
+    Duration,
+    File,
+    FollowedShape,
+    Forwards,
+    Fronts,
+    HostName,
+    Links,
+    Listen,
+    ListeningIp,
+    ListPlace,
+    LocalPort,
+    Loop,
+    MeasuresPlace,
+    Networks,
+    Off,
+    Pages,
+    PublicKey,
+    Reverses,
+    ShapeChoice,
+    SiteChoice,
+    Size,
+    Sources,
+    Texts,
+    Trust,
+    UrlPath,
+    Weights,
 )
-
-
-def _folder(info: ValidationInfo) -> Path:
-    """The folder that relative paths start from."""
-    context: dict[str, Any] = info.context or {}
-    folder: Path = context.get("folder", Path.cwd())
-    return folder
-
-
-def _path(value: object, info: ValidationInfo) -> Path:
-    if isinstance(value, Path):
-        return _folder(info) / value
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError("expected a file name, as in cert.pem or /etc/ptproxy/cert.pem")
-    return _folder(info) / Path(value).expanduser()
-
-
-def _listen(value: object, info: ValidationInfo) -> tuple[Endpoint, ...]:
-    texts = value if isinstance(value, list) else [value]
-    if not texts:
-        raise ValueError("expected at least one address, as in 127.0.0.1:1080")
-    endpoints = tuple(parse_listen(text, _folder(info)) for text in texts)
-    for endpoint in endpoints:
-        if endpoints.count(endpoint) > 1 and endpoint.port:
-            raise ValueError(f"{endpoint} stands twice")
-    return endpoints
-
-
-def _names(value: object) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("expected a codec's name or a list of them, as in [websocket, http]")
-    return check_codecs(tuple(names))
-
-
-def _codecs(value: object, info: ValidationInfo) -> tuple[str, ...]:
-    names = _names(value)
-    known: tuple[str, ...] | None = (info.context or {}).get("codecs")
-    for name in names:
-        if known is not None and name not in known:
-            raise ValueError(f"there is no codec {name!r}; known are {', '.join(known)}")
-    return names
-
-
-def _pages(value: object) -> tuple[str, ...]:
-    pages = [value] if isinstance(value, str) else value
-    if not isinstance(pages, list) or not all(isinstance(page, str) for page in pages):
-        raise ValueError("expected a page or a list of pages, as in [/, /about.html]")
-    return check_pages(tuple(pages))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected text")
-    return value
-
-
-def _link(value: object) -> Link:
-    return Link.parse(_text(value))
-
-
-def _links(value: object) -> tuple[Link, ...]:
-    items = value if isinstance(value, list) else [value]
-    links = tuple(_link(item) for item in items)
-    if len({(link.host, link.port) for link in links}) != len(links):
-        raise ValueError("each bridge is named once")
-    return links
-
-
-def _public_key(value: object) -> bytes:
-    text = _text(value)
-    try:
-        key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        key = b""
-    if len(key) != 32 or base64.urlsafe_b64encode(key).rstrip(b"=").decode("ascii") != text:
-        raise ValueError("expected a public key: 43 characters of base64url")
-    return key
-
-
-def _sources(value: object) -> tuple[str, ...]:
-    names = _texts(value)
-    for name in names:
-        if name not in _SOURCES or names.count(name) > 1:
-            raise ValueError(f"expected some of {', '.join(_SOURCES)}, each once")
-    return names
-
-
-def _list_place(value: object, info: ValidationInfo) -> str | Path:
-    if not isinstance(value, str) or "://" not in value:
-        return _path(value, info)
-    if not value.startswith("https://") or not value.isascii() or not value.isprintable():
-        raise ValueError("expected a file, or an address that starts with https://")
-    return value
-
-
-def _networks(value: object) -> tuple[str, ...]:
-    texts = _texts(value)
-    for text in texts:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError:
-            raise ValueError(f"{text[:50]!r} is no network, as in 127.0.0.0/8") from None
-    return texts
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    items = value if isinstance(value, list) else [value]
-    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):
-        raise ValueError("expected text or a list of texts")
-    return tuple(str(item) for item in items)
-
-
-def _trust(value: object, info: ValidationInfo) -> str | Path:
-    return value if isinstance(value, str) and value in ("pin", "system") else _path(value, info)
-
-
-def _off(value: object) -> object:
-    """YAML reads a plain ``off`` as false."""
-    return "off" if value is False else value
-
-
-_SOURCES = ("invite", "lines", "list")
-_SHAPES = ("none", "chat", "browse", "bulk")
-"""The built-in shapes, and none: what is not one of these is a file."""
-
-
-def _shape(value: object, info: ValidationInfo) -> str | Path:
-    if value == "auto":
-        raise ValueError(
-            "auto is for clients, which follow the bridge: write browse, chat, bulk, none or a file"
-        )
-    return value if isinstance(value, str) and value in _SHAPES else _path(value, info)
-
-
-def _followed_shape(value: object, info: ValidationInfo) -> str | Path:
-    return value if value == "auto" and isinstance(value, str) else _shape(value, info)
-
-
-def _forwards(value: object) -> tuple[Forward, ...]:
-    texts = value if isinstance(value, list) else [value]
-    forwards = tuple(each if isinstance(each, Forward) else Forward.parse(each) for each in texts)
-    if len(forwards) > MAX_FORWARDS:
-        raise ValueError(f"at most {MAX_FORWARDS} forwards")
-    for forward in forwards:
-        same = [each for each in forwards if (each.kind, each.listen) == (forward.kind, forward.listen)]
-        if len(same) > 1 and forward.listen.port:
-            raise ValueError(f"{forward.listen} stands twice")
-    return forwards
-
-
-def _local(value: object) -> Endpoint:
-    endpoint = parse_listen(value)
-    if not endpoint.is_local or endpoint.unix is not None:
-        raise ValueError(f"{endpoint}: only for programs of this machine: write 127.0.0.1 or [::1]")
-    return endpoint
-
-
-File = Annotated[Path, PlainValidator(_path)]
-Listen = Annotated[tuple[Endpoint, ...], PlainValidator(_listen)]
-Address = Annotated[Endpoint, PlainValidator(parse_address)]
-Forwards = Annotated[tuple[Forward, ...], PlainValidator(_forwards)]
-LocalPort = Annotated[Endpoint, PlainValidator(_local)]
-Size = Annotated[int, PlainValidator(parse_size)]
-Duration = Annotated[float, PlainValidator(parse_duration)]
-Pages = Annotated[tuple[str, ...], PlainValidator(_pages)]
-Codecs = Annotated[tuple[str, ...], PlainValidator(_codecs)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Texts = Annotated[tuple[str, ...], PlainValidator(_texts)]
-HostName = Annotated[str, PlainValidator(lambda value: parse_host(_text(value)))]
-UrlPath = Annotated[str, PlainValidator(lambda value: check_path(_text(value)))]
-BridgeLink = Annotated[Link, PlainValidator(_link)]
-Links = Annotated[tuple[Link, ...], PlainValidator(_links)]
-PublicKey = Annotated[bytes, PlainValidator(_public_key)]
-Sources = Annotated[tuple[str, ...], PlainValidator(_sources)]
-ListPlace = Annotated[str | Path, PlainValidator(_list_place)]
-Networks = Annotated[tuple[str, ...], PlainValidator(_networks)]
-Trust = Annotated[str | Path, PlainValidator(_trust)]
-SiteChoice = Annotated[str | SiteUrl, PlainValidator(parse_site)]
-ShapeChoice = Annotated[str | Path, PlainValidator(_shape)]
-FollowedShape = Annotated[str | Path, PlainValidator(_followed_shape)]
-Loop = Literal["auto", "uvloop", "asyncio"]
 
 
 class Section(BaseModel):
@@ -242,6 +77,13 @@ class LogConfig(Section):
     """None: standard error."""
 
 
+class MetricsConfig(Section):
+    """A port of this machine for Prometheus and health checks; off by default."""
+
+    listen: MeasuresPlace | None = Field(default=None, examples=["127.0.0.1:9464"])
+    """None: there is none."""
+
+
 class EgressConfig(Section):
     """Where the bridge may connect to; :mod:`ptproxy.proxy.policy` reads the rules."""
 
@@ -261,8 +103,9 @@ class BridgeTls(Section):
     private_key: File | None = Field(default=None, examples=["cert.key"])
     server_name: HostName | None = Field(default=None, examples=["example.org"])
     """The name clients send; None: the host of ``address``."""
-    client_certificates: Annotated[Literal["off", "required"], BeforeValidator(_off)] = "off"
+    client_certificates: Annotated[Literal["off", "required"], Off] = "off"
     client_ca: File | None = Field(default=None, examples=["ca.pem"])
+    client_crl: File | None = Field(default=None, examples=["crl.pem"])
     front_certificate: File | None = Field(
         default=None, examples=["/etc/letsencrypt/live/example.org/fullchain.pem"]
     )
@@ -346,6 +189,16 @@ class GuardConfig(Section):
     """Addresses besides public ones to which letters may go: test networks."""
 
 
+class ReverseConfig(Section):
+    """Whether clients that the access list names may offer services of theirs at this bridge."""
+
+    offer: bool = False
+    listen: ListeningIp = Field(default="127.0.0.1", examples=["0.0.0.0"])
+    """The bridge's address at which such services are reached."""
+    connections: Count = 256
+    """Connections to the services of one account, those that wait for it included."""
+
+
 class BridgeConfig(Section):
     """A bridge's whole configuration."""
 
@@ -354,6 +207,8 @@ class BridgeConfig(Section):
     mode: Literal["standalone", "behind"]
     address: Address = Field(..., examples=["example.org:443"])
     """What clients dial."""
+    fronts: Fronts = Field(default=(), examples=['["[2001:db8::1]:443", "cdn.example:443;name=cdn.example"]'])
+    """Where else clients reach this bridge, the best first."""
     key: File = Field(..., examples=["bridge.key"])
     tls: BridgeTls = BridgeTls()
     seal: bool = False
@@ -369,14 +224,21 @@ class BridgeConfig(Section):
     """``behind``: seconds of silence after which something in front cuts a connection; 0: nothing does."""
     access: Literal["enrolled", "open"] = "enrolled"
     state: File = Field(..., examples=["state"])
+    session_state: Literal["end", "keep"] = "end"
+    """``"keep"``: when the bridge is replaced by a new process (SIGUSR2, ``ptproxy bridge --replace``),
+    that goes on with the sessions and streams."""
     egress: EgressConfig = EgressConfig()
     mailbox: MailboxConfig = MailboxConfig()
     rendezvous: RendezvousConfig = RendezvousConfig()
     lookups: LookupsConfig = LookupsConfig()
     guard: GuardConfig = GuardConfig()
+    reverse: ReverseConfig = ReverseConfig()
     limits: BridgeLimits = BridgeLimits()
     log: LogConfig = LogConfig()
+    metrics: MetricsConfig = MetricsConfig()
     loop: Loop = "auto"
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that share the work, one for each core; more than one on Linux."""
 
     @property
     def server_name(self) -> str:
@@ -397,6 +259,7 @@ class BridgeConfig(Section):
             seal=self.seal,
             binding=self.tls.binding == "certificate",
             token=token,
+            fronts=self.fronts,
         )
 
 
@@ -454,10 +317,12 @@ class ClientLimits(Section):
 class FindConfig(Section):
     """Where a client learns of bridges besides ``bridge``."""
 
-    sources: Sources = Field(default=("invite", "lines", "list"), examples=["[invite, lines]"])
+    sources: Sources = Field(default=("invite", "lines", "list", "chat"), examples=["[invite, lines]"])
     """In this order: bridges of the first are tried first."""
     invite: File | None = Field(default=None, examples=["client.invite"])
     """A ``ptproxy-invite:`` text, whose record is looked up in the directory."""
+    chat: File | None = Field(default=None, examples=["bridges.invites"])
+    """Invites that contacts passed on, as ``ptproxy chat`` writes them; each looked up as ``invite`` is."""
     lines: File | None = Field(default=None, examples=["bridges.txt"])
     """Bridge links, one a line."""
     list: ListPlace | None = Field(default=None, examples=["https://example.org/bridges"])
@@ -467,11 +332,15 @@ class FindConfig(Section):
     """Who signs the list of directory nodes; None: whoever signed the first that a bridge handed out."""
     every: Duration = Field(default=6 * 3_600.0, examples=["6h"])
     """Seconds between two look-ups."""
+    choice: Literal["ordered", "weighted", "measured"] = "ordered"
+    """Which of several bridges new streams take: the first that works, any, or the quickest."""
+    weights: Weights = Field(default_factory=dict, examples=["{bridge.example:443: 3}"])
+    """How often ``weighted`` takes a bridge, by ``HOST:PORT``; 1 where nothing is said, 0: in need only."""
 
     @property
     def is_used(self) -> bool:
         """Whether there is any source."""
-        return self.invite is not None or self.lines is not None or self.list is not None
+        return any(each is not None for each in (self.invite, self.lines, self.list, self.chat))
 
 
 class ClientConfig(Section):
@@ -488,6 +357,8 @@ class ClientConfig(Section):
     carriers: int = Field(default=4, ge=1, le=64)
     forward: Forwards = Field(default=(), examples=["[127.0.0.1:2222 -> example.org:22]"])
     """Ports of this machine that stand for one target each."""
+    reverse: Reverses = Field(default=(), examples=["[2222 -> 127.0.0.1:22]"])
+    """Services behind this client that are offered at ports of the bridge."""
     dns: DnsConfig = DnsConfig()
     pac: LocalPort | None = Field(default=None, examples=["127.0.0.1:1081"])
     """Where browsers find ``/proxy.pac``; None: nowhere."""
@@ -497,6 +368,7 @@ class ClientConfig(Section):
     state: File = Field(..., examples=["state"])
     limits: ClientLimits = ClientLimits()
     log: LogConfig = LogConfig()
+    metrics: MetricsConfig = MetricsConfig()
     loop: Loop = "auto"
 
     @property

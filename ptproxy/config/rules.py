@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ptproxy.config import keyfile
+from ptproxy.config.link import check_fronts
 from ptproxy.config.model import BridgeConfig, ClientConfig, Config, MailboxConfig
 from ptproxy.config.quantities import is_ip
 
@@ -52,6 +53,13 @@ def conflicts(config: Config) -> Iterator[Conflict]:
 
 def _standalone(config: BridgeConfig) -> Iterator[Conflict]:
     tls, mode = config.tls, ("mode",)
+    if any(front.server_name not in ("", config.server_name) for front in config.fronts):
+        yield Conflict(
+            "fronts",
+            f"mode: standalone takes only the name {config.server_name}, everything else is its site's: "
+            "leave out name= (a CDN in front needs mode: behind)",
+            mode,
+        )
     for name, example in (("certificate", "cert.pem"), ("private_key", "cert.key")):
         if getattr(tls, name) is None:
             yield Conflict(
@@ -146,6 +154,10 @@ def _behind(config: BridgeConfig) -> Iterator[Conflict]:
 
 
 def _bridge(config: BridgeConfig) -> Iterator[Conflict]:
+    try:
+        check_fronts(config.fronts, (config.address.host, config.address.port), config.codecs)
+    except ValueError as error:
+        yield Conflict("fronts", str(error), ("address", "codecs"))
     tls = config.tls
     if tls.binding == "none" and not config.seal:
         yield Conflict(
@@ -154,12 +166,14 @@ def _bridge(config: BridgeConfig) -> Iterator[Conflict]:
             "or binding: certificate",
             ("seal",),
         )
-    if tls.client_ca is not None and tls.client_certificates == "off":
-        yield Conflict(
-            "tls.client_ca",
-            "has no effect with client_certificates: off; write client_certificates: required, or remove it",
-            ("tls.client_certificates",),
-        )
+    for name in ("client_ca", "client_crl"):
+        if getattr(tls, name) is not None and tls.client_certificates == "off":
+            yield Conflict(
+                f"tls.{name}",
+                "has no effect with client_certificates: off; "
+                "write client_certificates: required, or remove it",
+                ("tls.client_certificates",),
+            )
     if tls.server_name is None and is_ip(config.address.host):
         yield Conflict(
             "tls.server_name",
@@ -169,6 +183,12 @@ def _bridge(config: BridgeConfig) -> Iterator[Conflict]:
         )
     yield from _mailbox(config.mailbox)
     yield from _directory(config)
+    if config.reverse.offer and config.access == "open":
+        yield Conflict(
+            "reverse.offer",
+            "only clients that the access list names may offer services: write access: enrolled",
+            ("access",),
+        )
     yield from _file("key", config.key, keyfile.read_key)
     yield from _file("tls.private_key", tls.private_key, keyfile.check_private_key)
     for name in ("certificate", "client_ca", "front_certificate", "front_certificate_previous"):
@@ -259,12 +279,6 @@ def _client(config: ClientConfig) -> Iterator[Conflict]:
 
 def _find(config: ClientConfig) -> Iterator[Conflict]:
     find = config.find
-    if find.is_used and config.tls.fingerprint == "browser":
-        yield Conflict(
-            "tls.fingerprint",
-            "a browser carries one bridge: with find write chrome, firefox or python",
-            ("find.invite", "find.lines", "find.list"),
-        )
     if find.list is not None and find.list_key is None:
         yield Conflict("find.list_key", "a list is believed for its signature: whose?", ("find.list",))
     if find.every < SHORTEST_FIND:

@@ -4,7 +4,7 @@ Whoever is in and answers stays in, however many newcomers wait: long uptime pre
 longer uptime, and an attacker cannot push out those who are there (Kademlia, section 2.4).
 
 A directory has many acquaintances, a table some hundred: so they are kept as columns
-(:class:`Roll`), 32 bytes each, and an :class:`Acquaintance` is made for whoever asks for one.
+(:class:`Roll`), 20 bytes each, and an :class:`Acquaintance` is made for whoever asks for one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from ptproxy.errors import DhtError
 
 SPARES: Final = 20
 """Nodes in a replacement cache; the oldest goes for a new one."""
+OLD: Final = 3_600.0
+"""Seconds until a spare is worth less than a stranger: in a bucket full of fresh ones nobody is missing."""
 FAILURES: Final = 2
 """Queries in a row without an answer until a spare takes the place: one loss is nothing."""
 
-LATEST: Final = 1 << 48
-"""Unix seconds that a kept acquaintance can have at most; a float holds them to the second."""
+LATEST: Final = (1 << 32) - 1
+"""Unix seconds that an acquaintance can have at most: of the year 2106."""
 NOWHERE: Final = -1
 """The place in a :class:`Roll` of somebody who is not in it."""
 
@@ -69,14 +71,14 @@ class Acquaintance:
 class Roll:
     """Acquaintances in an order, as columns: the contacts, and three numbers for each of them.
 
-    Found by going through them: there are 20 at most.
+    Times are whole seconds here. Found by going through them: there are 20 at most.
     """
 
     __slots__ = ("_figures", "contacts")
 
     def __init__(self) -> None:
         self.contacts: list[Contact] = []
-        self._figures = array("d")  # since, seen, failures; since, seen, ...
+        self._figures = array("I")  # since, seen, failures; since, seen, ...
 
     def __len__(self) -> int:
         return len(self.contacts)
@@ -86,7 +88,7 @@ class Roll:
 
     def __getitem__(self, place: int) -> Acquaintance:
         since, seen, failures = self._figures[3 * place : 3 * place + 3]
-        return Acquaintance(self.contacts[place], since, seen, int(failures))
+        return Acquaintance(self.contacts[place], since, seen, failures)
 
     def find(self, node: NodeId) -> int:
         """Where a node stands, or :data:`NOWHERE`."""
@@ -98,7 +100,7 @@ class Roll:
     def append(self, known: Acquaintance) -> None:
         """One more, at the end."""
         self.contacts.append(shared(known.contact))
-        self._figures.extend((known.since, known.seen, known.failures))
+        self._figures.extend((_second(known.since), _second(known.seen), known.failures))
 
     def pop(self, place: int) -> Acquaintance:
         """Take one out."""
@@ -110,13 +112,13 @@ class Roll:
     def answered(self, place: int, now: float) -> None:
         """The node at ``place`` answered. A clock that goes back makes nobody unseen."""
         figures = self._figures
-        figures[3 * place + 1] = max(figures[3 * place + 1], now)
+        figures[3 * place + 1] = max(figures[3 * place + 1], _second(now))
         figures[3 * place + 2] = 0
 
     def failed(self, place: int) -> int:
         """The node at ``place`` did not; how often in a row by now."""
         self._figures[3 * place + 2] += 1
-        return int(self._figures[3 * place + 2])
+        return self._figures[3 * place + 2]
 
     def alive(self, known_by: float) -> list[Contact]:
         """Those who answered when asked last, and for the first time at ``known_by`` or before."""
@@ -128,6 +130,15 @@ class Roll:
         """Those who did not answer when asked last."""
         columns = zip(self.contacts, self._figures[2::3], strict=True)
         return [contact for contact, failures in columns if failures]
+
+
+def _second(seconds: float) -> int:
+    """A time as a :class:`Roll` has it."""
+    return int(min(max(seconds, 0), LATEST))
+
+
+_NOBODY: Final = Roll()
+"""The spares of every bucket that has none, most of them: never written to."""
 
 
 class Bucket:
@@ -143,7 +154,7 @@ class Bucket:
         self._diversity = diversity
         self.touched = touched
         self.nodes = Roll()
-        self.spares = Roll()
+        self.spares = _NOBODY
 
     def answered(self, contact: Contact, now: float) -> None:
         """A node answered: it stays, comes in, or waits among the spares."""
@@ -163,6 +174,8 @@ class Bucket:
         if len(self.nodes) < self._size and self._has_room(known.contact):
             self.nodes.append(known)
             return
+        if self.spares is _NOBODY:
+            self.spares = Roll()
         self.spares.append(known)
         if len(self.spares) > SPARES:
             self.spares.pop(0)
@@ -170,6 +183,12 @@ class Bucket:
     def knows(self, node: NodeId) -> bool:
         """Whether a node is in it, or among the spares."""
         return self._find(node)[1] != NOWHERE
+
+    def has_use_for(self, contact: Contact, now: float) -> bool:
+        """Whether a stranger is worth a ping: there is a place, or a spare not heard of for :data:`OLD`."""
+        if len(self.spares) < SPARES or (len(self.nodes) < self._size and self._has_room(contact)):
+            return True
+        return now - self.spares[0].seen >= OLD
 
     def failed(self, node: NodeId) -> None:
         """A node did not answer. It goes when a spare can take its place, and else stays to be tried again.

@@ -16,6 +16,7 @@ KEPT: Final = 64
 """Candidates that a path keeps, the closest: three times what it needs, for nodes that are gone."""
 SLACK: Final = 40
 """More candidates until those are picked out: two answers."""
+NEVER: Final = float("inf")
 NOBODY: Final = -1
 """The path of a candidate that is not asked yet."""
 
@@ -44,6 +45,7 @@ class Candidate:
         "depth",
         "distance",
         "path",
+        "slow_at",
         "sources",
         "standing",
     )
@@ -60,13 +62,15 @@ class Candidate:
         self.path = NOBODY
         """The path that asked it: no other one does."""
         self.asked_at = 0.0
+        self.slow_at = NEVER
+        """When its answer frees a place though it is still waited for; :data:`NEVER` if it has none."""
         self.deadline = 0.0
 
 
 class Path:
     """The candidates of one path, closest first. Paths share what a candidate is, not who it was named to."""
 
-    __slots__ = ("_entries", "_number", "_seats", "asking", "idle", "limit", "names")
+    __slots__ = ("_entries", "_number", "_seats", "asking", "idle", "limit", "names", "out")
 
     def __init__(self, number: int, seats: Seats) -> None:
         self._number = number
@@ -77,7 +81,9 @@ class Path:
         self.limit = 1 << ID_BITS
         """The distance beyond which nobody is of use any more."""
         self.asking = 0
-        """Queries of this path that are out."""
+        """Queries of this path that are out, and not slow."""
+        self.out = 0
+        """Queries of this path that are waited for."""
         self.idle = False
         """It has enough, until it hears of somebody or a node of its list is gone."""
 

@@ -72,10 +72,11 @@ class DensityCap:
 class NetworkSize:
     """How many nodes there are, from the distances of those that lookups for random places found."""
 
-    __slots__ = ("_samples",)
+    __slots__ = ("_median", "_samples")
 
     def __init__(self) -> None:
         self._samples = array("d")
+        self._median: float | None = None
 
     def found(self, target: NodeId, nodes: Sequence[NodeId]) -> None:
         """A lookup for ``target``, which nobody could know beforehand, found ``nodes`` as the closest.
@@ -88,7 +89,8 @@ class NetworkSize:
         furthest = max(node ^ target for node in nodes)
         self._samples.append((len(nodes) - 1) * (1 << ID_BITS) / max(furthest, 1))
         del self._samples[:-SAMPLES]
+        self._median = median(self._samples)
 
     def estimate(self) -> float | None:
         """The median; None before the first lookup."""
-        return median(self._samples) if self._samples else None
+        return self._median

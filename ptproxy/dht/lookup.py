@@ -2,7 +2,7 @@
 
 Order of calls::
 
-    lookup = Lookup(target, seeds, rules, timeout, admit)
+    lookup = Lookup(target, seeds, rules, waits, admit)
     for query in lookup.queries_to_send(now): ...        after each of the following:
     lookup.receive_nodes(node, contacts, now)            a verified answer without the record
     lookup.receive_record(node, record, now)             a verified answer with one
@@ -12,6 +12,12 @@ Order of calls::
 
 Nothing waits for a round to end: each answer frees a place for the next query. A
 query that is late frees its place too, and its answer still counts if it comes.
+
+**In haste**, where one record is enough and paths do not have to be disjoint: a node
+so close that it should have the record is asked alone, and nobody else is thought of yet.
+A query that is slow (later than nine of ten answers were) frees its place, and is waited
+for all the same. When a node that should have the record names others instead, the
+search goes on as any other.
 
 **Disjoint paths.** With d paths, each keeps a list of its own, of what was named
 to it; no node is asked by two. A hostile answer leads one path astray and not the
@@ -29,54 +35,14 @@ withhold, and name nodes that do not exist, but not forge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from ptproxy.dht.candidate import Candidate, Path, Standing
+from ptproxy.dht.candidate import NEVER, Candidate, Path, Standing
 from ptproxy.dht.contact import Contact
-from ptproxy.dht.density import NO_CAP, DensityCap, Seats
-from ptproxy.dht.diversity import Diversity, Network
-from ptproxy.dht.identifier import NodeId
-from ptproxy.dht.table import K
-
-PARALLEL: Final = 3
-"""Queries out at a time for upkeep (α of Kademlia, section 2.3)."""
-PATHS: Final = 8
-"""Disjoint paths for private records (d of S/Kademlia, section 4.4), one query out on each."""
-WIDTH: Final = 8
-"""Nodes that each of those paths asks itself: else one whose first answer is hostile ends at once."""
-MAX_ASKED: Final = 320
-"""Nodes that one lookup asks at most: 8 paths of 20 replicas each, twice over."""
-
-Admit: TypeAlias = Callable[[Contact, float], bool | None]
-"""Whether a contact's signature verifies and its id is what its key and work make; None: unknown for now."""
-Judge: TypeAlias = Callable[[bytes], int | None]
-"""The sequence of a record that belongs to the location sought; None for any other bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class LookupRules:
-    """What a lookup is allowed. The first four are Kademlia's; the others can be left out in a simulation."""
-
-    count: int = K
-    parallel: int = PARALLEL
-    paths: int = 1
-    width: int = 0
-    """Nodes that each path asks at least though others have asked closer ones."""
-    max_asked: int = MAX_ASKED
-    diversity: Diversity = field(default_factory=Diversity)
-    cap: DensityCap | None = field(default_factory=DensityCap)
-    enough: int = 1
-    """Verified records until a search ends; for a record that changes, more than one, or all (0)."""
-
-    def seats(self, network_size: float | None) -> Seats:
-        """The seats around a target in a network of that many nodes."""
-        return NO_CAP if self.cap is None else self.cap.seats(network_size)
-
-
-UPKEEP: Final = LookupRules()
-PRIVATE: Final = LookupRules(parallel=PATHS, paths=PATHS, width=WIDTH, enough=0)
+from ptproxy.dht.diversity import Network
+from ptproxy.dht.identifier import ID_BITS, NodeId
+from ptproxy.dht.lookup_rules import OUT, Admit, Judge, LookupRules, Waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +53,8 @@ class Query:
     path: int
     """Which path asks: paths are spread over a client's bridges."""
     depth: int
+    hoped: bool
+    """It should have the record, so that there need not be room for many nodes in its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +68,8 @@ class Found:
 class Lookup:
     """One search for ``target``.
 
-    ``timeout``: seconds to wait for the next query, asked anew each time. ``own``: the
-    node that searches, which is not to ask itself.
+    ``seeds``: nodes to begin with, the closest one first; in haste the others are taken when they are needed.
+    ``own``: the node that searches, which is not to ask itself.
     """
 
     def __init__(
@@ -109,7 +77,7 @@ class Lookup:
         target: NodeId,
         seeds: Iterable[Contact],
         rules: LookupRules,
-        timeout: Callable[[], float],
+        waits: Waits,
         admit: Admit,
         judge: Judge | None = None,
         network_size: float | None = None,
@@ -117,6 +85,8 @@ class Lookup:
     ) -> None:
         self.target = target
         self.seeks_record = judge is not None
+        self.seeks_one = self.seeks_record and rules.enough == 1
+        """Whether the first record that is accepted ends it."""
         self.finished = False
         self.asked = 0
         """Queries sent."""
@@ -124,10 +94,12 @@ class Lookup:
         """The accepted record with the highest sequence so far."""
         self.holders: list[Contact] = []
         """Who had a record that was accepted."""
+        self.tokens: dict[NodeId, bytes] = {}
+        """What the nodes that answered want to see in a write here: whoever drives the lookup puts it in."""
         self._rules = rules
         self._own = own
         self._seats = rules.seats(network_size)
-        self._timeout = timeout
+        self._waits = waits
         self._admit = admit
         self._judge = judge
         self._known: dict[NodeId, Candidate] = {}
@@ -135,15 +107,44 @@ class Lookup:
         self._networks: dict[Network, int] = {}
         self._liars: set[NodeId] = set()
         self._paths = [Path(number, self._seats) for number in range(rules.paths)]
-        self._begin(seeds)
+        self._hasty = self.seeks_record and rules.is_hasty
+        self._likely = self._reach_of_holders(network_size) if self._hasty else 0
+        self._hope: Candidate | None = None
+        self._judged: Found | None = None
+        self._more = iter(seeds)
+        if not self._begins_with_hope():
+            self._begin()
 
-    def _begin(self, seeds: Iterable[Contact]) -> None:
-        for contact in seeds:
-            if contact.id not in self._known:
-                candidate = Candidate(contact, contact.id ^ self.target, 0, None)
-                self._known[contact.id] = candidate
-                for path in self._paths:
-                    path.add(candidate)
+    def _reach_of_holders(self, network_size: float | None) -> int:
+        """The distance within which a node should have the record; 0 while nobody knows how large all is.
+
+        Half of how far holders lie: the network may be twice as large as it is thought to be.
+        """
+        if network_size is None:
+            return 0
+        return int((1 << ID_BITS) * self._rules.count / (2 * max(network_size, 1.0)))
+
+    def _begins_with_hope(self) -> bool:
+        """Whether the first of the seeds should have the record: the others can wait."""
+        first = next(self._more, None) if self._likely else None
+        if first is None:
+            return False
+        self._add(first)
+        return first.id ^ self.target < self._likely
+
+    def _begin(self) -> bool:
+        """Take the seeds that are left; whether there were any."""
+        before = len(self._known)
+        for contact in self._more:
+            self._add(contact)
+        return len(self._known) > before
+
+    def _add(self, contact: Contact) -> None:
+        if contact.id not in self._known:
+            candidate = Candidate(contact, contact.id ^ self.target, 0, None)
+            self._known[contact.id] = candidate
+            for path in self._paths:
+                path.add(candidate)
 
     # What the rim does
 
@@ -153,39 +154,55 @@ class Lookup:
         if self.finished:
             return queries
         share = max(1, self._rules.parallel // self._rules.paths)
+        if self.asked and self._hope is None:
+            self._begin()
         progress = True
-        while progress:
+        while progress and self._hope is None:
             progress = False
             for number, path in enumerate(self._paths):
-                if path.idle or path.asking >= share or self.asked >= self._rules.max_asked:
+                if path.idle or path.asking >= share or path.out >= OUT * share:
                     continue
+                if self.asked >= self._rules.max_asked:
+                    break
                 candidate = self._next(path, now)
                 if candidate is None:
                     path.idle = True
                 else:
                     self._ask(candidate, number, now)
-                    queries.append(Query(candidate.contact, number, candidate.depth))
+                    hoped = candidate is self._hope
+                    queries.append(Query(candidate.contact, number, candidate.depth, hoped))
                     progress = True
+            progress = progress or (not self.asked and self._begin())
         if not self._waiting:
             self.finished = True
         return queries
 
     def deadline(self) -> float | None:
         """When :meth:`on_deadline` is due."""
-        return min((waiting.deadline for waiting in self._waiting.values()), default=None)
+        return min((min(one.slow_at, one.deadline) for one in self._waiting.values()), default=None)
 
     def on_deadline(self, now: float) -> list[Contact]:
         """Give up waiting for the queries that are late; who they went to."""
-        late = [candidate for candidate in self._waiting.values() if candidate.deadline <= now]
-        for candidate in late:
-            self._settle(candidate, Standing.SILENT)
-        return [candidate.contact for candidate in late]
+        late = []
+        for candidate in list(self._waiting.values()):
+            if candidate.slow_at <= now:
+                self._free(candidate)
+            if candidate.deadline <= now:
+                self._settle(candidate, Standing.SILENT)
+                late.append(candidate.contact)
+        return late
+
+    def waiting(self) -> list[tuple[NodeId, float]]:
+        """Who has not answered yet, and when it is late, also after the lookup has ended."""
+        return [(node, candidate.deadline) for node, candidate in self._waiting.items()]
 
     def receive_nodes(self, node: NodeId, contacts: Sequence[Contact], now: float) -> float | None:
         """A node answered with contacts; the round trip in seconds, None for an answer nobody waits for."""
         candidate = self._answered(node)
         if candidate is None or self.finished:
             return None
+        if candidate.distance < self._likely:
+            self._likely = 0  # it should have had the record: others may not have it either
         named = self._rules.diversity.spread(contacts[: self._rules.count])
         self._hear(named, candidate, self._paths[candidate.path], now)
         return now - candidate.asked_at
@@ -195,17 +212,25 @@ class Lookup:
         candidate = self._answered(node)
         if candidate is None or self.finished:
             return None
-        sequence = self._judge(record) if self._judge is not None else None
-        if sequence is None:
+        found = self._judge_once(record)
+        if found is None:
             self._refuse(candidate)
             return None
-        if self.record is None or sequence > self.record.sequence:
-            self.record = Found(record, sequence)
+        if self.record is None or found.sequence > self.record.sequence:
+            self.record = found
         self.holders.append(candidate.contact)
         if len(self.holders) == self._rules.enough:
             self.finished = True
-            self._waiting.clear()
         return now - candidate.asked_at
+
+    def is_ended_by(self, node: NodeId, record: bytes) -> bool:
+        """Whether it is enough that ``node``, which is waited for, has this record: it proves itself.
+
+        Also where another one's was enough before.
+        """
+        if not self.seeks_one or not self._is_waited_for(node):
+            return False
+        return self._judge_once(record) is not None
 
     def receive_refusal(self, node: NodeId) -> None:
         """What a node answered does not verify: nothing of it counts, and nothing it named before."""
@@ -275,25 +300,50 @@ class Lookup:
         candidate.standing = Standing.ASKED
         candidate.path = number
         candidate.asked_at = now
-        candidate.deadline = now + self._timeout()
+        candidate.slow_at = now + (self._waits.slow if self._hasty else self._waits.timeout)
+        candidate.deadline = now + self._waits.timeout
         self._waiting[candidate.contact.id] = candidate
         self._paths[number].asking += 1
+        self._paths[number].out += 1
+        if candidate.distance < self._likely:
+            self._hope = candidate
         self.asked += 1
+
+    def _is_waited_for(self, node: NodeId) -> bool:
+        candidate = self._known.get(node)
+        return candidate is not None and candidate.standing in (Standing.ASKED, Standing.SILENT)
 
     def _answered(self, node: NodeId) -> Candidate | None:
         """The candidate whose first answer this is."""
-        candidate = self._known.get(node)
-        if candidate is None or candidate.standing not in (Standing.ASKED, Standing.SILENT):
+        if not self._is_waited_for(node):
             return None
+        candidate = self._known[node]
         self._settle(candidate, Standing.ANSWERED)
         return candidate
 
+    def _judge_once(self, record: bytes) -> Found | None:
+        """The record if it is one: judging costs a signature, and the last one is remembered."""
+        if self._judged is not None and self._judged.record is record:
+            return self._judged
+        sequence = None if self._judge is None else self._judge(record)
+        self._judged = None if sequence is None else Found(record, sequence)
+        return self._judged
+
     def _settle(self, candidate: Candidate, standing: Standing) -> None:
         if self._waiting.pop(candidate.contact.id, None) is not None:
-            self._paths[candidate.path].asking -= 1
+            self._paths[candidate.path].out -= 1
+            self._free(candidate)
         if Standing.SILENT in (standing, candidate.standing):
             self._wake()
         candidate.standing = standing
+
+    def _free(self, candidate: Candidate) -> None:
+        """Its path may ask somebody else: it has answered, or is slow."""
+        if candidate.slow_at < NEVER:
+            candidate.slow_at = NEVER
+            self._paths[candidate.path].asking -= 1
+        if candidate is self._hope:
+            self._hope = None
 
     def _wake(self) -> None:
         """A node of somebody's list is gone, or back: each path looks again whether it has enough."""
@@ -344,6 +394,7 @@ class Lookup:
         del self._known[candidate.contact.id]
 
     def _refuse(self, candidate: Candidate) -> None:
+        self._likely = 0
         self._liars.add(candidate.contact.id)
         for path in self._paths:
             path.drop(candidate)

@@ -1,4 +1,4 @@
-"""What nodes and clients say to each other: five requests and their answers.
+"""What nodes and clients say to each other: six requests and their answers.
 
 ::
 
@@ -11,11 +11,14 @@
     3 SEEK   location 32                           130 NODES, or 131 HOLDING   token │ record 2048
     4 STORE  location 32 │ token │ record 2048     132 STORED   verdict u8: 0, or a number of ``Refusal``
     5 LEAVE  location 32 │ token │ record 2048     132 STORED   (a copy, on the way to the location)
+    6 GET    location 32                           130 NODES, or 133 FOUND   record 2048
 
     token   = length u8 (0 to 32) │ bytes: what the node wants to see in a STORE
 
 ``signature`` is the asked node's, label "ptproxy 1 dht answer ", of SHA-256(request) │
-answer without its signature: it belongs to this request and to no other.
+answer without its signature: it belongs to this request and to no other. FOUND has none: it is
+for whom one record is enough, and the record proves itself. The tag, that only the node asked
+and those on the way know, is all that keeps others from giving another record of that place.
 
 **An answer is never longer than its request**: whoever forges the sender's address
 gets nothing for it. A request is padded with zeros for the longest answer it wants
@@ -94,6 +97,15 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Get:
+    """Any record at ``location``, or who is closest to it?"""
+
+    KIND: ClassVar[int] = 6
+    sender: Contact | None
+    location: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Pong:
     """What the node says of itself now."""
 
@@ -127,8 +139,16 @@ class Stored:
     refusal: Refusal | None
 
 
-Request: TypeAlias = Ping | Find | Seek | Store | Leave
-Answer: TypeAlias = Pong | Nodes | Holding | Stored
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The record alone, and not signed."""
+
+    KIND: ClassVar[int] = 133
+    record: bytes
+
+
+Request: TypeAlias = Ping | Find | Seek | Store | Leave | Get
+Answer: TypeAlias = Pong | Nodes | Holding | Stored | Found
 
 
 def serialize_request(tag: bytes, request: Request, size: int = 0) -> bytes:
@@ -139,7 +159,7 @@ def serialize_request(tag: bytes, request: Request, size: int = 0) -> bytes:
             fields = b""
         case Find():
             fields = _place(request.target)
-        case Seek():
+        case Seek() | Get():
             fields = _place(request.location)
         case Store() | Leave():
             fields = _place(request.location) + _token(request.token) + _record(request.record)
@@ -156,9 +176,9 @@ def parse_request(data: bytes) -> tuple[bytes, Request]:
     elif kind == Find.KIND:
         target, at = _parse_place(data, at)
         request = Find(sender, target)
-    elif kind == Seek.KIND:
+    elif kind in (Seek.KIND, Get.KIND):
         location, at = _parse_place(data, at)
-        request = Seek(sender, location)
+        request = (Seek if kind == Seek.KIND else Get)(sender, location)
     elif kind in (Store.KIND, Leave.KIND):
         location, at = _parse_place(data, at)
         token, at = _parse_token(data, at)
@@ -172,7 +192,7 @@ def parse_request(data: bytes) -> tuple[bytes, Request]:
 
 
 def serialize_answer(tag: bytes, answer: Answer) -> bytes:
-    """The bytes of an answer without its signature."""
+    """The bytes of an answer without its signature; a FOUND has none."""
     match answer:
         case Pong():
             fields = answer.contact.serialize()
@@ -185,6 +205,8 @@ def serialize_answer(tag: bytes, answer: Answer) -> bytes:
             fields = _token(answer.token) + _record(answer.record)
         case Stored():
             fields = bytes((answer.refusal or 0,))
+        case Found():
+            fields = _record(answer.record)
     return _head(answer.KIND, tag) + fields
 
 
@@ -206,6 +228,9 @@ def parse_answer(data: bytes) -> tuple[bytes, Answer]:
     elif kind == Stored.KIND:
         verdict, at = _take(data, at, 1)
         answer = Stored(_parse_refusal(verdict[0]))
+    elif kind == Found.KIND:
+        record, at = _take(data, at, RECORD)
+        answer = Found(record)
     else:
         raise DhtError("an answer of an unknown kind")
     if at != len(data):
@@ -216,6 +241,11 @@ def parse_answer(data: bytes) -> tuple[bytes, Answer]:
 def tag_of(data: bytes) -> bytes:
     """The tag of a message; shorter than :data:`TAG` for what is none."""
     return data[2:HEAD]
+
+
+def is_signed(answer: bytes) -> bool:
+    """Whether a signature belongs to an answer, by its second byte."""
+    return answer[1:2] != bytes((Found.KIND,))
 
 
 def _head(kind: int, tag: bytes) -> bytes:

@@ -14,15 +14,30 @@ answered. Buckets that no lookup went through for an hour are looked up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.density import NetworkSize, Seats
 from ptproxy.dht.identifier import ID_BYTES, NodeId, Rng
-from ptproxy.dht.lookup import UPKEEP, Admit, Judge, Lookup, LookupRules
-from ptproxy.dht.messages import VERSION, Find, Holding, Leave, Nodes, Ping, Pong, Seek, Store, Stored
+from ptproxy.dht.lookup import Lookup, Query
+from ptproxy.dht.lookup_rules import UPKEEP, Admit, Judge, LookupRules
+from ptproxy.dht.messages import (
+    VERSION,
+    Find,
+    Found,
+    Get,
+    Holding,
+    Leave,
+    Nodes,
+    Ping,
+    Pong,
+    Request,
+    Seek,
+    Store,
+    Stored,
+)
 from ptproxy.dht.quota import LeakyBucket
 from ptproxy.dht.responder import Responder
 from ptproxy.dht.round_trips import RoundTrips
@@ -37,6 +52,8 @@ MAX_GREETINGS: Final = 32
 GREETINGS_PER_SECOND: Final = 10.0
 """Strangers looked at in the long run: a tenth of the contacts that are checked a second (``admission``).
 Requests need no return address, so that anybody could use up all checks, and lookups would find none left."""
+MAX_MISSED: Final = 64
+"""Nodes still waited for whose lookup has ended without them: so that the table learns who is gone."""
 UPKEEP_EVERY: Final = 60.0
 """Seconds between looks at what is due."""
 SILENT_FOR: Final = 900.0
@@ -70,6 +87,11 @@ Event = LookupFinished | StoreAnswered
 class Node:
     """``responder`` is None for a client: it answers nobody, and names itself to nobody."""
 
+    __slots__ = (
+        "_admit", "_calls", "_greeting", "_lookups", "_missed", "_next_upkeep", "_out", "_responder", "_rng",
+        "_rules", "_sampling", "_strangers", "_trips", "size", "table",
+    )  # fmt: skip
+
     def __init__(
         self,
         table: RoutingTable,
@@ -80,8 +102,6 @@ class Node:
     ) -> None:
         self.table = table
         self.size = NetworkSize()
-        self.tokens: dict[tuple[NodeId, NodeId], bytes] = {}
-        """Write tokens of the lookups that run, by node and location."""
         self._admit = admit
         self._rng = rng
         self._responder = responder
@@ -89,8 +109,9 @@ class Node:
         self._calls = Calls(rng)
         self._trips = RoundTrips()
         self._lookups: list[Lookup] = []
-        self._sampling: set[Lookup] = set()
+        self._sampling: list[Lookup] = []
         self._greeting: dict[NodeId, float] = {}
+        self._missed: dict[NodeId, float] = {}
         self._strangers = LeakyBucket(MAX_GREETINGS, GREETINGS_PER_SECOND)
         self._out: list[tuple[Address, bytes]] = []
         self._next_upkeep = float("-inf")
@@ -112,7 +133,7 @@ class Node:
     def join(self, contacts: Iterable[Contact], now: float) -> Lookup:
         """Look for ourselves among what these know; one that lives is enough."""
         own = self.table.own
-        return self._start(Lookup(own, contacts, self._rules, self._timeout, self._admit, own=own), now)
+        return self._start(Lookup(own, contacts, self._rules, self._trips, self._admit, own=own), now)
 
     def look_up(
         self, target: NodeId, now: float, rules: LookupRules | None = None, judge: Judge | None = None
@@ -123,9 +144,9 @@ class Node:
         """
         rules = rules or self._rules
         size = self.network_size()
-        seeds = self.seeds(target, rules, size)
+        seeds = self._hopeful(target, rules, size) if rules.is_hasty else self.seeds(target, rules, size)
         self.table.touch(target, now)
-        lookup = Lookup(target, seeds, rules, self._timeout, self._admit, judge, size, self.table.own)
+        lookup = Lookup(target, seeds, rules, self._trips, self._admit, judge, size, self.table.own)
         return self._start(lookup, now)
 
     def store(self, contact: Contact, location: NodeId, token: bytes, record: bytes, now: float) -> None:
@@ -160,25 +181,27 @@ class Node:
         if any(lookup.finished for lookup in self._lookups):
             return float("-inf")
         waiting = [due for lookup in self._lookups if (due := lookup.deadline()) is not None]
-        return min([self._next_upkeep, *waiting, *self._greeting.values()])
+        return min([self._next_upkeep, *waiting, *self._greeting.values(), *self._missed.values()])
 
     def on_deadline(self, now: float) -> list[Event]:
         """Time has passed: late queries, upkeep."""
         for lookup in self._lookups:
             for contact in lookup.on_deadline(now):
                 self.table.failed(contact.id)
-        for node in [node for node, due in self._greeting.items() if due <= now]:
-            del self._greeting[node]
-            self.table.failed(node)
+        for owing in (self._greeting, self._missed):
+            for node in [node for node, due in owing.items() if due <= now]:
+                del owing[node]
+                self.table.failed(node)
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_EVERY
+            self._calls.expire(now)
             self._upkeep(now)
         return self._finished(now)
 
     # What a client does in its own way
 
     def seeds(self, target: NodeId, rules: LookupRules, size: float | None) -> list[Contact]:
-        """Whom a lookup begins with."""
+        """Whom a lookup begins with, the closest first."""
         return self.table.closest(target, rules.seats(size), rules.count)
 
     def post(self, contact: Contact, message: bytes, place: NodeId | None, path: int | None) -> None:
@@ -191,6 +214,13 @@ class Node:
 
     # What happens inside
 
+    def _hopeful(self, target: NodeId, rules: LookupRules, size: float | None) -> Iterator[Contact]:
+        """Seeds for a lookup in haste: the closest of all that we met; the others if they are needed."""
+        nearest = self.table.nearest(target)
+        if nearest is not None:
+            yield nearest
+        yield from self.seeds(target, rules, size)
+
     def _upkeep(self, now: float) -> None:
         places = self.table.refresh(now, self._rng)
         if self.size.estimate() is None and len(self.table):
@@ -198,7 +228,7 @@ class Node:
         for place in places:
             lookup = self.look_up(place, now)
             if lookup in self._lookups:
-                self._sampling.add(lookup)
+                self._sampling.append(lookup)
         for contact in self.table.questionable(now - SILENT_FOR, PINGS):
             self._ping(contact, now)
 
@@ -211,33 +241,32 @@ class Node:
         return lookup
 
     def _continue(self, lookup: Lookup, now: float) -> None:
-        request = (Seek if lookup.seeks_record else Find)(self._sender(), lookup.target)
+        kind = Get if lookup.seeks_one else Seek if lookup.seeks_record else Find
+        request = kind(self._sender(), lookup.target)
         for query in lookup.queries_to_send(now):
-            self._ask(query.contact, request, now, lookup, query.path)
+            self._ask(query.contact, request, now, lookup, query)
 
     def _ask(
         self,
         contact: Contact,
-        request: Find | Seek | Store | Leave | Ping,
+        request: Request,
         now: float,
         lookup: Lookup | None,
-        path: int | None = None,
+        query: Query | None = None,
     ) -> None:
         place: NodeId | None
         match request:
             case Find():
                 place = request.target
-            case Seek() | Store() | Leave():
+            case Seek() | Get() | Store() | Leave():
                 place = request.location
             case Ping():
                 place = None
-        self.post(contact, self._calls.ask(contact, request, now, lookup), place, path)
+        message = self._calls.ask(contact, request, now, lookup, hoped=query is not None and query.hoped)
+        self.post(contact, message, place, None if query is None else query.path)
 
     def _sender(self) -> Contact | None:
         return self._responder.contact if self._responder is not None else None
-
-    def _timeout(self) -> float:
-        return self._trips.timeout
 
     def _greet(self, contact: Contact, now: float) -> None:
         """Somebody asked us: get to know it, if it is who it says.
@@ -245,7 +274,10 @@ class Node:
         Spares are known: else two that are each other's would answer every ping with a ping.
         """
         known = self.table.met(contact.id)
-        if known is not None and not known.failures and not contact.supersedes(known.contact):
+        if known is None:
+            if not self.table.has_use_for(contact, now):
+                return
+        elif not known.failures and not contact.supersedes(known.contact):
             return
         if (
             len(self._greeting) < MAX_GREETINGS
@@ -270,7 +302,9 @@ class Node:
             elif answer.contact.supersedes(contact):
                 # Believed once it answers there: it may be anybody's address.
                 self._greet(answer.contact, now)
-        self.table.answered(contact, now)
+        self._missed.pop(contact.id, None)  # a FOUND says so much: somebody had what only it was sent
+        if answered.signed:
+            self.table.answered(contact, now)
         self._trips.took(answered.seconds)
         if isinstance(answer, Stored):
             assert isinstance(answered.request, Store | Leave)
@@ -278,10 +312,10 @@ class Node:
         if lookup is None or lookup not in self._lookups:
             return []
         if isinstance(answer, Nodes | Holding):
-            self.tokens[contact.id, lookup.target] = answer.token
+            lookup.tokens[contact.id] = answer.token
         if isinstance(answer, Nodes):
             lookup.receive_nodes(contact.id, answer.contacts, now)
-        elif isinstance(answer, Holding):
+        elif isinstance(answer, Holding | Found):
             lookup.receive_record(contact.id, answer.record, now)
         self._continue(lookup, now)
         return self._finished(now)
@@ -294,17 +328,19 @@ class Node:
         return self._finished(now)
 
     def _finished(self, now: float) -> list[Event]:
-        """Lookups that are done; their tokens stay until the next one is."""
+        """Lookups that are done."""
         for lookup in self._lookups:
             self._continue(lookup, now)
         done = [lookup for lookup in self._lookups if lookup.finished]
         if not done:
             return []
         self._lookups = [lookup for lookup in self._lookups if not lookup.finished]
-        wanted = {lookup.target for lookup in (*done, *self._lookups)}
-        self.tokens = {name: token for name, token in self.tokens.items() if name[1] in wanted}
         for lookup in done:
+            for node, due in lookup.waiting()[: MAX_MISSED - len(self._missed)]:
+                self._missed.setdefault(node, due)
+            if lookup.target == self.table.own:  # joined: how large is the network?
+                self._next_upkeep = now
             if lookup in self._sampling:
-                self._sampling.discard(lookup)
+                self._sampling.remove(lookup)
                 self.size.found(lookup.target, [contact.id for contact in lookup.closest()])
         return [LookupFinished(lookup) for lookup in done]

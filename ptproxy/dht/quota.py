@@ -61,13 +61,15 @@ class WriteQuotas:
     def __init__(self, burst: float = WRITES_AT_ONCE, rate: float = WRITES_PER_SECOND) -> None:
         self._burst = burst
         self._rate = rate
-        self._buckets: OrderedDict[NodeId, LeakyBucket] = OrderedDict()
+        self._buckets: OrderedDict[NodeId, LeakyBucket] | None = None  # until somebody writes
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._buckets or ())
 
     def take(self, guard: NodeId, now: float) -> bool:
         """Count one write of ``guard``, if it may; False: not now."""
+        if self._buckets is None:
+            self._buckets = OrderedDict()
         bucket = self._buckets.get(guard)
         if bucket is None:
             if len(self._buckets) >= MAX_GUARDS:
@@ -79,6 +81,6 @@ class WriteQuotas:
 
     def refund(self, guard: NodeId) -> None:
         """The last one was none that counts."""
-        bucket = self._buckets.get(guard)
+        bucket = self._buckets.get(guard) if self._buckets else None
         if bucket is not None:
             bucket.refund(1)

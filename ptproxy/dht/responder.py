@@ -20,6 +20,8 @@ from ptproxy.dht.messages import (
     HEAD,
     Answer,
     Find,
+    Found,
+    Get,
     Holding,
     Leave,
     Nodes,
@@ -125,20 +127,23 @@ class Responder:
 
     def answer(self, request: Request, source: Address, now: float, room: int) -> Answer:
         """The answer itself, with as many nodes as fit ``room`` bytes."""
-        asker = account(source)
         match request:
             case Ping():
                 return Pong(self.contact)
             case Find():
-                return self._nodes(request.target, self._records.token(request.target, asker, now), now, room)
+                return self._nodes(request.target, source, now, room)
             case Seek():
-                token = self._records.token(request.location, asker, now)
                 record = self._records.read(request.location, now)
                 if record is not None:
-                    return Holding(token, record)
-                return self._nodes(request.location, token, now, room)
+                    return Holding(self._records.token(request.location, account(source), now), record)
+                return self._nodes(request.location, source, now, room)
+            case Get():
+                record = self._records.read(request.location, now)
+                if record is not None:
+                    return Found(record)
+                return self._nodes(request.location, source, now, room)
             case Store() | Leave():
-                return Stored(self._keep(request, asker, now))
+                return Stored(self._keep(request, account(source), now))
 
     def _keep(self, request: Store | Leave, asker: NodeId, now: float) -> Refusal | None:
         write = Write(request.location, request.token, request.record)
@@ -151,7 +156,8 @@ class Responder:
             return refused.refusal
         return None
 
-    def _nodes(self, target: NodeId, token: bytes, now: float, room: int) -> Nodes:
+    def _nodes(self, target: NodeId, source: Address, now: float, room: int) -> Nodes:
+        token = self._records.token(target, account(source), now)
         count = max(0, min(K, (room - len(token) - 2) // MAX_CONTACT))
         return Nodes(token, tuple(self._table.handed_on(target, now, self.seats(), count)))
 

@@ -1,4 +1,4 @@
-"""How long to wait for an answer: three times what nine of ten answers lately took."""
+"""How long to wait for an answer: until it is slow, and three times as long until it is given up."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ SHORTEST: Final = 0.4
 LONGEST: Final = 1.5
 """Seconds, however slow: a lookup meets dead nodes, and waits this long for each."""
 FACTOR: Final = 3.0
+SOONEST: Final = 0.002
+"""Seconds until a query is slow, however quick the others are: no timer is much finer."""
 SAMPLES: Final = 64
 """Round trips remembered."""
 FEW: Final = 8
-"""Round trips until they say anything; before, :data:`LONGEST` holds."""
+"""Round trips until they say anything; before, :data:`LONGEST` holds, and a third of it."""
 
 
 class RoundTrips:
     """The last round trips of one node or client, to whichever nodes."""
 
-    __slots__ = ("_samples", "_timeout")
+    __slots__ = ("_samples", "_usual")
 
     def __init__(self) -> None:
-        self._samples = array("d")
-        self._timeout = LONGEST
+        self._samples = array("f")
+        self._usual = LONGEST / FACTOR
 
     def took(self, seconds: float) -> None:
         """An answer came after so long."""
@@ -32,9 +34,14 @@ class RoundTrips:
         if len(self._samples) >= FEW:
             ordered = sorted(self._samples)
             ninetieth = ordered[len(ordered) * 9 // 10]
-            self._timeout = min(LONGEST, max(SHORTEST, FACTOR * ninetieth))
+            self._usual = ninetieth
 
     @property
     def timeout(self) -> float:
         """Seconds to wait for the next one."""
-        return self._timeout
+        return min(LONGEST, max(SHORTEST, FACTOR * self._usual))
+
+    @property
+    def slow(self) -> float:
+        """Seconds after which the next one is slower than nine of ten were lately."""
+        return min(LONGEST / FACTOR, max(SOONEST, self._usual))

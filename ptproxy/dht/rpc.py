@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ptproxy.dht.contact import Contact
+from ptproxy.dht.datagrams import PIECE
 from ptproxy.dht.identifier import Rng
 from ptproxy.dht.lookup import Lookup
 from ptproxy.dht.messages import (
@@ -19,6 +20,8 @@ from ptproxy.dht.messages import (
     TAG,
     Answer,
     Find,
+    Found,
+    Get,
     Holding,
     Leave,
     Nodes,
@@ -28,6 +31,7 @@ from ptproxy.dht.messages import (
     Seek,
     Store,
     Stored,
+    is_signed,
     parse_answer,
     serialize_answer,
     serialize_request,
@@ -46,16 +50,21 @@ _ANSWERS: Final[dict[type[Request], tuple[type[Answer], ...]]] = {
     Ping: (Pong,),
     Find: (Nodes,),
     Seek: (Nodes, Holding),
+    Get: (Nodes, Found),
     Store: (Stored,),
     Leave: (Stored,),
 }
-_WANTED: Final[dict[type[Request], int]] = {Ping: 320, Find: LONGEST, Seek: LONGEST, Store: 0, Leave: 0}
+_WANTED: Final[dict[type[Request], int]] = {
+    Ping: 320, Find: LONGEST, Seek: LONGEST, Get: LONGEST, Store: 0, Leave: 0,
+}  # fmt: skip
 """Bytes that a request is padded to: a PONG takes 285, a STORE is longer than its answer by itself."""
+_HOPED: Final = 2 * PIECE
+"""Bytes of a GET that should find the record: two datagrams, so that 11 nodes can be named in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer that verified: the node that was asked has signed it, for this request."""
+    """An answer to a request of ours."""
 
     contact: Contact
     """Who gave it, as we asked them."""
@@ -66,6 +75,8 @@ class Answered:
     """The round trip."""
     lookup: Lookup | None
     """What it was asked for."""
+    signed: bool
+    """Whether the node that was asked has signed it, for this request; a FOUND is not."""
 
 
 @dataclass(slots=True)
@@ -89,16 +100,24 @@ class Calls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def ask(self, contact: Contact, request: Request, now: float, lookup: Lookup | None = None) -> bytes:
-        """The message to send to ``contact``, for ``lookup`` if one asks."""
-        self._expire(now)
+    def ask(
+        self,
+        contact: Contact,
+        request: Request,
+        now: float,
+        lookup: Lookup | None = None,
+        *,
+        hoped: bool = False,
+    ) -> bytes:
+        """The message to send to ``contact``, for ``lookup`` if one asks, and is ``hoped`` to end it."""
+        self.expire(now)
         tag = self._rng(TAG)
-        data = serialize_request(tag, request, _WANTED[type(request)])
+        data = serialize_request(tag, request, _HOPED if hoped else _WANTED[type(request)])
         self._calls[tag] = _Call(contact, request, hashlib.sha256(data).digest(), now, lookup)
         return data
 
     def receive_answer(self, data: bytes, now: float) -> Answered:
-        """What an answer says; :class:`DhtError` for one that belongs to no request, or is not signed.
+        """What an answer says; :class:`DhtError` for one that belongs to no request, or is not proved.
 
         A false one is no proof against the node that was asked: anybody may have sent
         it. The request goes on waiting for the true one.
@@ -108,13 +127,13 @@ class Calls:
             raise DhtError("an answer to nothing that was asked")
         if len(data) > LONGEST:
             raise DhtError("an answer of an impossible length")
-        said, signature = data[:-SIGNATURE], data[-SIGNATURE:]
-        verify(call.contact.key, signature, _LABEL, call.digest + said)
+        signed = is_signed(data)
+        answer = _signed(call, data) if signed else _proved(call, data)
         del self._calls[tag_of(data)]
-        return Answered(call.contact, call.request, _parsed(call, said), now - call.sent, call.lookup)
+        return Answered(call.contact, call.request, answer, now - call.sent, call.lookup, signed)
 
-    def _expire(self, now: float) -> None:
-        """Forget what will not be answered any more; the oldest stand first."""
+    def expire(self, now: float) -> None:
+        """Forget what will not be answered any more, and its lookups. The oldest stand first."""
         calls = self._calls
         while calls:
             oldest = next(iter(calls))
@@ -123,11 +142,30 @@ class Calls:
             del calls[oldest]
 
 
+def _signed(call: _Call, data: bytes) -> Answer | None:
+    """What the node that was asked said; :class:`DhtError` if somebody else did."""
+    said, signature = data[:-SIGNATURE], data[-SIGNATURE:]
+    verify(call.contact.key, signature, _LABEL, call.digest + said)
+    return _parsed(call, said)
+
+
+def _proved(call: _Call, data: bytes) -> Answer:
+    """A FOUND that ends its search, or would have; :class:`DhtError` for any other answer."""
+    answer = _parsed(call, data)
+    if (
+        call.lookup is None
+        or not isinstance(answer, Found)
+        or not call.lookup.is_ended_by(call.contact.id, answer.record)
+    ):
+        raise DhtError("an answer that nobody has signed, and that proves nothing")
+    return answer
+
+
 def _parsed(call: _Call, said: bytes) -> Answer | None:
     """What a node said, if it may say that."""
     try:
         _, answer = parse_answer(said)
-        if isinstance(answer, Pong):
+        if isinstance(answer, Pong) and answer.contact != call.contact:  # that one was checked
             answer.contact.verify()
     except DhtError:
         return None
@@ -143,4 +181,6 @@ def _parsed(call: _Call, said: bytes) -> Answer | None:
 def sign_answer(signer: SigningKey, request: bytes, tag: bytes, answer: Answer) -> bytes:
     """The answer to the message ``request``, which must be as long as it at least."""
     said = serialize_answer(tag, answer)
+    if not is_signed(said):
+        return said
     return said + signer.sign(_LABEL, hashlib.sha256(request).digest() + said)

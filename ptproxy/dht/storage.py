@@ -30,6 +30,7 @@ from ptproxy.dht import epoch as epochs
 from ptproxy.dht.identifier import ID_BYTES, NodeId, Rng
 from ptproxy.dht.quota import FAILURES_AT_ONCE, FAILURES_PER_SECOND, LeakyBucket, WriteQuotas
 from ptproxy.dht.record import NO_BEACON, RECORD, RECORD_WORK, Copies, Record, RecordError, RecordHeader
+from ptproxy.dht.shares import Shares
 from ptproxy.dht.work import WorkTarget
 from ptproxy.dht.write_token import WriteTokenError, WriteTokens
 from ptproxy.errors import DhtError, StateError
@@ -139,8 +140,8 @@ class RecordStorage:
     """
 
     __slots__ = (
-        "_beacon", "_by_guard", "_capacity", "_copies", "_failures", "_near", "_new_keys", "_quotas",
-        "_records", "_rng", "_swept", "_target", "_tokens",
+        "_beacon", "_capacity", "_copies", "_failures", "_near", "_new_keys", "_quotas", "_records",
+        "_rng", "_shares", "_swept", "_target", "_tokens",
     )  # fmt: skip
 
     def __init__(
@@ -161,7 +162,7 @@ class RecordStorage:
         self._failures = WriteQuotas(FAILURES_AT_ONCE, FAILURES_PER_SECOND)
         self._new_keys = LeakyBucket(NEW_KEYS_AT_ONCE, NEW_KEYS_PER_SECOND)
         self._records: dict[NodeId, StoredRecord] = {}
-        self._by_guard: dict[NodeId, dict[NodeId, None]] = {}
+        self._shares = Shares()
         self._copies: OrderedDict[NodeId, StoredRecord] = OrderedDict()
         self._swept: int | None = None
 
@@ -315,33 +316,28 @@ class RecordStorage:
     def _has_place_for(self, guard: NodeId) -> bool:
         if len(self._records) < self._capacity:
             return True
-        own = len(self._by_guard.get(guard, ()))
-        return own + 1 < max(map(len, self._by_guard.values()), default=0)
+        return self._shares.of(guard) + 1 < self._shares.most
 
     def _make_place(self) -> None:
         """Forget the last record of the guard with most, if there is no place. The caller may take it."""
         if len(self._records) >= self._capacity:
-            most = max(self._by_guard.values(), key=len)
-            self._forget(self._records[next(reversed(most))])
+            self._forget(self._records[self._shares.last_of_most()])
 
     def _keep(self, stored: StoredRecord, now: float) -> None:
         if stored.location in self._records:  # one whose epoch is over, and that nobody has expired yet
             self._forget(self._records[stored.location])
         stored.hand_on = self._next_hand_on(now)
         self._records[stored.location] = stored
-        self._by_guard.setdefault(stored.guard, {})[stored.location] = None
+        self._shares.add(stored.guard, stored.location)
         self._copies.pop(stored.location, None)
 
     def _forget(self, stored: StoredRecord) -> None:
         del self._records[stored.location]
-        theirs = self._by_guard[stored.guard]
-        del theirs[stored.location]
-        if not theirs:
-            del self._by_guard[stored.guard]
+        self._shares.remove(stored.guard, stored.location)
 
     def _brought_again(self, stored: StoredRecord, guard: NodeId, now: float) -> None:
         """It counts for whoever of those that brought it has fewest: nobody can make it theirs to lose it."""
-        if len(self._by_guard.get(guard, ())) < len(self._by_guard[stored.guard]):
+        if self._shares.of(guard) < self._shares.of(stored.guard):
             self._forget(stored)
             stored.guard = guard
             self._keep(stored, now)

@@ -78,6 +78,16 @@ class RoutingTable:
                 return chosen[:count]
         return (_seated(found, target, seats) + late)[:count]
 
+    def nearest(self, target: NodeId) -> Contact | None:
+        """The node closest to ``target`` that answered when asked last, spares too; None if there is none."""
+        for group in self._outwards(target):
+            met = [
+                one for bucket in group for roll in (bucket.nodes, bucket.spares) for one in roll.alive(EVER)
+            ]
+            if met:
+                return min(met, key=lambda contact: contact.id ^ target)
+        return None
+
     def handed_on(self, target: NodeId, now: float, seats: Seats = NO_CAP, count: int = K) -> list[Contact]:
         """The nodes to name to somebody else, closest first: alive, past their probation, of many networks.
 
@@ -134,6 +144,11 @@ class RoutingTable:
                 if (place := roll.find(node)) != NOWHERE:
                     return roll[place]
         return None
+
+    def has_use_for(self, contact: Contact, now: float) -> bool:
+        """Whether a stranger is worth getting to know: its bucket has a place, or only old spares."""
+        bucket = self._buckets.get(shared_prefix(self.own, contact.id))
+        return bucket is None or bucket.has_use_for(contact, now)
 
     def is_near(self, location: NodeId) -> bool:
         """Whether a record at ``location`` belongs to us as well: few nodes that we know are closer to it.

@@ -33,6 +33,8 @@ Above them is a person's side (``MESSENGER.md``, ``STORE.md``):
 - ``messenger_receiving``, ``messenger_sending``, ``messenger_identity``, ``messenger_invites``  what each
   of them does
 - ``messenger_box``, ``messenger_courier``  our own mailbox; those of contacts
+- ``messenger_passed_on``   invites to bridges that contacts pass on
+- ``messenger_records``, ``messenger_finding``  finding a contact by the directory when its mailbox is gone
 - ``messenger_moving``      our mailbox at another bridge, and the old one until it may go
 - ``messenger_history``     how much of each conversation is kept
 - ``messenger_copies``      the note there: another copy of this state, or an older one
@@ -61,7 +63,7 @@ Finding bridges that have moved, and people, in the directory (``FIND.md``):
 
 - ``find_directory``        the API: :class:`~ptproxy.peers.find_directory.Directory` reads and writes records
 - ``find_asking``, ``find_way``, ``find_frames``, ``find_network``  sealed letters, and which way they go
-- ``find_relay``, ``find_guard``  the bridge's part, and its guards'
+- ``find_relay``, ``find_guard``  the bridge's part, and its guards' (``find_guard_socket``, ``_beacon``)
 - ``find_operator``, ``find_publisher``  invites, and their records; ``find_person``: a person's
 - ``find_client``, ``find_bridges``, ``find_list``, ``find_fetch``  where a client learns of bridges
 

@@ -24,9 +24,10 @@ from ptproxy.errors import DialError, PtproxyError, Reason
 from ptproxy.target import Target
 from ptproxy.tunnel.appearance import appearance_of
 from ptproxy.tunnel.client_tls import BrowserLikeTls, PythonTls
-from ptproxy.tunnel.connect import Route
+from ptproxy.tunnel.connect import Route, by_fronts
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Dialer, Stream
+from ptproxy.tunnel.surroundings import SurroundingsWatch, watch_network
 from ptproxy.tunnel.tls import ClientTrust
 
 IDLE: Final = 60.0
@@ -76,15 +77,18 @@ def tunnel_to(link: Link, key: StaticKey, fingerprint: str = "chrome") -> Tunnel
 
     Raises StartError without the library.
     """
-    trust = ClientTrust(pin=link.pin)
-    route = Route(
-        line=link,
-        key=key,
-        tls=PythonTls(trust) if fingerprint == "python" else BrowserLikeTls(fingerprint, trust),
-        codecs=link.codecs,
-        appearance=appearance_of(fingerprint, SiteMemory()),
-    )
-    return TunnelDialer(asyncio.get_running_loop(), route, carriers=1)
+
+    def route_of(front: Link) -> Route:
+        trust = ClientTrust(pin=front.pin)
+        return Route(
+            line=front,
+            key=key,
+            tls=PythonTls(trust) if fingerprint == "python" else BrowserLikeTls(fingerprint, trust),
+            codecs=front.codecs,
+            appearance=appearance_of(fingerprint, SiteMemory()),
+        )
+
+    return TunnelDialer(asyncio.get_running_loop(), by_fronts(link, route_of), carriers=1)
 
 
 class TunnelDialers:
@@ -102,6 +106,7 @@ class TunnelDialers:
         self._most = most
         self._known: OrderedDict[tuple[str, bytes], _OneTunnel] = OrderedDict()
         """The one that was used last at the end."""
+        self._watch: SurroundingsWatch | None = None
 
     def dialer(self, link: Link, purpose: Purpose) -> Dialer:
         """See :class:`Dialers`."""
@@ -124,10 +129,28 @@ class TunnelDialers:
             if spare is None:
                 raise DialError(Reason.LIMIT, "too many tunnels are open at once")
             spare.retire()
+        if self._watch is None:
+            self._watch = watch_network(asyncio.get_running_loop(), self)
         return self._make(one.link, one.key)
+
+    def network_changed(self, lost: frozenset[str]) -> None:
+        """This machine is in another network; see :meth:`TunnelDialer.network_changed`."""
+        for tunnel in self._tunnels():
+            tunnel.network_changed(lost)
+
+    def network_grew(self) -> None:
+        """See :meth:`TunnelDialer.network_grew`."""
+        for tunnel in self._tunnels():
+            tunnel.network_grew()
+
+    def _tunnels(self) -> list[TunnelDialer]:
+        return [each.tunnel for each in self._known.values() if each.tunnel is not None]
 
     async def close(self) -> None:
         """Close every tunnel."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         await asyncio.gather(*(each.stop() for each in list(self._known.values())))
 
 
@@ -139,7 +162,7 @@ class _OneTunnel:
         self.link = link
         self.key = key
         self._dialers = dialers
-        self._tunnel: TunnelDialer | None = None
+        self.tunnel: TunnelDialer | None = None
         self._starting = asyncio.Lock()
         self._dialling = 0
         self._streams: list[Stream] = []
@@ -164,7 +187,7 @@ class _OneTunnel:
     @property
     def is_open(self) -> bool:
         """Whether there is a tunnel."""
-        return self._tunnel is not None
+        return self.tunnel is not None
 
     @property
     def in_use(self) -> bool:
@@ -174,32 +197,32 @@ class _OneTunnel:
 
     async def _ready(self) -> TunnelDialer:
         async with self._starting:
-            if self._tunnel is None:
+            if self.tunnel is None:
                 try:
                     tunnel = self._dialers.open_tunnel(self)
                 except PtproxyError as error:
                     raise _as_dial_error(error) from None
-                self._tunnel = tunnel
+                self.tunnel = tunnel
                 try:
                     await tunnel.start()
                 except BaseException as error:
-                    self._tunnel = None
+                    self.tunnel = None
                     await tunnel.stop()
                     if isinstance(error, PtproxyError):
                         raise _as_dial_error(error) from None
                     raise
-            return self._tunnel
+            return self.tunnel
 
     def _watch(self) -> None:
         """Look again when it may be idle."""
-        if self._timer is None and self._tunnel is not None:
+        if self._timer is None and self.tunnel is not None:
             self._timer = asyncio.get_running_loop().call_later(self._dialers.idle, self._look)
 
     def _look(self) -> None:
         self._timer = None
         if self.in_use:
             self._watch()
-        elif self._tunnel is not None:
+        elif self.tunnel is not None:
             self.retire()
 
     def retire(self) -> None:
@@ -207,9 +230,9 @@ class _OneTunnel:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._tunnel is not None:
-            task = asyncio.ensure_future(self._tunnel.stop())
-            self._tunnel = None
+        if self.tunnel is not None:
+            task = asyncio.ensure_future(self.tunnel.stop())
+            self.tunnel = None
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 

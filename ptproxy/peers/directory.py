@@ -24,11 +24,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ptproxy.dht.admission import Admissions
-from ptproxy.dht.beacon import BeaconError, Beacons
+from ptproxy.dht.beacon import BeaconConflictError, BeaconError, Beacons
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.epoch import epoch_of
 from ptproxy.dht.identifier import Rng
-from ptproxy.dht.lookup import PRIVATE, UPKEEP
+from ptproxy.dht.lookup_rules import PRIVATE, UPKEEP
 from ptproxy.dht.messages import VERSION
 from ptproxy.dht.node import Node
 from ptproxy.dht.quota import LeakyBucket, WriteQuotas
@@ -136,7 +136,11 @@ class DirectoryNode:
         self._requests = self._refused = 0
         self._store: DirectoryStore | None = None
         self._saved = True
-        self._upkeep: asyncio.Task[None] | None = None
+        self._looks = 0
+        self._next_look: asyncio.TimerHandle | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._closing = False
+        self._told_conflict = False
 
     @classmethod
     async def start(
@@ -162,7 +166,7 @@ class DirectoryNode:
         try:
             if state is not None:
                 await node._restore(state, identity, settings)
-            node._upkeep = loop.create_task(node._keep_up())
+            node._plan_look()
         except BaseException:
             await node.close()
             raise
@@ -195,12 +199,13 @@ class DirectoryNode:
 
     async def close(self) -> None:
         """Stop, and keep what is to be kept. May be called twice."""
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            await asyncio.wait({self._upkeep})
-            if not self._upkeep.cancelled():
-                log.error("upkeep had stopped", exc_info=self._upkeep.exception())
-            self._upkeep = None
+        self._closing = True
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.wait({self._look})
         self.driver.close()
         self._socket.close()
         store, self._store = self._store, None
@@ -227,15 +232,29 @@ class DirectoryNode:
         if self._store is not None:
             await self._save(self._store, everything=everything)
 
-    async def _keep_up(self) -> None:
-        looks = 0
-        while True:
-            await asyncio.sleep(LOOK * random.uniform(0.75, 1.25))
-            looks += 1
-            seldom = looks % SURROUNDINGS == 1
-            await self.upkeep(everything=seldom)
-            if seldom:
-                self.log_status()
+    def _plan_look(self) -> None:
+        """A timer and not a task: of a thousand nodes in one process each is idle nearly always."""
+        self._next_look = self._loop.call_later(LOOK * random.uniform(0.75, 1.25), self._begin_look)
+
+    def _begin_look(self) -> None:
+        self._next_look = None
+        self._looks += 1
+        self._look = self._loop.create_task(self._have_a_look(seldom=self._looks % SURROUNDINGS == 1))
+        self._look.add_done_callback(self._looked)
+
+    async def _have_a_look(self, *, seldom: bool) -> None:
+        await self.upkeep(everything=seldom)
+        if seldom:
+            self.log_status()
+
+    def _looked(self, look: asyncio.Task[None]) -> None:
+        """The next look comes whatever became of this one; a fault is told at once and not when all ends."""
+        self._look = None
+        error = None if look.cancelled() else look.exception()
+        if error is not None:
+            log.error("upkeep failed; the node goes on and tries again", exc_info=error)
+        if not self._closing:
+            self._plan_look()
 
     def log_status(self) -> None:
         """Say in the log how things are: only numbers, nobody's address."""
@@ -370,4 +389,12 @@ class DirectoryNode:
             if answer is not None:
                 self._socket.send(source, answer)
         else:
-            gossip.receive(message, source, self._clock())
+            try:
+                gossip.receive(message, source, self._clock())
+            except BeaconConflictError as error:
+                if not self._told_conflict:  # whoever has both statements can send them all day
+                    self._told_conflict = True
+                    log.error(
+                        "two values of the beacon are signed; tell who runs the network", why=str(error)
+                    )
+                raise

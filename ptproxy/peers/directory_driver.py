@@ -15,14 +15,15 @@ No tasks: a lookup is a value in the node, and a future for whoever awaits it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.identifier import NodeId
-from ptproxy.dht.lookup import PRIVATE, Judge, Lookup, LookupRules
+from ptproxy.dht.lookup import Lookup
+from ptproxy.dht.lookup_rules import PRIVATE, Judge, LookupRules
+from ptproxy.dht.messages import VERSION
 from ptproxy.dht.node import Event, LookupFinished, Node
 from ptproxy.dht.round_trips import LONGEST
 from ptproxy.dht.storage import Refusal
@@ -74,6 +75,11 @@ class _Write:
 class NodeDriver:
     """One node, or client, that runs. ``node`` is the sans-I/O one inside."""
 
+    __slots__ = (
+        "_closed", "_due", "_flushing", "_loop", "_pacing", "_requests", "_searches", "_send", "_timer",
+        "_writes", "clock", "node", "private",
+    )  # fmt: skip
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -93,7 +99,7 @@ class NodeDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
         self._flushing = False
-        self._requests: deque[tuple[Address, bytes]] = deque()
+        self._requests: list[tuple[Address, bytes]] = []
         self._pacing = False
         self._closed = False
 
@@ -164,11 +170,11 @@ class NodeDriver:
             then(lookup)
 
     def write(self, lookup: Lookup, record: bytes, then: Callable[[Written], None]) -> None:
-        """Leave ``record`` with what a lookup found; to be called from its ``then``: its tokens go soon."""
+        """Leave ``record`` with what a lookup found, soon: nodes know their tokens for some minutes."""
         write = _Write(lookup, then)
         now = self.clock()
         for contact in () if self._closed else lookup.closest():
-            token = self.node.tokens.get((contact.id, lookup.target))
+            token = lookup.tokens.get(contact.id)
             if token is not None:
                 self.node.store(contact, lookup.target, token, record, now)
                 write.waiting.add(contact.id)
@@ -228,7 +234,7 @@ class NodeDriver:
         while not self._closed:
             out = node.messages_to_send(now)
             for address, message in out:
-                if message[1] & _ANSWER:
+                if message[0] != VERSION or message[1] & _ANSWER:  # what is sealed here is an answer
                     self._send(address, message)
                 else:
                     self._requests.append((address, message))
@@ -239,9 +245,11 @@ class NodeDriver:
 
     def _pace(self) -> None:
         """One request each turn of the loop, so that an answer to the first is not behind three of them."""
-        self._pacing = bool(self._requests)
+        self._pacing = False
         if self._requests:
-            self._send(*self._requests.popleft())
+            self._send(*self._requests.pop(0))
+        if self._requests:
+            self._pacing = True
             self._loop.call_soon(self._pace)
 
     def _tell(self, events: Iterable[Event]) -> None:

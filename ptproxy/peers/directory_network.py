@@ -6,6 +6,7 @@
                       │ nonce 16 │ id 32)
     a node          = "ptproxy-node:" base64url(contact), to be pasted where somebody joins
     first nodes     = "ptproxy-nodes:" base64url(list), as ``dht.first_nodes`` has it: a file, or a paste
+    a beacon        = "ptproxy-beacon:" base64url(statement, dht/beacon), whole or of some signers only
     signer of lists = base64url of an Ed25519 key
 
 base64url is without padding (RFC 4648 section 5). Plain values: nothing here reads a file or the clock.
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from ptproxy import addresses
 from ptproxy.dht import admission
 from ptproxy.dht.admission import NODE_WORK, Minted
-from ptproxy.dht.beacon import BeaconSigners
+from ptproxy.dht.beacon import BeaconSigners, BeaconStatement
 from ptproxy.dht.contact import NONCE, Address, Contact
 from ptproxy.dht.diversity import Diversity
 from ptproxy.dht.first_nodes import MAX_LIST, FirstNodes
@@ -39,6 +40,7 @@ from ptproxy.errors import DhtError, StateError
 KEY_PREFIX: Final = "ptproxy-directory-key:"
 NODE_PREFIX: Final = "ptproxy-node:"
 LIST_PREFIX: Final = "ptproxy-nodes:"
+BEACON_PREFIX: Final = "ptproxy-beacon:"
 MAX_TEXT: Final = len(LIST_PREFIX) + MAX_LIST * 4 // 3 + 4
 """Characters of the longest of these texts, a list of first nodes: 18,852."""
 
@@ -158,6 +160,19 @@ def read_own_first_nodes(text: str, key: bytes) -> FirstNodes:
 def write_first_nodes(signed: bytes) -> str:
     """A signed list as one line."""
     return _wrapped(LIST_PREFIX, signed)
+
+
+def read_beacon(text: str) -> BeaconStatement:
+    """A statement that is not verified; :class:`DhtError` for anything else."""
+    data = _unwrapped(text, BEACON_PREFIX)
+    if data is None:
+        raise DhtError(f"no beacon: expected a line that begins with {BEACON_PREFIX}")
+    return BeaconStatement.parse(data)
+
+
+def write_beacon(statement: BeaconStatement) -> str:
+    """A statement as a line to paste."""
+    return _wrapped(BEACON_PREFIX, statement.serialize())
 
 
 def read_signer(text: str) -> bytes:

@@ -33,6 +33,10 @@ Arrived: TypeAlias = Callable[[bytes, Address], None]
 class DirectorySocket:
     """The sockets of one node, one for each address it listens on (so one for each family)."""
 
+    __slots__ = (
+        "_arrived", "_clock", "_loop", "_read_all", "_reassembly", "_rng", "_sockets", "ignored", "unsent",
+    )  # fmt: skip
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

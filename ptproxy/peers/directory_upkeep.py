@@ -10,7 +10,8 @@ import asyncio
 from functools import partial
 from typing import Final
 
-from ptproxy.dht.lookup import Lookup, LookupRules
+from ptproxy.dht.lookup import Lookup
+from ptproxy.dht.lookup_rules import LookupRules
 from ptproxy.dht.storage import RecordStorage, StoredRecord
 from ptproxy.peers.directory_driver import NodeBusyError, NodeDriver, Written
 
@@ -24,6 +25,8 @@ AGAIN: Final = 600.0
 
 class HandingOn:
     """One node's records on their way to others."""
+
+    __slots__ = ("_driver", "_loop", "_rules", "_running", "_storage", "_waiting", "handed_on")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, driver: NodeDriver, storage: RecordStorage, rules: LookupRules

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.identifier import NodeId, Rng
-from ptproxy.dht.lookup import Admit, LookupRules
+from ptproxy.dht.lookup_rules import Admit, LookupRules
 from ptproxy.dht.node import Node
 from ptproxy.dht.sealing import SealedCall
 from ptproxy.dht.table import K, RoutingTable

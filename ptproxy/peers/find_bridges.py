@@ -12,6 +12,8 @@ from ptproxy.errors import StateError
 MAX_LINES: Final = 64
 """Bridges of one source: a signed list's; an invite has three."""
 MAX_SOURCES: Final = 32
+MAX_TIME: Final = 253_402_300_799
+"""Unix seconds until the year 10000: what any program can show as a date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,10 @@ class KnownBridges:
             for said in list(data["sources"])[:MAX_SOURCES]:
                 epoch, sequence = said["order"]
                 links = tuple(Link.parse(text) for text in said["links"])
-                known._said[str(said["name"])] = _Said(
-                    links[:MAX_LINES], float(said["seen"]), (int(epoch), int(sequence))
-                )
-        except (KeyError, TypeError, ValueError, AttributeError):
+                seen, order = float(said["seen"]), (int(epoch), int(sequence))
+                if not 0 <= seen <= MAX_TIME:
+                    raise ValueError("an impossible time")
+                known._said[str(said["name"])] = _Said(links[:MAX_LINES], seen, order)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise StateError("what was remembered of bridges is damaged") from None
         return known

@@ -2,8 +2,9 @@
 
 Sources (``find:`` in the client's configuration): ``invite`` (the record of an invite, looked up in the
 directory through the bridges that work), ``lines`` (a file of links), ``list`` (a signed list, in a
-file or at an HTTPS address, fetched through the tunnel). What a source said last stays until
-it says something else: also "no bridge".
+file or at an HTTPS address, fetched through the tunnel), ``chat`` (invites that contacts passed on and the
+person took, in a file that the chat writes: each is looked up as ``invite`` is). What a source said last
+stays until it says something else: also "no bridge".
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ AGAIN: Final = 60.0
 """Seconds until a source that was not reached is asked again; doubled up to ``find.every``."""
 MOST_BRIDGES: Final = 3
 """Bridges over which one lookup goes: as many as a bucket has."""
+SHOWN_ID: Final = 10
+"""Hexadecimal digits of an invite's id that people see."""
+MOST_CHAT: Final = 8
+"""Invites of the chat that are looked up: each is one lookup, every six hours."""
 LINES: Final = "lines"
 LIST: Final = "list"
 
@@ -75,6 +80,7 @@ class BridgeFinder:
         self._network = KnownNetwork()
         self._documents: tuple[Document, Document] | None = None
         self._invite: Invite | None = None
+        self._chat: tuple[Invite, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._asked = asyncio.Event()
 
@@ -89,15 +95,16 @@ class BridgeFinder:
             self._network = KnownNetwork() if network is None else KnownNetwork.from_dict(network)
         except StateError as error:
             log.warning("what was remembered is not used", why=str(error))
-        if self._config.network_key is not None and self._network.key != self._config.network_key:
-            self._network = KnownNetwork(self._config.network_key)
+        if self._config.network_key is not None:
+            if self._network.key != self._config.network_key:
+                self._network = KnownNetwork(self._config.network_key)
+            self._network.pinned = self._config.network_key
         if self._config.invite is not None:
             try:
                 self._invite = Invite.parse(_read(self._config.invite, "find.invite"))
             except DhtError as error:
                 raise StartError(f"find.invite: {error}") from None
-            if not self._says(self._invite_name()):
-                self._known.learn(self._invite_name(), self._invite.bridges, self._clock())
+            self._begin_with(_named(self._invite), self._invite)
         self._read_files()
         self._known.keep(self._names())
 
@@ -160,7 +167,11 @@ class BridgeFinder:
         for name in self._config.sources:
             try:
                 if name == "invite" and self._invite is not None:
-                    await self._ask_directory(self._invite, through())
+                    await self._ask_directory(_named(self._invite), self._invite, through())
+                elif name == "chat":
+                    self._read_files()
+                    for invite in self._chat:
+                        await self._ask_directory(_of_chat(invite), invite, through())
                 elif name == "list" and self._config.list is not None:
                     await self._ask_list(through())
                 elif name == "lines":
@@ -176,7 +187,7 @@ class BridgeFinder:
             changed()
         return good
 
-    async def _ask_directory(self, invite: Invite, dialers: Mapping[str, Dialer]) -> None:
+    async def _ask_directory(self, source: str, invite: Invite, dialers: Mapping[str, Dialer]) -> None:
         invite.check_time(self._clock())
         directory = Directory(
             self._all(dialers), self._network, os.urandom, diversity=self._diversity, clock=self._clock
@@ -189,9 +200,9 @@ class BridgeFinder:
             return  # withheld, or not published: what is known stays
         bucket = BridgeBucket.parse(found.content)
         if not bucket.bridges:
-            log.warning("the invite has been withdrawn: ask whoever gave it for a new one")
-        if self._known.learn(self._invite_name(), bucket.bridges, self._clock(), found.order):
-            log.info("the invite's bridges have changed", bridges=len(bucket.bridges))
+            log.warning("the invite has been withdrawn: ask whoever gave it for a new one", origin=source)
+        if self._known.learn(source, bucket.bridges, self._clock(), found.order):
+            log.info("the invite's bridges have changed", origin=source, bridges=len(bucket.bridges))
 
     async def _ask_list(self, dialers: Mapping[str, Dialer]) -> None:
         where, key = self._config.list, self._config.list_key
@@ -224,6 +235,15 @@ class BridgeFinder:
                 self._take_list(_read(config.list, "find.list"), config.list_key)
         except (ValueError, StartError, DhtError) as error:
             log.warning("a file of bridges is not used", why=str(error))
+        if config.chat is not None:
+            self._chat = tuple(_passed_on(config.chat, self._clock()))[-MOST_CHAT:]
+            for invite in self._chat:
+                self._begin_with(_of_chat(invite), invite)
+
+    def _begin_with(self, source: str, invite: Invite) -> None:
+        """What an invite itself says, until the directory says more."""
+        if not self._says(source):
+            self._known.learn(source, invite.bridges, self._clock())
 
     def _take_list(self, text: str, key: bytes) -> None:
         found = BridgeList.parse(text, key, self._clock())
@@ -232,12 +252,15 @@ class BridgeFinder:
     def _says(self, name: str) -> bool:
         return name in self._known
 
-    def _invite_name(self) -> str:
-        return "" if self._invite is None else f"invite {self._invite.id.hex()[:10]}"
-
     def _names(self) -> list[str]:
-        names = {"invite": self._invite_name(), "lines": LINES, "list": LIST}
-        return [names[name] for name in self._config.sources]
+        """Of all sources, in the client's order."""
+        names = {
+            "invite": [] if self._invite is None else [_named(self._invite)],
+            "chat": [_of_chat(invite) for invite in self._chat],
+            "lines": [LINES],
+            "list": [LIST],
+        }
+        return [each for name in self._config.sources for each in names[name]]
 
     def _save(self) -> None:
         if self._documents is None:
@@ -247,6 +270,30 @@ class BridgeFinder:
             self._documents[1].write(self._network.to_dict())
         except StartError as error:
             log.warning("what was found is not kept", why=str(error))
+
+
+def _named(invite: Invite) -> str:
+    return f"invite {invite.id.hex()[:SHOWN_ID]}"
+
+
+def _of_chat(invite: Invite) -> str:
+    """The chat shows the same digits beside whoever passed it on."""
+    return f"chat {invite.id.hex()[:SHOWN_ID]}"
+
+
+def _passed_on(path: Path, now: float) -> list[Invite]:
+    """The invites that the chat has written, but for those that are over; none before it has written."""
+    if not path.exists():
+        return []
+    found = []
+    try:
+        for line in _links(_read(path, "find.chat")):
+            invite = Invite.parse(line)
+            if now < invite.expires:
+                found.append(invite)
+    except (StartError, DhtError) as error:
+        log.warning("what was passed on in the chat is not used", why=str(error))
+    return found
 
 
 def _links(text: str) -> list[str]:

@@ -19,9 +19,11 @@ from typing import Final
 
 from ptproxy.dht import epoch as epochs
 from ptproxy.dht.admission import Admissions
+from ptproxy.dht.beacon import BeaconConflictError
 from ptproxy.dht.diversity import Diversity
 from ptproxy.dht.identifier import ID_BYTES, NodeId, Rng
-from ptproxy.dht.lookup import PRIVATE, UPKEEP, Judge, Lookup
+from ptproxy.dht.lookup import Lookup
+from ptproxy.dht.lookup_rules import PRIVATE, UPKEEP, Judge
 from ptproxy.dht.probation import NO_PROBATION
 from ptproxy.dht.record import Record
 from ptproxy.dht.record import judge as judge_stored
@@ -139,16 +141,22 @@ class Directory:
         """
         async with self._places:
             driver = await self._prepare()
-            for epoch in epochs.epochs_to_search(self._clock()):
+            current, _ = searched = epochs.epochs_to_search(self._clock())
+            for epoch in searched:
+                beacon = self.network.beacon(epoch, self._clock())
+                if beacon is None:
+                    log.info("the beacon is not known", epoch=epoch)
+                    continue
                 keys = secret.keys(kind, epoch)
                 log.info("looking for a record", kind=kind.name.lower(), epoch=epoch)
                 found = await self._seek(
-                    driver, keys.locations(), functools.partial(keys.judge, issuer=issuer)
+                    driver, keys.locations(beacon), functools.partial(keys.judge, issuer=issuer)
                 )
                 newest = keys.newest(found, issuer)
                 if newest is not None:
                     log.info("record found", epoch=epoch, sequence=newest.sequence)
                     return newest
+            self._beacon(current)  # what was not looked for is not known to be missing
             log.info("no record found", kind=kind.name.lower())
             return None
 
@@ -157,8 +165,10 @@ class Directory:
         async with self._places:
             driver = await self._prepare()
             sequences = []
-            for location in record.header.locations():
-                look = functools.partial(judge_stored, location=location, epoch=record.header.epoch)
+            epoch = record.header.epoch
+            beacon = self._beacon(epoch)
+            for location in record.header.locations(beacon):
+                look = functools.partial(judge_stored, location=location, epoch=epoch, beacon=beacon)
                 found = await self._seek(driver, (location,), look)
                 sequences += [sequence for data in found if (sequence := look(data)) is not None]
             return max(sequences, default=None)
@@ -168,7 +178,7 @@ class Directory:
         async with self._places:
             driver = await self._prepare()
             data = record.serialize()
-            locations = record.header.locations()
+            locations = record.header.locations(self._beacon(record.header.epoch))
             parts: Sequence[directory_driver.Written] = await asyncio.gather(
                 *(driver.publish(location, data, self._private) for location in locations)
             )
@@ -192,8 +202,7 @@ class Directory:
             await self._open_ways()
             now = self._clock()
             first = self.network.begin(now)
-            if first.signers is not None:
-                raise DirectoryUnreachable("this directory has a beacon, which clients do not follow yet")
+            self._learn_beacons(now)
             if self._driver is None or self._node is None:
                 own = int.from_bytes(self._rng(ID_BYTES), "big")
                 table = RoutingTable(own, self._upkeep.diversity, NO_PROBATION)
@@ -231,8 +240,13 @@ class Directory:
             for task in opening:
                 task.cancel()
             await asyncio.gather(*opening, return_exceptions=True)
+            for way in made:
+                if way not in self._ways:
+                    way.abort()  # else its guard would keep it a place for two minutes
         self._ways.sort(key=lambda way: way.name)
         if not self._ways:
+            if self.network.lapse(self._clock()):
+                log.warning("the list of directory nodes is over; the next one that is named is taken")
             raise DirectoryUnreachable(f"no bridge leads to the directory ({trouble})")
 
     async def _open_some(self, opening: dict[asyncio.Task[None], Way]) -> str:
@@ -272,6 +286,25 @@ class Directory:
                 way.abort()
                 return False
         return True
+
+    def _learn_beacons(self, now: float) -> None:
+        """Take what guards have told of the beacon."""
+        for way in self._ways:
+            told, way.beacons = way.beacons, []
+            for statement in told:
+                try:
+                    self.network.learn(statement, now)
+                except BeaconConflictError as error:
+                    log.warning("two beacons of one day: tell the directory's operator", why=str(error))
+                except DhtError as error:
+                    log.info("a guard's beacon is not used", via=way.name, why=str(error))
+
+    def _beacon(self, epoch: int) -> bytes:
+        """What locations of ``epoch`` are made with; raises DirectoryUnreachable while that is not known."""
+        beacon = self.network.beacon(epoch, self._clock())
+        if beacon is None:
+            raise DirectoryUnreachable("the directory's beacon of the day is not known yet")
+        return beacon
 
     # ---- lookups -----------------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 ::
 
     frame    = kind u8 │ length u16 │ body
-    network  = 1 │ length │ key 32 │ signed list as text (``directory_network``)    guard to client, first
+    network  = 1 │ length │ key 32 │ signed list as text (``directory_network``)    guard to client, once
     letter   = 2 │ length │ address (``dht.contact``) │ sealed message (``dht.sealing``)
+    beacon   = 3 │ length │ statement (``dht.beacon``)        guard to client, before the network or later
 
 A letter up goes to the node at that address as datagrams (``dht.datagrams``) from the guard's
 own address; one down is what came back from there. A guard sends sealed messages only, so
@@ -12,7 +13,8 @@ neither it nor the bridge in between can read or tell apart what is asked, and t
 hear of neither bridge nor client.
 
 The list says which network the guard knows. It is for clients without one of their own; those
-that have one take newer lists of the same key only.
+that have one take newer lists of the same key only. Beacons are there only in a network that has one: those
+that the guard knows stand before the network, so that whoever has read that can begin.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ptproxy.buffer import Buffer
+from ptproxy.dht.beacon import MAX_SIGNERS, VALUE
 from ptproxy.dht.contact import Address
 from ptproxy.dht.messages import LONGEST
 from ptproxy.dht.sealing import OVERHEAD, SEALED
-from ptproxy.dht.signing import KEY
+from ptproxy.dht.signing import KEY, SIGNATURE
 from ptproxy.errors import DhtError
 from ptproxy.peers.directory_network import MAX_TEXT
 
@@ -32,9 +35,13 @@ HEAD: Final = 3
 MAX_LETTER: Final = 19 + LONGEST + OVERHEAD
 """Bytes of a letter's body: an IPv6 address and the longest message, sealed."""
 MAX_NETWORK: Final = KEY + MAX_TEXT
+MAX_BEACON: Final = 1 + 4 + VALUE + 1 + MAX_SIGNERS * (1 + SIGNATURE)
+"""Bytes of the longest statement: version, epoch, value, and a signature of each signer."""
 
 _NETWORK: Final = 1
 _LETTER: Final = 2
+_BEACON: Final = 3
+_LONGEST: Final = {_NETWORK: MAX_NETWORK, _LETTER: MAX_LETTER, _BEACON: MAX_BEACON}
 
 
 class FindFrameError(DhtError):
@@ -65,7 +72,18 @@ class Letter:
         return _frame(_LETTER, self.address.serialize() + self.message)
 
 
-Frame: TypeAlias = NetworkFrame | Letter
+@dataclass(frozen=True, slots=True)
+class BeaconFrame:
+    """The beacon of one epoch. Not verified: its signers are the network's."""
+
+    statement: bytes
+
+    def serialize(self) -> bytes:
+        """The frame."""
+        return _frame(_BEACON, self.statement)
+
+
+Frame: TypeAlias = NetworkFrame | Letter | BeaconFrame
 
 
 class FrameReader:
@@ -84,7 +102,7 @@ class FrameReader:
         while len(self._received) - at >= HEAD:
             kind = self._received[at]
             length = int.from_bytes(self._received[at + 1 : at + HEAD], "big")
-            if kind not in (_NETWORK, _LETTER) or length > (MAX_NETWORK if kind == _NETWORK else MAX_LETTER):
+            if length > _LONGEST.get(kind, -1):
                 raise FindFrameError("a frame of an unknown kind or impossible length")
             end = at + HEAD + length
             if len(self._received) < end:
@@ -103,6 +121,8 @@ def _parse(kind: int, body: bytes) -> Frame:
             return NetworkFrame(body[:KEY], body[KEY:].decode("ascii"))
         except UnicodeDecodeError:
             raise FindFrameError("a list of nodes that is no text") from None
+    if kind == _BEACON:
+        return BeaconFrame(body)
     try:
         address, at = Address.parse(body)
     except DhtError as error:

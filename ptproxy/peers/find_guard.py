@@ -12,25 +12,24 @@ letter went a moment ago.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Final
 
 from ptproxy.buffer import Buffer
 from ptproxy.config.model import GuardConfig
 from ptproxy.dht.contact import Address
-from ptproxy.dht.datagrams import Reassembly, cut
 from ptproxy.dht.identifier import Rng
 from ptproxy.dht.quota import LeakyBucket
 from ptproxy.errors import DhtError, Reason, StartError, why
 from ptproxy.log import get_logger
 from ptproxy.peers.directory_network import MAX_TEXT, is_public, read_first_nodes
-from ptproxy.peers.find_frames import FindFrameError, FrameReader, Letter, NetworkFrame
+from ptproxy.peers.find_frames import BeaconFrame, FindFrameError, FrameReader, Letter, NetworkFrame
+from ptproxy.peers.find_guard_beacon import BeaconWatch
+from ptproxy.peers.find_guard_socket import GuardSocket
 from ptproxy.peers.seats import Seats
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.relay import reset_stream
@@ -53,12 +52,9 @@ MAX_ASKED: Final = 1_024
 """Addresses of one stream from which answers may come."""
 MAX_UNSENT: Final = 1 << 20
 """Bytes of answers kept for a stream that is behind; what comes on top is dropped, as datagrams are."""
-RECEIVE_BUFFER: Final = 1 << 20
-"""Bytes of a socket's buffer: answers of a hundred questions come in one burst."""
-MAX_WAITING: Final = 64
-"""Letters that wait for a socket to be opened."""
 ACCOUNTS: Final = 4_096
 """Accounts whose rate is remembered."""
+DOCUMENT: Final = "directory-beacon"
 READ_AGAIN: Final = 300.0
 """Seconds after which the file of first nodes is looked at again."""
 
@@ -85,15 +81,16 @@ class GuardService:
         self._streams: Seats[_GuardStream] = Seats(streams, STREAMS_OF_ONE)
         self._rates: OrderedDict[str, LeakyBucket] = OrderedDict()
         self._allowed = [ipaddress.ip_network(text) for text in config.allow]
+        self._beacon = BeaconWatch(rng, clock, self.permitted, self._tell_beacon)
         self._greeting = b""
         self._read_at = float("-inf")
         self._closed = False
 
     async def start(self, state: StateFolder) -> None:
         """Read the list of first nodes; raises :class:`~ptproxy.errors.StartError`."""
-        del state
         self._greeting = self._read()
         self._read_at = self._clock()
+        self._beacon.start(state.document(DOCUMENT))
 
     def __call__(self, incoming: Incoming) -> None:
         """A bridge's stream."""
@@ -118,16 +115,21 @@ class GuardService:
 
     async def close(self) -> None:
         """Sockets are closed with their streams, one turn of the loop later."""
+        await self._beacon.close()
         await asyncio.sleep(0)
 
     def gone(self, stream: _GuardStream) -> None:
         """A stream is over."""
         self._streams.leave(stream.account, stream)
 
+    def permitted(self, address: Address) -> bool:
+        """Whether anything may be sent there at all."""
+        ip = ipaddress.ip_address(address.host)
+        return is_public(address) or any(ip in network for network in self._allowed)
+
     def may_send(self, account: str, address: Address) -> bool:
         """Whether ``account`` may have a letter sent there now."""
-        ip = ipaddress.ip_address(address.host)
-        if not is_public(address) and not any(ip in network for network in self._allowed):
+        if not self.permitted(address):
             return False
         bucket = self._rates.pop(account, None) or LeakyBucket(LETTERS_AT_ONCE, LETTERS_PER_SECOND)
         self._rates[account] = bucket
@@ -136,14 +138,21 @@ class GuardService:
         return bucket.take(1, asyncio.get_running_loop().time())
 
     def _greet(self) -> bytes:
-        """The network as it is said to a newcomer; a newer list is noticed."""
+        """The network as it is said to a newcomer, behind its beacons; a newer list is noticed."""
         if self._clock() - self._read_at > READ_AGAIN:
             self._read_at = self._clock()
             try:
                 self._greeting = self._read()
             except StartError as error:
                 log.error("the list of directory nodes stays as it was", why=str(error))
-        return self._greeting
+        beacons = (BeaconFrame(statement).serialize() for statement in self._beacon.statements())
+        return b"".join((*beacons, self._greeting))
+
+    def _tell_beacon(self, statement: bytes) -> None:
+        """To all who are there: a publisher's stream may be older than the value of tomorrow."""
+        frame = BeaconFrame(statement).serialize()
+        for stream in list(self._streams):
+            stream.tell(frame)
 
     def _read(self) -> bytes:
         path, key = self._config.network, self._config.network_key
@@ -152,7 +161,7 @@ class GuardService:
         try:
             with path.open(encoding="ascii", errors="replace") as file:
                 text = file.read(MAX_TEXT + 2).strip()
-            read_first_nodes(text, key, self._clock())
+            self._beacon.use(read_first_nodes(text, key, self._clock()))
         except OSError as error:
             raise StartError(f"guard.network: cannot read {path}: {why(error)}") from None
         except DhtError as error:
@@ -169,7 +178,7 @@ class _GuardStream(asyncio.Protocol):
         self._greeting = greeting
         self._reader = FrameReader()
         self._transport: Any = None
-        self._sockets: dict[int, _Socket] = {}
+        self._sockets: dict[int, GuardSocket] = {}
         self._asked: OrderedDict[Address, float] = OrderedDict()
         self._behind = False
         self._unsent: list[bytes] = []
@@ -217,8 +226,14 @@ class _GuardStream(asyncio.Protocol):
         family = len(letter.address.host)
         socket = self._sockets.get(family)
         if socket is None:
-            socket = self._sockets[family] = _Socket(self._expects, self._answered, self._service.rng, family)
+            socket = self._sockets[family] = GuardSocket(
+                self._expects, self._answered, self._fail, self._service.rng, family
+            )
         socket.send(letter)
+
+    def _fail(self) -> None:
+        """There is no socket for it: its client goes on by its other ways."""
+        self.end(Reason.LIMIT)
 
     def _expects(self, source: Address) -> bool:
         """Whether a letter went there a moment ago."""
@@ -233,6 +248,12 @@ class _GuardStream(asyncio.Protocol):
             frame = letter.serialize()
             FrameReader().receive_data(frame)  # what we would not take up does not go down either
         except DhtError:
+            return
+        self.tell(frame)
+
+    def tell(self, frame: bytes) -> None:
+        """Send a frame down, or lose it where the stream is far behind."""
+        if self._over:
             return
         if not self._behind:
             self._transport.write(frame)
@@ -274,77 +295,3 @@ class _GuardStream(asyncio.Protocol):
             for socket in self._sockets.values():
                 socket.close()
             self._service.gone(self)
-
-
-class _Socket(asyncio.DatagramProtocol):
-    """One stream's UDP socket of one family; what is sent before it is there waits."""
-
-    def __init__(
-        self,
-        expects: Callable[[Address], bool],
-        answered: Callable[[Letter], None],
-        rng: Rng,
-        family: int,
-    ) -> None:
-        self._expects = expects
-        self._answered = answered
-        self._rng = rng
-        self._pieces = Reassembly()
-        self._transport: asyncio.DatagramTransport | None = None
-        self._waiting: list[Letter] = []
-        self._closed = False
-        local = ("0.0.0.0", 0) if family == 4 else ("::", 0)  # nodes answer from anywhere
-        loop = asyncio.get_running_loop()
-        self._opening = loop.create_task(self._open(loop, local))
-
-    async def _open(self, loop: asyncio.AbstractEventLoop, local: tuple[str, int]) -> None:
-        try:
-            await loop.create_datagram_endpoint(lambda: self, local)
-        except OSError as error:
-            log.error("a guard has no socket", why=why(error))
-
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
-        """It is there."""
-        self._transport = transport
-        with contextlib.suppress(OSError, AttributeError):  # as much as the system gives
-            transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER)
-        if self._closed:
-            transport.close()
-            return
-        waiting, self._waiting = self._waiting, []
-        for letter in waiting:
-            self.send(letter)
-
-    def send(self, letter: Letter) -> None:
-        """Send a letter."""
-        if self._transport is None:
-            if len(self._waiting) < MAX_WAITING:
-                self._waiting.append(letter)
-            return
-        where = str(ipaddress.ip_address(letter.address.host)), letter.address.port
-        for datagram in cut(letter.message, self._rng):
-            with contextlib.suppress(OSError):  # no route: lost
-                self._transport.sendto(datagram, where)
-
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """A piece of an answer; what comes from elsewhere is not even kept until it is whole."""
-        loop = asyncio.get_running_loop()
-        source = Address(ipaddress.ip_address(addr[0].partition("%")[0]).packed, addr[1])
-        if not self._expects(source):
-            return
-        try:
-            message = self._pieces.receive_datagram(data, source, loop.time())
-        except DhtError:
-            return
-        if message is not None:
-            self._answered(Letter(source, message))
-
-    def error_received(self, exc: Exception) -> None:
-        """Nobody is there: the lookup will notice."""
-
-    def close(self) -> None:
-        """Close it, also if it is only being opened."""
-        self._closed = True
-        self._waiting.clear()
-        if self._transport is not None:
-            self._transport.close()

@@ -44,10 +44,13 @@ class PersonRecords:
         self._say(RecordType.PREKEY_BUNDLE, PrekeyBundleRecord(data).serialize())
 
     def mailbox(self, link: Link, passes: bytes = b"") -> None:
-        """Publish where the mailbox is: at once, if it is another place than was said before."""
+        """Publish where the mailbox is: at once, if it is another place than was said before.
+
+        Other passes for the same place go out in the next turn.
+        """
         content = MailboxPointer(link, passes).serialize()
         known = self._publications.get(RecordType.MAILBOX_POINTER)
-        if known is None or known.content == content:
+        if known is None or MailboxPointer.parse(known.content).mailbox == link:
             self._say(RecordType.MAILBOX_POINTER, content)
         else:
             known.announce(content)  # letters to the old place are lost

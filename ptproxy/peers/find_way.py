@@ -9,7 +9,7 @@ from typing import Final
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, Reason
 from ptproxy.log import get_logger
-from ptproxy.peers.find_frames import FindFrameError, FrameReader, Letter, NetworkFrame
+from ptproxy.peers.find_frames import BeaconFrame, FindFrameError, FrameReader, Letter, NetworkFrame
 from ptproxy.target import Target
 from ptproxy.tunnel.relay import reset_stream
 from ptproxy.tunnel.stream import Dialer, Stream
@@ -21,6 +21,9 @@ OPEN_WAIT: Final = 30.0
 MAX_BEHIND: Final = 256
 """Letters that wait while a tunnel is behind; what comes on top is lost, as datagrams are."""
 
+MAX_BEACONS: Final = 8
+"""Beacons that a guard told and nobody has taken yet: three are good at a time, and each costs 32 checks."""
+
 log = get_logger(__name__)
 
 
@@ -31,6 +34,8 @@ class Way(asyncio.Protocol):
         self.name = name
         self.network: NetworkFrame | None = None
         """What the guard said first."""
+        self.beacons: list[bytes] = []
+        """Statements that the guard told, not verified, until somebody takes them out."""
         self._receive = receive
         self._reader = FrameReader()
         self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -75,11 +80,14 @@ class Way(asyncio.Protocol):
         self._stream = transport  # type: ignore[assignment]  # a stream is all that a dialer puts us on
 
     def data_received(self, data: Buffer) -> None:
-        """The network, once; then letters."""
+        """The network, once; then letters. Beacons at any time."""
         try:
             for frame in self._reader.receive_data(data):
                 if isinstance(frame, NetworkFrame):
                     self._greet(frame)
+                elif isinstance(frame, BeaconFrame):
+                    self.beacons.append(frame.statement)
+                    del self.beacons[:-MAX_BEACONS]
                 else:
                     self._receive(self, frame)
         except FindFrameError as error:

@@ -49,10 +49,12 @@ from ptproxy.peers.messenger_events import (
     StandingChanged,
     Trouble,
 )
+from ptproxy.peers.messenger_finding import Finding
 from ptproxy.peers.messenger_invites import MAX_INVITES, make, take
 from ptproxy.peers.messenger_ledger import Ledger, Store
 from ptproxy.peers.messenger_moving import FormerBoxes
 from ptproxy.peers.messenger_outbox import OutboxFullError
+from ptproxy.peers.messenger_passed_on import PassedOnBridges
 from ptproxy.peers.messenger_profile import PROFILE, OpenInvite, Profile
 from ptproxy.peers.messenger_streams import meeting_place, session
 from ptproxy.peers.messenger_succession import announce, announced, become, untold
@@ -83,6 +85,11 @@ class Messenger:
             partial(meeting_place, ledger, dialers), self._signal, partial(session, ledger)
         )
         """Streams with contacts: what is offered to them (:meth:`PeerStreams.offer`), and those there are."""
+        self.finding = Finding(ledger, dialers, pace=pace)
+        """For :class:`~ptproxy.peers.peer.Peer` and nobody else."""
+        self.couriers.on_lost = self.finding.lost
+        self.bridges = PassedOnBridges(ledger)
+        """Invites to bridges that contacts have passed on (:meth:`~ptproxy.peers.peer.Peer.pass_on`)."""
         self.on_event: Callable[[Event], None] = lambda _: None
         """Told everything that happens, in the loop, once it is on disk; must not block."""
         self._box = Box(ledger, dialers, pace=pace)
@@ -155,6 +162,7 @@ class Messenger:
                 tasks.create_task(self._box.run())
                 tasks.create_task(self._former.run())
                 tasks.create_task(self._carry())
+                tasks.create_task(self.finding.run())
                 tasks.create_task(self.ledger.watch())
         except BaseExceptionGroup as group:
             raise doubt_in(group) or _first(group) from None
@@ -219,6 +227,7 @@ class Messenger:
         """
         await self._box.move(mailbox)
         self._former.look()
+        self.finding.look()
 
     @property
     def trouble(self) -> Trouble:

@@ -9,6 +9,7 @@ mailbox: each dials under a key of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -48,6 +49,8 @@ BUSY: Final = (30.0, 60.0)
 REFUSALS: Final = 10
 """Tokens refused one after another until we wait: a mailbox lets us be wrong 30 times, and a state that was
 put back does not know which it has used."""
+GONE: Final = 5
+"""Failures one after another, half a minute and more, from which on a mailbox may be gone for good."""
 NEVER: Final = 86_400.0
 """Seconds that a blocked courier would wait; it is woken when something changes."""
 HASTE: Final = 1.0
@@ -68,6 +71,8 @@ class Couriers:
         self.dice = rng if rng is not None else random.SystemRandom()
         self.pace = pace
         self.slots = asyncio.Semaphore(AT_ONCE)
+        self.on_lost: Callable[[ContactId], None] = lambda _: None
+        """Told a contact whose mailbox is not reached for long, or takes nothing from us."""
         self.troubles: dict[ContactId, Trouble] = {}
         self._couriers: dict[ContactId, _Courier] = {}
         self._due: dict[ContactId, None] = {}
@@ -138,12 +143,10 @@ class _Courier:
             self._couriers.gone(self._contact)
 
     async def _woken_within(self, seconds: float) -> bool:
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds) * self._couriers.pace):
                 await self.woken.wait()
-        except TimeoutError:
-            return False
-        return True
+        return self.woken.is_set()  # also where it came with the time-out: nobody would tell us again
 
     async def _step(self) -> float | None:
         """Do what is next; seconds to wait before what follows, None where there is nothing."""
@@ -175,6 +178,8 @@ class _Courier:
             log.debug("a contact's mailbox is out of reach", why=str(error))
             self._hang_up()
             self._failures += 1
+            if self._failures >= GONE:
+                self._couriers.on_lost(self._contact)
             await self._trouble(Trouble.MAILBOX_UNREACHABLE)
             return self._wait(AGAIN, AGAIN_MOST)
 
@@ -221,10 +226,13 @@ class _Courier:
 
     async def _hopeless(self, trouble: Trouble) -> float:
         self._failures += 1
+        self._couriers.on_lost(self._contact)
         await self._trouble(trouble)
         return self._wait(HOPELESS, HOPELESS_MOST)
 
     async def _blocked(self, trouble: Trouble) -> float:
+        if trouble is Trouble.NO_PASS:
+            self._couriers.on_lost(self._contact)
         await self._trouble(trouble)
         return NEVER
 

@@ -166,6 +166,15 @@ class SignalReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class BridgesPassedOn:
+    """A contact has passed on an invite to bridges: ``Messenger.bridges`` keeps it for the person."""
+
+    contact: ContactId
+    invite: bytes
+    """Its id, 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownReceived:
     """A contact has sent something that this program does not know: a newer one means something by it."""
 
@@ -241,6 +250,7 @@ Event = (
     | StandingChanged
     | PresenceChanged
     | SignalReceived
+    | BridgesPassedOn
     | UnknownReceived
     | TransferProgressed
     | DeliveryTroubled

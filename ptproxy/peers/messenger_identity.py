@@ -87,7 +87,7 @@ def _merge(ledger: Ledger, change: Change, record: ContactRecord, other: Contact
         if other.id in invite.waiting:
             invite.waiting = [record.id if each == other.id else each for each in invite.waiting]
             change.invite(invite)
-    _forget(ledger, other)
+    _forget(ledger, change, other)
     change.tell(ContactRemoved(other.id, into=record.id))
 
 
@@ -95,10 +95,14 @@ def _newest(ledger: Ledger, record: ContactRecord) -> list[tuple[Line, int]]:
     return ledger.lines(record.id, max(record.oldest, record.last_number - MERGED + 1), MERGED)
 
 
-def _forget(ledger: Ledger, record: ContactRecord) -> None:
+def _forget(ledger: Ledger, change: Change, record: ContactRecord) -> None:
     del ledger.contacts[record.id], ledger.outboxes[record.id]
     ledger.unsaved.gone(record.piece)
     ledger.unsaved.gone(sealed_piece(record.id))
+    if ledger.passed_on.forget(record.id):
+        change.passed_on()
+    if ledger.records.forget(record.id):
+        change.records()
 
 
 async def remove(ledger: Ledger, record: ContactRecord) -> None:
@@ -132,6 +136,6 @@ def _take_leave(ledger: Ledger, change: Change, record: ContactRecord) -> None:
                 ledger.drop_invite(change, invite)
     record.given.passes.clear()
     ledger.forget_tokens(record)
-    _forget(ledger, record)
+    _forget(ledger, change, record)
     ledger.correspondence.remove(ledger.correspondence.conversations[record.id])
     change.tell(ContactRemoved(record.id))

@@ -30,8 +30,10 @@ from ptproxy.peers.messenger_contact import CONTACT, ContactRecord, contact_piec
 from ptproxy.peers.messenger_events import ContactId, Event, Line, LineState
 from ptproxy.peers.messenger_line import parse_line, serialize_line
 from ptproxy.peers.messenger_outbox import Outbox, Sealed, Waiting, outbox_list, sealed_piece
+from ptproxy.peers.messenger_passed_on import PASSED_ON, PassedOnList
 from ptproxy.peers.messenger_passes import FEWEST, MAX_GIVEN, TOKENS, Given
 from ptproxy.peers.messenger_profile import PROFILE, OwnInvite, Profile, invite_piece
+from ptproxy.peers.messenger_records import RECORDS, FindSecrets
 from ptproxy.peers.store import Doubt, Entry
 
 E2E: Final = "e2e/"
@@ -102,6 +104,14 @@ class Change:
         """This invite has changed."""
         self._ledger.unsaved.changed(invite.piece, invite)
 
+    def passed_on(self) -> None:
+        """What contacts have passed on has changed."""
+        self._ledger.unsaved.changed(PASSED_ON, self._ledger.passed_on)
+
+    def records(self) -> None:
+        """What lies in the directory, or is found there, has changed."""
+        self._ledger.unsaved.changed(RECORDS, self._ledger.records)
+
     def sealed(self, outbox: Outbox) -> None:
         """The contact's sealed envelope has changed."""
         name = sealed_piece(outbox.contact)
@@ -157,6 +167,10 @@ class Ledger:
         self.invites: dict[bytes, OwnInvite] = {}
         self.tokens: dict[bytes, TokenOwner] = {}
         """By token id."""
+        self.passed_on = PassedOnList()
+        """Invites to bridges that contacts have passed on."""
+        self.records = FindSecrets()
+        """Under which contacts find us in the directory, and we them."""
         self.unsaved = Unsaved()
         self.box_tokens = BOX_TOKENS
         """Tokens that our box may have, as the mailbox said last."""
@@ -190,6 +204,10 @@ class Ledger:
                 if invite_piece(invite.invite.id) != name:
                     raise StateError(f"store: {name}: no piece of this program's")
                 ledger.put_invite(invite)
+        if PASSED_ON in pieces:
+            ledger.passed_on = PassedOnList.parse(pieces[PASSED_ON])
+        if RECORDS in pieces:
+            ledger.records = FindSecrets.parse(pieces[RECORDS])
         if ledger.contacts.keys() != ledger.correspondence.conversations.keys():
             raise StateError("store: contacts and conversations are not the same")
         return ledger

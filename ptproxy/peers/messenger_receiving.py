@@ -36,10 +36,13 @@ from ptproxy.peers.messenger_events import (
 )
 from ptproxy.peers.messenger_history import add_line
 from ptproxy.peers.messenger_ledger import Change, Ledger, TokenOwner
+from ptproxy.peers.messenger_passed_on import receive_passed_on
 from ptproxy.peers.messenger_passes import HeldPasses
 from ptproxy.peers.messenger_profile import OwnInvite
+from ptproxy.peers.messenger_records import ContactSecrets
 from ptproxy.peers.messenger_sending import seal_elsewhere
 from ptproxy.peers.payload import (
+    BridgeInvite,
     Hello,
     Part,
     Pass,
@@ -49,6 +52,7 @@ from ptproxy.peers.payload import (
     PresenceNotice,
     Read,
     Receipt,
+    Records,
     Signal,
     TextLine,
     Unknown,
@@ -184,6 +188,11 @@ def _take_in(
                 change.want_box()
         case PresenceNotice():
             _presence(change, record, part, sent)
+        case BridgeInvite() if not record.stranger:
+            receive_passed_on(ledger, change, record.id, part.invite)
+        case Records() if not record.stranger:
+            ledger.records.contacts.setdefault(record.id, ContactSecrets()).theirs = part.secret
+            change.records()
         case Signal() if not record.stranger:
             change.tell(SignalReceived(record.id, part.content, sent))
         case _:

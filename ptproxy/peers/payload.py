@@ -12,6 +12,8 @@
     5 presence  u8 (0 away, 1 here) │ good for u32, seconds
     6 signal    bytes                                                       another part of the program
     7 wish      passes left u16                                             give us more passes
+    8 bridges   an invite to bridges, as its text has it (``dht.invite``)   for the person to take, or not
+    9 records   secret 32 │ key 32                                          to find our mailbox if it is gone
 
 It is the body of an ``e2e`` message of :attr:`~ptproxy.e2e.Kind.TEXT`. Numbers are big-endian, times
 milliseconds since the epoch by the sender's clock, texts UTF-8. A part of a kind that we do not
@@ -28,9 +30,13 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Self, get_args
 
 from ptproxy.config.link import MAX_LINK, Link
+from ptproxy.dht.invite import MAX_TEXT as MAX_INVITE
+from ptproxy.dht.invite import Invite, InviteError
+from ptproxy.dht.record_secret import SECRET
+from ptproxy.dht.signing import KEY
 from ptproxy.e2e import MAX_BODY
 from ptproxy.errors import RemoteProtocolError
 from ptproxy.peers.mailbox_delivery import DeliveryPass, PassError
@@ -264,6 +270,48 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class BridgeInvite:
+    """An invite to bridges that somebody passes on, its signature good; it may be over."""
+
+    KIND: ClassVar[int] = 8
+    invite: Invite = field(repr=False)
+
+    def body(self) -> bytes:
+        """As it is sent."""
+        return self.invite.serialize().encode("ascii")
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """See :meth:`Payload.parse`."""
+        if len(body) > MAX_INVITE:
+            raise PayloadError("payload: an invite that is too long")
+        try:
+            return cls(Invite.parse(_text(body)))
+        except InviteError:
+            raise PayloadError("payload: no invite to bridges") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Under which secret the contact finds our records in the directory, and the key that signs them."""
+
+    KIND: ClassVar[int] = 9
+    secret: bytes = field(repr=False)
+    """64 bytes, both."""
+
+    def body(self) -> bytes:
+        """As it is sent."""
+        return self.secret
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """See :meth:`Payload.parse`."""
+        if len(body) != SECRET + KEY:
+            raise PayloadError("payload: no secret of records")
+        return cls(body)
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A part of a kind that this program does not know."""
 
@@ -275,12 +323,10 @@ class Unknown:
         return self.content
 
 
-Known = Hello | TextLine | Receipt | Pass | PresenceNotice | Signal | Wish
+Known = Hello | TextLine | Receipt | Pass | PresenceNotice | Signal | Wish | BridgeInvite | Records
 Part = Known | Unknown
 
-_KINDS: Final[dict[int, type[Known]]] = {
-    kind.KIND: kind for kind in (Hello, TextLine, Receipt, Pass, PresenceNotice, Signal, Wish)
-}
+_KINDS: Final[dict[int, type[Known]]] = {kind.KIND: kind for kind in get_args(Known)}
 
 
 def serialize_part(part: Part) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ptproxy.dht.invite import Invite
 from ptproxy.e2e import Conversation, Fingerprint, IdentityChangedError, Standing
 from ptproxy.errors import LocalProtocolError
 from ptproxy.peers.messenger_contact import ContactRecord
@@ -32,8 +33,10 @@ from ptproxy.peers.payload import (
     MAX_PRESENCE,
     MAX_SIGNAL,
     MAX_TEXT,
+    BridgeInvite,
     Presence,
     PresenceNotice,
+    Records,
     Signal,
     TextLine,
     serialize_part,
@@ -259,6 +262,53 @@ class Peer:
             outbox.presence = PresenceNotice(presence, min(MAX_PRESENCE, int(seconds)) if here else 0)
             outbox.presence_until = change.now + (seconds if here else AWAY_LIFE)
             change.wake(self.id)
+
+    async def pass_on(self, invite: Invite) -> None:
+        """Pass on an invite to bridges, which the contact's person takes or not. Raises as :meth:`send`.
+
+        Whoever has an invite finds its bridges, now and when they move.
+        """
+        async with self._messenger.ledger.change() as change:
+            self._may_send()
+            self._welcome(change)
+            part = serialize_part(BridgeInvite(invite))
+            change.waiting(self.id, self._messenger.ledger.outboxes[self.id].add(0, part))
+            change.wake(self.id)
+
+    @property
+    def finds_us(self) -> bool:
+        """Whether we publish for it in the directory where our mailbox is."""
+        known = self._messenger.ledger.records.contacts.get(self._record.id)
+        return known is not None and bool(known.ours)
+
+    @property
+    def can_be_found(self) -> bool:
+        """Whether it has told us how its mailbox is found in the directory when it is gone."""
+        known = self._messenger.ledger.records.contacts.get(self._record.id)
+        return known is not None and bool(known.theirs)
+
+    async def publish(self) -> None:
+        """Publish for it in the directory where our mailbox is, from now on. Raises as :meth:`send`.
+
+        :class:`~ptproxy.errors.LocalProtocolError` for more than ``messenger_records.MOST`` contacts.
+        """
+        ledger = self._messenger.ledger
+        async with ledger.change() as change:
+            self._may_send()
+            part = serialize_part(Records(ledger.records.publish_for(self._record.id, ledger.rng)))
+            change.records()
+            self._welcome(change)
+            change.waiting(self.id, ledger.outboxes[self.id].add(0, part))
+            change.wake(self.id)
+        self._messenger.finding.look()
+
+    async def unpublish(self) -> None:
+        """No longer; what lies there is gone within thirty hours."""
+        async with self._messenger.ledger.change() as change:
+            known = self._messenger.ledger.records.contacts.get(self._record.id)
+            if known is not None:
+                known.ours, known.progress = b"", {}
+                change.records()
 
     # ---- streams
 

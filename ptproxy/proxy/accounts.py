@@ -1,116 +1,165 @@
-"""The access list of a running bridge: kept on disk, followed when a command changes it.
+"""The access list of a running bridge: kept in a store, followed when a command or another process
+changes it.
 
-A command such as ``ptproxy invite`` changes the same document while the bridge
-runs. Each change is made to what the file holds at that moment, under the
-document's own lock, so neither loses the other's. What the bridge decides, it
-decides from memory.
+A command such as ``ptproxy account`` changes the same store while the bridge runs.
+Each change is made to what the store holds at that moment, so neither loses the
+other's; one that a command made just before one of ours is told to whoever follows
+the list as any other is. What the bridge decides, it decides from memory.
+
+An identity that has only lapsed (it expired a few days ago, or its month's quota is
+used up) is let in all the same, to be told so: :mod:`~ptproxy.proxy.account_exit`
+refuses it everything else.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
-from ptproxy.auth.access import Access, AccessList, Admission
+from ptproxy.auth.access import AccessList, Admission
 from ptproxy.auth.access_record import Identity
-from ptproxy.errors import AuthenticationError, ConfigError, StartError
+from ptproxy.auth.account import Lapse, Used
+from ptproxy.errors import AuthenticationError, StartError
 from ptproxy.log import get_logger
-from ptproxy.state import Document, Json
 
-DOCUMENT: Final = "access"
-"""Name of the document in the state folder."""
-LOOK_EVERY: Final = 2.0
-"""Seconds between looks whether the file has changed: one stat."""
+LOOK_EVERY: Final = 0.4
+"""Seconds between looks whether the store has changed, a query of 10 µs: who is revoked is out within one."""
+LAST_WORD: Final = 0.1
+"""Seconds in which a client that is put out is told so, before its session ends."""
 
 log = get_logger(__name__)
+
+
+class AccountStore(Protocol):
+    """Where an access list is kept."""
+
+    list: AccessList
+    """As this process has it; always this object."""
+    news: bool
+    """Whether others' changes have come in since this was last set to False."""
+
+    def follow(self) -> None:
+        """Take in what others have changed. Raises StartError."""
+
+    def update(self, change: Callable[[AccessList], None]) -> None:
+        """Make a change to what is right now and keep it, or nothing at all. Raises StartError."""
+
+    def add_moved(
+        self, moved: Mapping[str, tuple[int, int]], reset_days: Mapping[str, int], unix_now: float
+    ) -> dict[str, Used]:
+        """Add what accounts moved; returns what all have moved. In a thread of its own; raises StartError."""
+
+    def close(self) -> None:
+        """Nothing more is asked."""
 
 
 class Accounts:
     """Who may use the bridge; what :class:`~ptproxy.tunnel.bridge.BridgeSettings` calls ``access``."""
 
-    def __init__(self, document: Document, access: Access) -> None:
-        """Load the list, empty where there is none yet.
-
-        Raises :class:`~ptproxy.errors.StartError` for a damaged one.
-        """
-        self._document = document
-        self._access = access
+    def __init__(self, store: AccountStore) -> None:
+        """``store`` is closed with this object."""
+        self.store = store
         self._watcher: asyncio.Task[None] | None = None
-        self.list = self._parse(document.read())
+        self._failing = ""
+        self._telling = False
+        self.on_change: list[Callable[[], None]] = []
+        """Called, besides what :meth:`watch` is given, after each change that others made."""
+
+    def tell_lapsed(self) -> None:
+        """From now on let identities in that have lapsed: the caller tells them so, and refuses all else."""
+        self._telling = True
+
+    @property
+    def list(self) -> AccessList:
+        """The list as it is just now."""
+        return self.store.list
 
     # ---- what the tunnel asks ----------------------------------------------------------------
 
     def decide(self, public: bytes, token: bytes, unix_now: float) -> Admission:
         """Whether this key (with this token) may come in; raises AuthenticationError."""
-        return self.list.decide(public, token, unix_now)
+        try:
+            return self.list.decide(public, token, unix_now)
+        except AuthenticationError:
+            if self.lapse(public, unix_now) is None:
+                raise
+            return Admission(public, self.list.identities[public].name)
 
     def check(self, public: bytes, unix_now: float) -> None:
-        """Whether a known identity is still welcome; raises AuthenticationError."""
-        self.list.check(public, unix_now)
+        """Whether a known identity may stay; raises AuthenticationError."""
+        try:
+            self.list.check(public, unix_now)
+        except AuthenticationError:
+            if self.lapse(public, unix_now) is None:
+                raise
 
     def spend(self, admission: Admission, unix_now: float) -> Identity | None:
-        """The opening was confirmed: enrol and use up the token, on disk before anything else.
+        """The opening was confirmed: enrol and use up the token, in the store before anything else.
 
         Raises AuthenticationError, also where the list cannot be written: an
         invite that could be used twice is not used once.
         """
         if not admission.invite:
-            return self.list.spend(admission, unix_now)
+            self.check(admission.public, unix_now)
+            return self.list.identities.get(admission.public)
         identity: Identity | None = None
 
-        def change(data: Json | None) -> Json:
+        def change(current: AccessList) -> None:
             nonlocal identity
-            current = self._parse(data)
             identity = current.spend(admission, unix_now)
-            self.list = current
-            return current.to_dict()
 
         try:
-            self._document.update(change)
+            self.store.update(change)
         except StartError as error:
             log.error("the access list is not written", why=str(error))
-            with contextlib.suppress(StartError):
-                self.list = self._parse(self._document.read())
             raise AuthenticationError("access: the list cannot be written") from None
         return identity
+
+    def lapse(self, public: bytes, unix_now: float) -> Lapse | None:
+        """Why this key is let in and may use nothing just now; None for every other."""
+        return self.list.lapse(public, unix_now) if self._telling else None
 
     # ---- what the bridge does ------------------------------------------------------------------
 
     def reload(self) -> bool:
-        """Read the file again; False where it cannot be used: then the list stays as it was."""
+        """Take in what was changed; False where it cannot be read: then the list stays as it was."""
         try:
-            self.list = self._parse(self._document.read())
+            self.store.follow()
         except StartError as error:
-            log.error("the access list stays as it was", why=str(error))
+            if str(error) != self._failing:
+                log.error("the access list stays as it was", why=str(error))
+            self._failing = str(error)
             return False
-        log.info("access list read", identities=len(self.list.identities), invites=len(self.list.invites))
+        self._failing = ""
+        self.store.news = False
+        known = self.list
+        log.info("access list read", identities=len(known.identities), invites=len(known.invites))
+        for callback in list(self.on_change):
+            callback()
         return True
 
     def watch(
         self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None], every: float = LOOK_EVERY
     ) -> None:
-        """Follow the file from now on: ``changed`` is called after each reload."""
+        """Follow the store from now on: ``changed`` is called after each change."""
         self._watcher = loop.create_task(self._watch(changed, every))
 
     async def close(self) -> None:
-        """No longer follow the file."""
+        """No longer follow the store."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
             self._watcher = None
+        self.store.close()
 
     async def _watch(self, changed: Callable[[], None], every: float) -> None:
         while True:
             await asyncio.sleep(every)
-            if self._document.changed() and self.reload():
+            try:
+                self.store.follow()
+            except StartError:
+                self.store.news = True  # and :meth:`reload` says why
+            if self.store.news and self.reload():
+                await asyncio.sleep(LAST_WORD)  # on_change has told why; what follows ends sessions
                 changed()
-
-    def _parse(self, data: Json | None) -> AccessList:
-        if data is None:
-            return AccessList(self._access)
-        try:
-            return AccessList.from_dict(data, self._access)
-        except ConfigError as error:
-            raise StartError(f"{self._document.path}: {error.problems[0]}") from None

@@ -12,10 +12,11 @@ import contextlib
 import dataclasses
 import ipaddress
 import os
+import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from ptproxy.addresses import IP
 from ptproxy.auth.access import Access
@@ -24,29 +25,42 @@ from ptproxy.auth.replay import ReplayFilter
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.model import BridgeConfig
 from ptproxy.config.quantities import Endpoint, SiteUrl
-from ptproxy.errors import DialError, StartError
+from ptproxy.errors import DialError, StartError, StateError
 from ptproxy.log import get_logger
-from ptproxy.proxy.accounts import DOCUMENT, Accounts
-from ptproxy.proxy.bridge_exit import BridgeExit, Service
+from ptproxy.proxy.account_exit import AccountDialers, AccountExit
+from ptproxy.proxy.account_meter import AccountMeter
+from ptproxy.proxy.account_store import SqliteStore
+from ptproxy.proxy.accounts import Accounts
+from ptproxy.proxy.bridge_exit import BridgeExit
 from ptproxy.proxy.egress import EgressDialer
+from ptproxy.proxy.handover import Former, Inheritance
 from ptproxy.proxy.openings import DOCUMENT as OPENINGS
 from ptproxy.proxy.openings import put_down, take_up
 from ptproxy.proxy.policy import EgressPolicy, OwnAddresses, local_test
+from ptproxy.proxy.post import Post
 from ptproxy.proxy.resolve import Resolver
 from ptproxy.proxy.shape_files import built_in, load_shape
 from ptproxy.proxy.shape_push import DOCUMENT as SHAPE
 from ptproxy.proxy.shape_push import ShapePush
+from ptproxy.proxy.shared_openings import SharedOpenings
 from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
 from ptproxy.proxy.site_beside import make_doorway
-from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
+from ptproxy.proxy.startup import Ready, Signals, cannot_listen, first_of, load_key, within
+from ptproxy.proxy.succession import Parts, Succession, hand_over
+from ptproxy.proxy.supervisor import tell_supervisor
 from ptproxy.session import Limits, RetentionBudget
 from ptproxy.state import StateFolder
-from ptproxy.tunnel.beside.doorway import Doorway
+from ptproxy.tunnel.arrival import Arrival
 from ptproxy.tunnel.bridge import Bridge, BridgeSettings
-from ptproxy.tunnel.listen import Listener, listen_tcp, listen_unix
+from ptproxy.tunnel.bridge_tunnel import BridgeTunnel
+from ptproxy.tunnel.handover import Following
+from ptproxy.tunnel.listen import ACCEPTS, Listener, listen_tcp, listen_unix
 from ptproxy.tunnel.recognise import SHAPE_SERVICE
 from ptproxy.tunnel.stream import BridgeService, Exit, Site
-from ptproxy.tunnel.tls import bridge_context, leaf_digest, load_chain
+from ptproxy.tunnel.tls import bridge_context, leaf_digest, load_chain, load_clients
+
+if TYPE_CHECKING:
+    from ptproxy.proxy.control_reload import ConfigSource
 
 OWN_NAME_TIMEOUT: Final = 3.0
 """Seconds for the look-up of the bridge's own name at the start; without an answer it goes on."""
@@ -62,58 +76,168 @@ async def run_bridge(
     services: Sequence[BridgeService] = (),
     ready: Ready | None = None,
     signals_of: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Signals] = Signals,
+    succession: Succession | None = None,
+    post: Post | None = None,
+    source: ConfigSource | None = None,
 ) -> None:
     """Run a bridge, with these ``services`` besides its own, until SIGTERM or SIGINT.
 
     ``signals_of`` makes what is waited for from the loop and what SIGHUP does: a
-    bridge inside another program leaves that program's signals alone.
+    bridge inside another program leaves that program's signals alone. With a
+    ``succession`` it may follow another process, and be followed by one. With a ``post`` it is
+    one of several workers. ``source``: where ``config`` came from and is read again
+    (:mod:`ptproxy.proxy.control_reload`).
     Raises :class:`~ptproxy.errors.StartError` or
     :class:`~ptproxy.errors.ConfigError` where it cannot start; then, and after
     a cancel, nothing is left open.
     """
+    from ptproxy.proxy.control_bridge import attend  # noqa: PLC0415  (it imports this module)
+
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
-        state = stack.enter_context(StateFolder(config.state))
-        accounts = Accounts(state.document(DOCUMENT), Access(config.access))
-        stack.push_async_callback(accounts.close)
-        context = tls_context(config)
-        dialer = await make_dialer(config, loop)
-        stack.push_async_callback(dialer.close)
-        push = ShapePush(load_key(config.key), state.document(SHAPE), load_shape(config.shape))
-        for service in services:
-            await service.start(state)
-            stack.push_async_callback(service.close)
-        offered: dict[str, Service] = {SHAPE_SERVICE: push}
-        offered.update((service.name, service) for service in services)
-        exit_ = BridgeExit(loop, dialer, services=offered)
-        stack.push_async_callback(exit_.close)
-        site = make_site(config, loop)
-        stack.push_async_callback(site.close)
-        openings = state.document(OPENINGS)
-        replay = take_up(openings)
-        bridge = start_tunnel(config, loop, accounts, exit_, site, replay, push.signing_key)
-        listeners: list[Listener] = []
-        stack.push_async_callback(end_listeners, listeners)
-        stack.push_async_callback(bridge.stop, 0.0)
-        doorway = await make_doorway(config, loop, context, bridge.arrival)
-        if doorway is not None:
-            stack.push_async_callback(doorway.close)
-        listening = await listen(config, loop, bridge, context, listeners, doorway)
-        accounts.watch(loop, bridge.access_changed)
-        with signals_of(loop, lambda: reload(config, context, accounts, bridge, push)) as signals:
-            for address in listening:
+        context = tls_context(config, post)
+        parts = await put_together(config, loop, stack, context, services, succession, post)
+        following = succession is not None and succession.former is not None
+        worker = post.place.index if post is not None else 0
+        attended = await attend(parts, loop, stack, context, source, following=following, worker=worker)
+        with signals_of(loop, attended.reloads.soon) as signals:
+            for address in parts.listening:
                 log.info("listening", listen=address, mode=config.mode, codecs=",".join(config.codecs))
+            tell_supervisor("READY=1")
             if ready is not None:
-                ready(listening)
-            await signals.stop.wait()
-            log.info("stopping", streams=bridge.streams, seconds=config.limits.drain)
-            for listener in listeners:
+                ready(parts.listening)
+            if await replaced(parts, succession, signals):
+                return
+            tell_supervisor("STOPPING=1")
+            attended.stopping = True
+            await attended.reloads.stop()
+            log.info("stopping", streams=parts.bridge.streams, seconds=parts.config.limits.drain)
+            for listener in parts.listeners.values():
                 listener.close()
-            push.close()
-            for service in services:
+            parts.push.close()
+            for service in parts.services:
                 service.end_streams()
-            await within(config.limits.drain, signals.at_once, bridge.stop)
-            put_down(openings, replay)
+            await within(parts.config.limits.drain, signals.at_once, parts.bridge.stop)
+            if post is None:  # else whoever watches over all workers does it, after the last one
+                put_down(parts.state.document(OPENINGS), parts.replay)
+
+
+async def replaced(parts: Parts, succession: Succession | None, signals: Signals) -> bool:
+    """Wait until the bridge is to stop (False), or another process has taken over from this one (True)."""
+    while not await first_of(signals.stop, signals.replace):
+        signals.replace.clear()
+        if succession is None or parts.config.session_state != "keep":
+            log.warning("not replaced: that needs session_state: keep")
+            parts.state.note_holder()
+        elif await hand_over(parts, succession, signals):
+            return True
+    return False
+
+
+async def put_together(
+    config: BridgeConfig,
+    loop: asyncio.AbstractEventLoop,
+    stack: contextlib.AsyncExitStack,
+    context: ssl.SSLContext | None,
+    services: Sequence[BridgeService],
+    succession: Succession | None,
+    post: Post | None = None,
+) -> Parts:
+    """A bridge that listens; what it opens is closed by ``stack``.
+
+    One that follows another process does what may fail or take long before it asks for that one's
+    state, and touches nothing that both would notice before it is in charge.
+    """
+    dialer = await make_dialer(config, loop)
+    stack.push_async_callback(dialer.close)
+    site = make_site(config, loop)
+    stack.push_async_callback(site.close)
+    key, shape = load_key(config.key), load_shape(config.shape)
+
+    def arrival() -> Arrival:
+        return parts.bridge.arrival()  # made below; nothing arrives before
+
+    doorway = await make_doorway(config, loop, context, arrival)
+    if doorway is not None:
+        stack.push_async_callback(doorway.close)
+    former = succession.former if succession is not None else None
+    inherited = None
+    if former is not None:
+        stack.callback(former.close, loop)
+        inherited = await former.ask()
+        stack.callback(inherited.close)
+    lock = inherited.take_lock() if inherited else post.lock if post else None
+    state = stack.enter_context(StateFolder(config.state, lock))
+    accounts = Accounts(SqliteStore(state.path, Access(config.access)))
+    stack.push_async_callback(accounts.close)
+
+    def sessions() -> Iterable[BridgeTunnel]:
+        return parts.bridge.sessions.values()
+
+    push = ShapePush(key, state.document(SHAPE), shape)
+    exit_ = BridgeExit(
+        loop, dialer, services={SHAPE_SERVICE: push}, dialer_of=AccountDialers(dialer, accounts)
+    )
+    narrowing = AccountExit(loop, exit_, accounts, sessions)
+
+    def looked() -> None:
+        parts.look()
+
+    meter = AccountMeter(accounts, sessions, looked)
+    stack.callback(narrowing.close)
+    stack.push_async_callback(meter.close)
+    replay: ReplayFilter | SharedOpenings
+    if post is not None:
+        replay = post.openings
+    else:
+        replay = take_up(state.document(OPENINGS)) if inherited is None else inherited.replay()
+    bridge = start_tunnel(config, loop, accounts, narrowing, site, replay, push.signing_key, post)
+    bridge.on_session_over = meter.session_over
+    parts = Parts(
+        config, state, accounts, narrowing, meter, push, dialer, exit_, site, replay, bridge, doorway
+    )
+    stack.push_async_callback(parts.close_services)
+    stack.push_async_callback(exit_.close)
+    stack.push_async_callback(end_listeners, parts.former_listeners)
+    stack.push_async_callback(end_listeners, parts.listeners)
+    stack.push_async_callback(bridge.stop, 0.0)
+    await parts.start_services([*services, *parts.own_services()])
+    if post is not None:
+        await listen(parts, loop, context, post.listeners, accepts=post.accepts)
+    else:
+        await listen(
+            parts, loop, context, inherited.listeners if inherited else {}, following=bool(inherited)
+        )
+    if former is not None and inherited is not None:
+        await take_charge(parts, loop, stack, former, inherited)
+    accounts.watch(loop, parts.access_changed)
+    meter.start(loop)
+    return parts
+
+
+async def take_charge(
+    parts: Parts,
+    loop: asyncio.AbstractEventLoop,
+    stack: contextlib.AsyncExitStack,
+    former: Former,
+    inherited: Inheritance,
+) -> None:
+    """Go on with a former process's sessions, once it has let go; raises StartError where it does not."""
+    try:
+        following = Following(parts.bridge, inherited.record.tunnels, inherited.take_targets())
+    except StateError as error:
+        raise StartError(f"handover: {error}") from None
+    stack.callback(following.close)
+    await former.wait_for_go()
+    inherited.close()  # sockets at addresses where nobody is to listen any more
+    following.go_on(parts.narrowing.take_over)
+    former.follow(loop, following)
+    parts.state.note_holder()
+    for listener in parts.listeners.values():
+        listener.go_on_accepting()
+    log.info(
+        "goes on for a former process", sessions=len(parts.bridge.sessions), streams=parts.bridge.streams
+    )
 
 
 # ---- the pieces ---------------------------------------------------------------------------------
@@ -125,35 +249,40 @@ def start_tunnel(
     accounts: Accounts,
     exit_: Exit,
     site: Site,
-    replay: ReplayFilter,
+    replay: ReplayFilter | SharedOpenings,
     signing_key: bytes,
+    post: Post | None = None,
 ) -> Bridge:
     """The tunnel's end of the bridge; its listeners are :func:`listen`'s."""
     limits = config.limits
+    workers = post.count if post is not None else 1
     settings = BridgeSettings(
         key=load_key(config.key),
         codecs=config.codecs,
-        codec_settings=codec_settings(config, loop),
+        codec_settings=codec_settings(config, loop, post),
         bindings=bindings(config),
         seal=config.seal,
         access=accounts,
-        retention=RetentionBudget(limits.memory),
+        retention=RetentionBudget(limits.memory // workers),
         limits=Limits(max_streams=limits.streams),
         linger=limits.linger,
         most_sessions=limits.sessions,
         most_carriers=limits.carriers,
-        most_undecided=limits.handshakes,
+        most_undecided=-(-limits.handshakes // workers),
         opening_timeout=limits.opening_timeout,
         idle=limits.idle,
         half_open=limits.half_open,
         replay=replay,
         shape=load_shape(config.shape) or built_in(),  # for clients that follow one all the same
         signing_key=signing_key,
+        place=post.place if post is not None else None,
     )
     return Bridge(loop, settings, exit_, site)
 
 
-def codec_settings(config: BridgeConfig, loop: asyncio.AbstractEventLoop) -> CodecSettings:
+def codec_settings(
+    config: BridgeConfig, loop: asyncio.AbstractEventLoop, post: Post | None = None
+) -> CodecSettings:
     """What the codecs are told: the link's host and path, and what only a bridge needs to know."""
     settings = CodecSettings.of(config.server_name, config.address.port, config.path)
     if config.mode != "behind":
@@ -162,18 +291,30 @@ def codec_settings(config: BridgeConfig, loop: asyncio.AbstractEventLoop) -> Cod
     options = {"clock_offset": str(time.time() - loop.time())}
     if config.keepalive:
         options["keepalive"] = str(config.keepalive)
+    if post is not None:
+        options["keep"] = "no"  # the web server mixes clients' requests, whose sessions are at any worker
     return dataclasses.replace(settings, options=options)
 
 
-def tls_context(config: BridgeConfig) -> ssl.SSLContext | None:
-    """The context of a bridge that terminates TLS itself; raises StartError."""
+def tls_context(config: BridgeConfig, post: Post | None = None) -> ssl.SSLContext | None:
+    """The context of a bridge that terminates TLS itself; raises StartError.
+
+    A worker's is the one that all have, with the certificates as they are now.
+    """
     if config.mode != "standalone":
         return None
     tls = config.tls
     if tls.certificate is None or tls.private_key is None:
         raise StartError("tls: a standalone bridge needs tls.certificate and tls.private_key")
     authorities = tls.client_ca if tls.client_certificates == "required" else None
-    return bridge_context(tls.certificate, tls.private_key, client_authorities=authorities)
+    if post is not None and post.context is not None:
+        load_chain(post.context, tls.certificate, tls.private_key)
+        if authorities is not None:
+            load_clients(post.context, authorities, tls.client_crl)
+        return post.context
+    return bridge_context(
+        tls.certificate, tls.private_key, client_authorities=authorities, revoked=tls.client_crl
+    )
 
 
 def bindings(config: BridgeConfig) -> list[Binding]:
@@ -212,16 +353,21 @@ async def make_dialer(config: BridgeConfig, loop: asyncio.AbstractEventLoop) -> 
     """The egress under the configuration's rules; raises ConfigError."""
     egress = config.egress
     resolver = Resolver(loop, timeout=egress.connect_timeout)
-    own = OwnAddresses(await own_addresses(config, resolver), local_test())
-    policy = EgressPolicy.parse(allow=egress.allow, deny=egress.deny, ports=egress.ports, own=own)
     return EgressDialer(
         loop,
-        policy,
+        await make_policy(config, resolver),
         resolver,
         ipv6=egress.ipv6,
         timeout=egress.connect_timeout,
         own_name=config.address.host,
     )
+
+
+async def make_policy(config: BridgeConfig, resolver: Resolver) -> EgressPolicy:
+    """The configuration's rules; raises ConfigError."""
+    egress = config.egress
+    own = OwnAddresses(await own_addresses(config, resolver), local_test())
+    return EgressPolicy.parse(allow=egress.allow, deny=egress.deny, ports=egress.ports, own=own)
 
 
 async def own_addresses(config: BridgeConfig, resolver: Resolver) -> list[IP]:
@@ -246,59 +392,66 @@ async def own_addresses(config: BridgeConfig, resolver: Resolver) -> list[IP]:
 
 
 async def listen(
-    config: BridgeConfig,
+    parts: Parts,
     loop: asyncio.AbstractEventLoop,
-    bridge: Bridge,
     context: ssl.SSLContext | None,
-    listeners: list[Listener],
-    doorway: Doorway | None,
-) -> list[str]:
-    """Listen everywhere, adding to ``listeners``; returns the addresses. Raises StartError."""
-    listening = []
-    for endpoint in config.listen:
-        try:
-            if endpoint.unix is not None:
-                listener = await listen_unix(loop, bridge.arrival, str(endpoint.unix))
-                os.chmod(endpoint.unix, UNIX_MODE)
-                shown = str(endpoint)
-            else:
-                host = endpoint.literal
-                listener = await listen_tcp(
-                    loop, bridge.arrival, host, endpoint.port, tls=context,
-                    handshake_timeout=config.limits.opening_timeout, most_handshakes=config.limits.handshakes,
-                    doorway=doorway,
-                )  # fmt: skip
-                shown = str(Endpoint(host, listener.sockets[0].getsockname()[1]))
-        except OSError as error:
-            raise cannot_listen(endpoint, error) from None
-        listeners.append(listener)
-        listening.append(shown)
-    return listening
-
-
-async def end_listeners(listeners: Sequence[Listener]) -> None:
-    """Stop listening, and drop what is left of the connections that were accepted."""
-    for listener in listeners:
-        listener.close()
-    for listener in listeners:
-        await listener.wait_closed()
-
-
-def reload(
-    config: BridgeConfig, context: ssl.SSLContext | None, accounts: Accounts, bridge: Bridge, push: ShapePush
+    given: dict[str, socket.socket],
+    *,
+    following: bool = False,
+    accepts: Mapping[str, int] | None = None,
 ) -> None:
-    """SIGHUP: read the access list, the shape and the certificates again, without touching open streams."""
-    if accounts.reload():
-        bridge.access_changed()
+    """Listen everywhere; raises StartError.
+
+    Where a former process listened, or whoever watches over this one has bound a socket, that is
+    taken over. One that follows a former process accepts nothing yet. ``accepts``: see
+    :class:`~ptproxy.tunnel.listen.Listener`.
+    """
+    for endpoint in parts.config.listen:
+        place = str(endpoint)
+        taken = (accepts or {}).get(place, ACCEPTS)
+        listener = await open_listener(parts, loop, context, endpoint, given.pop(place, None), accepts=taken)
+        if following:
+            listener.stop_accepting()
+        parts.listeners[place] = listener
+        parts.listening.append(parts.shown(place))
+
+
+async def open_listener(
+    parts: Parts,
+    loop: asyncio.AbstractEventLoop,
+    context: ssl.SSLContext | None,
+    endpoint: Endpoint,
+    sock: socket.socket | None = None,
+    *,
+    accepts: int = ACCEPTS,
+) -> Listener:
+    """Listen there, on ``sock`` where another process has bound it; raises StartError."""
+    config, arrival = parts.config, parts.bridge.arrival
+    options: dict[str, Any] = {
+        "tls": context,
+        "handshake_timeout": config.limits.opening_timeout,
+        "most_handshakes": config.limits.handshakes,
+        "doorway": parts.doorway,
+    }
     try:
-        if context is not None and config.tls.certificate is not None and config.tls.private_key is not None:
-            load_chain(context, config.tls.certificate, config.tls.private_key)
-        bridge.settings.bindings = bindings(config)
-    except StartError as error:
-        log.error("the certificate stays as it was", why=str(error))
-    try:
-        shape = load_shape(config.shape)
-        bridge.settings.shape = shape or built_in()
-        push.change(shape)
-    except StartError as error:
-        log.error("the shape stays as it was", why=str(error))
+        if endpoint.unix is not None:
+            if sock is not None:
+                listener = Listener(loop, arrival, sock, accepts=accepts)
+            else:
+                listener = await listen_unix(loop, arrival, str(endpoint.unix))
+            os.chmod(endpoint.unix, UNIX_MODE)
+            return listener
+        if sock is not None:
+            return Listener(loop, arrival, sock, accepts=accepts, **options)
+        return await listen_tcp(loop, arrival, endpoint.literal, endpoint.port, **options)
+    except OSError as error:
+        raise cannot_listen(endpoint, error) from None
+
+
+async def end_listeners(listeners: Sequence[Listener] | Mapping[str, Listener]) -> None:
+    """Stop listening, and drop what is left of the connections that were accepted."""
+    listening = listeners.values() if isinstance(listeners, Mapping) else listeners
+    for listener in listening:
+        listener.close()
+    for listener in listening:
+        await listener.wait_closed()

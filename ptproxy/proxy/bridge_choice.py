@@ -1,117 +1,178 @@
-"""A client with several bridges: one is in use, and when it is lost another one takes its place.
+"""A client with several bridges: they race at the start, and one that is lost or bad is left.
 
 Streams belong to one bridge's session and end with it; only streams that are opened afterwards go
-over the next one. So nothing that was sent is ever sent twice.
+over another one. So nothing that was sent is ever sent twice.
+
+Which bridge a new stream takes is a matter of ``find.choice`` (:mod:`~ptproxy.proxy.bridge_order`).
+
+A bridge that was not reached rests (:class:`~ptproxy.ways.Ways`), and comes back into use when its pause is
+over **and** somebody opens a stream: it is then dialled for that stream, beside the one in use, which
+carries the stream meanwhile. Without new streams nothing is dialled: there is no probing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from random import Random, SystemRandom
+from typing import Any, Final
 
 from ptproxy.config.link import Link
 from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
-from ptproxy.proxy.shape_follow import ShapeFollower
-from ptproxy.state import StateFolder
+from ptproxy.proxy.bridge_order import UNKNOWN, BridgeOrder, Choice, whole
+from ptproxy.proxy.one_bridge import BridgeSource, OneBridge
 from ptproxy.target import Target
-from ptproxy.tunnel.dial import TunnelDialer
+from ptproxy.tunnel.approach import WayState, degree_met
+from ptproxy.tunnel.dial import CARRIER_WAIT
+from ptproxy.tunnel.racing import Racing, closed
+from ptproxy.tunnel.rest import BACKOFF_FIRST, BACKOFF_LAST, Rest
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Dialer, Stream
+from ptproxy.ways import Degree, Race, Way, Ways
 
 PATIENCE: Final = 3.0
 """Seconds that a bridge without a connection gets to have one again before the next bridge is tried."""
 PAUSE: Final = 5.0
 """Seconds without another try after no bridge was reached: programs dial more often than that."""
+MAX_IN_USE: Final = 4
+"""Bridges with a tunnel at once: each is a session with its carriers."""
 
 log = get_logger(__name__)
 
 
-class BridgeSource(Protocol):
-    """Who knows which bridges there are."""
+@dataclass(frozen=True, slots=True)
+class BridgeState:
+    """One bridge as its owner is told of it."""
 
-    @property
-    def lines(self) -> tuple[Link, ...]:
-        """One at least, best first."""
-
-    def open(self, state: StateFolder) -> None:
-        """Read what was remembered; raises :class:`~ptproxy.errors.StartError`."""
-
-    def start(self, through: Callable[[], Mapping[str, Dialer]], changed: Callable[[], None]) -> None:
-        """Look for others from now on, through these; ``changed`` when there are."""
-
-    def hurry(self) -> None:
-        """The one in use was lost."""
-
-    async def stop(self) -> None:
-        """No more."""
-
-
-@dataclass(slots=True)
-class OneBridge:
-    """A tunnel to one bridge, and who follows its shape."""
-
-    line: Link
-    dialer: TunnelDialer
-    follower: ShapeFollower | None = None
-
-    @property
-    def name(self) -> str:
-        """For logs."""
-        return str(Endpoint(self.line.host, self.line.port))
-
-    async def start(self) -> None:
-        """Open the first carrier; where that fails nothing is left open, and what failed is raised."""
-        try:
-            await self.dialer.start()
-        except BaseException:
-            await self.stop()
-            raise
-        if self.follower is not None:
-            self.follower.start(asyncio.get_running_loop())
-
-    async def stop(self) -> None:
-        """Close everything."""
-        if self.follower is not None:
-            await self.follower.stop()
-        await self.dialer.stop()
+    name: str
+    """HOST:PORT."""
+    is_in_use: bool
+    """Whether it has a carrier."""
+    degree: Degree
+    """What it met with last, here."""
+    rests: float
+    """Seconds for which other bridges come first."""
+    ways: list[WayState]
+    """The ways to one that is in use, best first."""
 
 
 class BridgeChoice:
-    """A :class:`~ptproxy.tunnel.stream.Dialer` over whichever bridge works."""
+    """A :class:`~ptproxy.tunnel.stream.Dialer` over whichever bridges work."""
 
-    def __init__(self, make: Callable[[Link], OneBridge], source: BridgeSource) -> None:
+    def __init__(
+        self,
+        make: Callable[[Link], OneBridge],
+        source: BridgeSource,
+        ways: Ways | None = None,
+        choice: Choice = "ordered",
+        rng: Random | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         """``make`` raises StartError for a line that this client cannot use."""
         self._make = make
         self._source = source
+        self._ways = ways or Ways(bytes(32))
+        self._rng = rng or SystemRandom()
+        self._order = BridgeOrder(self._ways, choice, self._rng, weights)
         self.line: Link | None = None
         """Of the bridge that was tried last; None before the first."""
-        self._current: OneBridge | None = None
+        self._tunnels: dict[Way, OneBridge] = {}  # those in use
+        self._answered = False  # somebody did, in the race that is on: that is what is told of it
         self._search: asyncio.Task[OneBridge] | None = None
+        self._returning: dict[Way, asyncio.Task[None]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        self._losers: set[asyncio.Task[Any]] = set()
+        self._starting: list[OneBridge] = []
+        self._came = asyncio.Event()
+        self._rest = Rest(asyncio.get_running_loop())
+        self._rest.is_needed = lambda: False
+        self._rest.is_held = lambda: self._rest.is_awaited and self._ways.portal.is_young(time.time())
         self._not_before = float("-inf")
         self._stopping = False
 
+    # ---- life ------------------------------------------------------------------------------------
+
     async def start(self) -> None:
-        """Reach the first bridge that can be reached; raises what went wrong with the last one."""
-        self._current = await self._reach(self._source.lines)
+        """Reach the bridge that can be reached first; raises what went wrong with the last one."""
+        await self._reach(self._source.lines)
+
+    def keep(self) -> None:
+        """Go on trying, where none was reached."""
+        self._search = asyncio.get_running_loop().create_task(self._find_first())
+        self._search.add_done_callback(self._searched)
+
+    async def _find_first(self) -> OneBridge:
+        """Try them all, with growing pauses; the last one lasts until somebody dials."""
+        pause = BACKOFF_FIRST
+        while True:
+            try:
+                return await self._reach(self._source.lines)
+            except (PtproxyError, OSError) as error:
+                log.warning("no bridge is reached", why=str(error), again_in=round(pause, 1))
+            await self._rest.take(pause * self._rng.uniform(0.5, 1.0))
+            pause = min(2 * pause, BACKOFF_LAST)
 
     async def stop(self) -> None:
         """Close every tunnel."""
         self._stopping = True
-        if self._search is not None:
-            self._search.cancel()
-            await asyncio.wait({self._search})
-        current, self._current = self._current, None
-        if current is not None:
-            await current.stop()
+        self._came.set()
+        waiting = [task for task in (self._search, *self._returning.values()) if task is not None]
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            await asyncio.wait(waiting)
+        tunnels, self._tunnels = list(self._tunnels.values()), {}
+        await asyncio.gather(*(one.stop() for one in tunnels), *self._retiring, return_exceptions=True)
+        await closed(self._losers)
+        await asyncio.sleep(0)  # what had won all the same is told of then
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def through(self) -> dict[str, Dialer]:
-        """The bridge in use by its name."""
-        return {} if self._current is None else {self._current.name: self}
+        """The bridges in use by their names."""
+        return {one.name: self if len(self._tunnels) == 1 else one.dialer for one in self._tunnels.values()}
+
+    def state(self) -> list[BridgeState]:
+        """What is known of every bridge just now, in the client's order: for a status that people read."""
+        now = time.time()
+        states = []
+        for line in self._source.lines:
+            way = whole(line)
+            one = self._tunnels.get(way)
+            states.append(
+                BridgeState(
+                    str(Endpoint(line.host, line.port)),
+                    one is not None and bool(one.dialer.tunnel.carriers),
+                    Degree.OPEN if one is not None else self._ways.degree(way, now),
+                    max(self._ways.rests_until(way, now) - now, 0.0),
+                    [] if one is None else one.dialer.approaches.state(),
+                )
+            )
+        return states
+
+    @property
+    def in_use(self) -> tuple[OneBridge, ...]:
+        """Those with a tunnel."""
+        return tuple(self._tunnels.values())
+
+    def network_changed(self, lost: frozenset[str]) -> None:
+        """This machine is in another network; see :meth:`TunnelDialer.network_changed`."""
+        self._not_before = float("-inf")
+        self._rest.end()
+        for one in (*self._tunnels.values(), *self._starting):
+            one.dialer.network_changed(lost)
+
+    def network_grew(self) -> None:
+        """See :meth:`TunnelDialer.network_grew`."""
+        self._not_before = float("-inf")
+        self._rest.end()
+        for one in (*self._tunnels.values(), *self._starting):
+            one.dialer.network_grew()
+
+    # ---- streams ---------------------------------------------------------------------------------
 
     async def dial(self, target: Target, protocol: asyncio.Protocol, first_data: bytes = b"") -> Stream:
         """See :class:`~ptproxy.tunnel.stream.Dialer`."""
@@ -123,9 +184,11 @@ class BridgeChoice:
 
     async def _ready(self) -> OneBridge:
         """A bridge that has a carrier, or the only one there is."""
-        current = self._current
-        if current is None:
-            raise DialError(Reason.SHUTDOWN if self._stopping else Reason.TUNNEL_DOWN)
+        if not self._tunnels:
+            await self._first()
+        current = self._chosen()
+        self._tidy(current)
+        self._bring_back(current)
         if current.dialer.tunnel.carriers or not self._others(current):
             return current
         try:
@@ -135,6 +198,85 @@ class BridgeChoice:
         except (TimeoutError, DialError):
             return await self._replace(current)
 
+    async def _first(self) -> None:
+        """Wait until one was reached; DialError where that takes too long."""
+        try:
+            with self._rest.waited_for():
+                async with asyncio.timeout(CARRIER_WAIT):
+                    while not (self._tunnels or self._stopping):
+                        self._came.clear()
+                        await self._came.wait()
+        except TimeoutError:
+            raise DialError(Reason.TUNNEL_DOWN, "no bridge is reached") from None
+        if self._stopping:
+            raise DialError(Reason.SHUTDOWN)
+
+    def _chosen(self) -> OneBridge:
+        """Whom a new stream takes, of those in use."""
+        working = [one for one in self._tunnels.values() if one.dialer.tunnel.carriers]
+        good = [one for one in working if not self._is_bad(one)]
+        among = good or working or list(self._tunnels.values())
+        return self._tunnels[whole(self._order.taken([one.line for one in among], self._source.lines))]
+
+    # ---- bridges that come back --------------------------------------------------------------------
+
+    def _bring_back(self, current: OneBridge) -> None:
+        """Somebody opens a stream: the bridge that it would rather take is dialled beside, if it may be."""
+        if self._stopping or not current.dialer.tunnel.carriers or self._returning:
+            return
+        now = time.time()
+        for line in self._source.lines:
+            way = whole(line)
+            if (
+                self._order.choice == "ordered"
+                and self._tunnels.get(way) is current
+                and not self._is_bad(current)
+            ):
+                return  # what comes after it is not wanted
+            if way in self._tunnels or self._ways.rests_until(way, now) or not self._order.weight(line):
+                continue
+            took = self._order.took(line, now)
+            if self._order.choice == "measured" and UNKNOWN > took >= self._order.took(current.line, now):
+                continue
+            if len(self._tunnels) >= MAX_IN_USE:
+                return
+            task = asyncio.get_running_loop().create_task(self._return(line))
+            self._returning[way] = task
+            task.add_done_callback(functools.partial(self._returned, way))
+            return
+
+    def _returned(self, way: Way, task: asyncio.Task[None]) -> None:
+        self._returning.pop(way, None)
+        if not task.cancelled():
+            task.result()  # a bug is no bridge's fault
+
+    async def _return(self, line: Link) -> None:
+        try:
+            one = await self._start(line, _ignore)
+        except (PtproxyError, OSError) as error:
+            self._note(line, error)
+            return
+        log.info("a bridge is in use beside the others", bridge=one.name)
+        self._tunnels[whole(line)] = one
+
+    def _is_reached(self) -> bool:
+        """Whether any bridge is: then no login page stands before them all."""
+        return any(one.dialer.tunnel.carriers for one in self._tunnels.values())
+
+    def _is_bad(self, one: OneBridge) -> bool:
+        """Whether every way to a bridge in use was found cut or throttled lately."""
+        return one.dialer.approaches.rests()
+
+    def _tidy(self, current: OneBridge) -> None:
+        """Where one bridge is enough, those beside it that carry nothing any more are closed."""
+        if self._order.choice == "weighted":
+            return
+        for way, one in list(self._tunnels.items()):
+            if one is not current and not one.dialer.streams:
+                self._end(way, one)
+
+    # ---- bridges that are lost ---------------------------------------------------------------------
+
     async def _replace(self, lost: OneBridge) -> OneBridge:
         """Another bridge in place of one that was lost: one search for all who wait, and those who come.
 
@@ -143,12 +285,15 @@ class BridgeChoice:
         """
         search = self._search
         if search is None:
-            current = self._current
-            if current is None:
+            if self._stopping:
                 raise DialError(Reason.SHUTDOWN)
             loop = asyncio.get_running_loop()
-            if current is not lost or current.dialer.tunnel.carriers:
-                return current
+            for one in self._tunnels.values():
+                if one.dialer.tunnel.carriers:
+                    self._retire(lost)
+                    return one
+            if self._tunnels.get(whole(lost.line)) is not lost:
+                return self._chosen()
             if loop.time() < self._not_before:
                 raise DialError(Reason.TUNNEL_DOWN, "no bridge is reached")
             search = self._search = loop.create_task(self._find_next(lost))
@@ -160,18 +305,27 @@ class BridgeChoice:
 
     async def _find_next(self, lost: OneBridge) -> OneBridge:
         loop = asyncio.get_running_loop()
-        log.warning("the bridge is lost; the next one is tried", bridges=len(self._source.lines))
+        log.warning("the bridge is lost; the others are tried", bridges=len(self._source.lines))
         try:
             found = await self._reach(self._others(lost))
         except PtproxyError as error:
             self._not_before = loop.time() + PAUSE
             raise DialError(Reason.TUNNEL_DOWN, f"no bridge is reached: {error}") from None
-        self._current = found
-        task = loop.create_task(lost.stop())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retire(lost)
         self._source.hurry()
         return found
+
+    def _retire(self, lost: OneBridge) -> None:
+        """A bridge without carriers is in use no more; it rests, or new streams would have it dialled."""
+        way = whole(lost.line)
+        if self._tunnels.get(way) is lost and len(self._tunnels) > 1:
+            self._ways.failed(way, Degree.FAILED, time.time())
+            self._end(way, lost)
+
+    def _end(self, way: Way, one: OneBridge) -> None:
+        """A tunnel is in use no more."""
+        del self._tunnels[way]
+        self.unwanted(one)
 
     def _searched(self, search: asyncio.Task[OneBridge]) -> None:
         self._search = None
@@ -179,22 +333,78 @@ class BridgeChoice:
             search.exception()  # told to who waits, if anybody does
 
     def _others(self, current: OneBridge) -> tuple[Link, ...]:
-        here = current.line.host, current.line.port, current.line.key
-        return tuple(line for line in self._source.lines if (line.host, line.port, line.key) != here)
+        here = whole(current.line)
+        return tuple(line for line in self._source.lines if whole(line) != here)
 
-    async def _reach(self, lines: tuple[Link, ...]) -> OneBridge:
-        failure: PtproxyError = DialError(Reason.TUNNEL_DOWN, "no bridge is known")
-        for line in lines:
-            self.line = line
-            try:
-                one = self._make(line)
-                await one.start()
-            except PtproxyError as error:
-                failure = error
-                log.warning(
-                    "a bridge is not reached", bridge=str(Endpoint(line.host, line.port)), why=str(error)
-                )
-            else:
-                log.info("connected", bridge=one.name)
-                return one
-        raise failure
+    # ---- reaching one ------------------------------------------------------------------------------
+
+    async def _reach(self, lines: Sequence[Link]) -> OneBridge:
+        """The first of several bridges that is reached, tried with a stagger."""
+        if not lines:
+            raise DialError(Reason.TUNNEL_DOWN, "no bridge is known")
+        now = time.time()
+        self._answered = False
+        race = Race(self._order.ordered(lines), whole, lambda line: self._ways.stagger(whole(line), now))
+        one = await Racing(asyncio.get_running_loop(), self, self._losers).run(race)
+        self._tunnels[whole(one.line)] = one
+        self._came.set()
+        log.info("connected", bridge=one.name)
+        return one
+
+    async def attempt(self, candidate: Link, progressed: Callable[[], None]) -> OneBridge:
+        """One bridge of a race."""
+        one = await self._start(candidate, progressed)
+        self.line = candidate
+        return one
+
+    async def _start(self, line: Link, progressed: Callable[[], None]) -> OneBridge:
+        """A tunnel to a bridge; how long TLS took is remembered."""
+        one = self._make(line)
+        began, stood = time.monotonic(), list[float]()
+
+        def stands() -> None:
+            stood.append(time.monotonic())
+            progressed()
+
+        one.dialer.approaches.progressed = stands
+        one.dialer.approaches.others_open = self._is_reached
+        self._starting.append(one)
+        try:
+            await one.start()
+        except BaseException:
+            await one.stop()
+            raise
+        finally:
+            self._starting.remove(one)
+            one.dialer.approaches.progressed = None
+        self._ways.opened(whole(line), (stood or [time.monotonic()])[0] - began, time.time())
+        return one
+
+    def failed(self, candidate: Link, error: PtproxyError | OSError) -> bool:
+        """One bridge was not reached."""
+        answered = not isinstance(error, DialError | OSError)
+        if answered or not self._answered:
+            self.line = candidate
+        self._answered = self._answered or answered
+        self._note(candidate, error)
+        return False
+
+    def unwanted(self, result: OneBridge) -> None:
+        """One that was reached after another one: it is not in use."""
+        task = asyncio.get_running_loop().create_task(result.stop())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def _note(self, line: Link, error: PtproxyError | OSError) -> None:
+        degree = degree_met(error)
+        if not self._is_reached():
+            degree = self._ways.portal.judge(whole(line), degree, time.time())
+        self._ways.failed(whole(line), degree, time.time())
+        log.warning(
+            "a bridge is not reached", bridge=str(Endpoint(line.host, line.port)), why=str(error),
+            degree=str(degree), done="the next bridge is tried",
+        )  # fmt: skip
+
+
+def _ignore() -> None:
+    """Nobody waits beside it."""

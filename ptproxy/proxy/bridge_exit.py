@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.log import get_logger
 from ptproxy.target import Target
-from ptproxy.tunnel.relay import StreamEnd, TcpEnd, couple
+from ptproxy.tunnel.relay import Ended, StreamEnd, TcpEnd, couple
 from ptproxy.tunnel.stream import Association, Dialer, Incoming
+from ptproxy.tunnel.tcp import adopt, reason_of
 
 MAX_STREAMS: Final = 32768
 """Streams of all clients together: each holds a descriptor and about 10 KiB."""
+ADOPT_TIMEOUT: Final = 10.0
+"""Seconds until a socket that was handed over has a transport: a turn of the loop or two."""
 
 Service = Callable[[Incoming], None]
 """A service of the bridge: accepts or refuses the stream, now or later, and does not block."""
@@ -37,11 +41,14 @@ class BridgeExit:
         *,
         services: Mapping[str, Service] | None = None,
         most_streams: int = MAX_STREAMS,
+        dialer_of: Callable[[str], Dialer] | None = None,
     ) -> None:
+        """``dialer_of`` finds the dialer for a client's targets by its label; None: always ``dialer``."""
         self.streams = 0
         """Streams and associations that are open or being dialled."""
         self._loop = loop
         self._dialer = dialer
+        self._dialer_of = dialer_of
         self._services = dict(services or {})
         self._most_streams = most_streams
         self._tasks: set[asyncio.Task[object]] = set()
@@ -62,11 +69,20 @@ class BridgeExit:
             incoming.refuse(Reason.LIMIT)
         elif kind == "address":
             end = DialledEnd(incoming, self._over)
-            dial = self._dialer.dial(incoming.target, cast("asyncio.Protocol", end))
+            dial = self._dialer_for(incoming).dial(incoming.target, cast("asyncio.Protocol", end))
             self._watch(incoming, self._loop.create_task(dial), end.fail)
         else:
             pair = DatagramPair(incoming, self._over)
-            self._watch(incoming, self._loop.create_task(pair.open(self._dialer)), pair.fail)
+            self._watch(incoming, self._loop.create_task(pair.open(self._dialer_for(incoming))), pair.fail)
+
+    def offer(self, name: str, service: Service) -> None:
+        """Clients that ask for ``name`` get this service from now on."""
+        self._services[name] = service
+
+    def take_over(self, incoming: Incoming, sock: socket.socket, ended: Ended) -> None:
+        """A stream that a former process of this bridge had accepted goes on with its target's socket."""
+        end = TakenEnd(incoming, self._over, ended)
+        self._watch(incoming, self._loop.create_task(_adopted(self._loop, end, sock)), end.fail)
 
     async def close(self) -> None:
         """Give up every dial; streams that are open end with their sessions."""
@@ -75,6 +91,9 @@ class BridgeExit:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _dialer_for(self, incoming: Incoming) -> Dialer:
+        return self._dialer if self._dialer_of is None else self._dialer_of(incoming.peer)
 
     def _over(self) -> None:
         """A stream or association has ended, or was never opened."""
@@ -145,6 +164,30 @@ class DialledEnd(TcpEnd):
         else:
             self._over()
             self._incoming.refuse(reason)
+
+
+class TakenEnd(DialledEnd):
+    """A target's end that another process had before."""
+
+    __slots__ = ("_ended",)
+
+    def __init__(self, incoming: Incoming, over: Callable[[], None], ended: Ended) -> None:
+        super().__init__(incoming, over)
+        self._ended = ended
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the stream; what has ended before does not end again."""
+        super().connection_made(transport)
+        if self._accepted:
+            self.other.ended, self.ended = self._ended.client, self._ended.target
+
+
+async def _adopted(loop: asyncio.AbstractEventLoop, end: TakenEnd, sock: socket.socket) -> None:
+    """Put ``end`` on a socket; raises DialError."""
+    try:
+        await adopt(loop, lambda: end, sock, timeout=ADOPT_TIMEOUT)
+    except OSError as error:
+        raise DialError(reason_of(error)) from error
 
 
 class DatagramPair:

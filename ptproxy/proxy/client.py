@@ -9,28 +9,36 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.codec.page.cache import SiteMemory
-from ptproxy.config.keyfile import read_password
 from ptproxy.config.link import Link
 from ptproxy.config.model import ClientConfig
 from ptproxy.config.quantities import Endpoint
-from ptproxy.errors import AuthenticationError, DialError, PtproxyError, StartError
-from ptproxy.front import Users
+from ptproxy.errors import StartError
 from ptproxy.log import get_logger
-from ptproxy.proxy.bridge_choice import BridgeChoice, BridgeSource, OneBridge
+from ptproxy.proxy.account_follow import AccountFollower
+from ptproxy.proxy.bridge_choice import BridgeChoice
+from ptproxy.proxy.browsers import Browsers, make_trust
+from ptproxy.proxy.control_client import ClientParts, attend_client
+from ptproxy.proxy.control_reload import ConfigSource
 from ptproxy.proxy.documents import Documents
+from ptproxy.proxy.first_carrier import connect, unless_stopped
 from ptproxy.proxy.local import LocalLimits, LocalProxy
 from ptproxy.proxy.local_ports import open_ports
-from ptproxy.proxy.remembered import RememberedSite
+from ptproxy.proxy.one_bridge import BridgeSource, OneBridge
+from ptproxy.proxy.remembered import RememberedSite, RememberedWays
 from ptproxy.proxy.shape_files import load_shape
 from ptproxy.proxy.shape_follow import KeptShape, ShapeFollower
 from ptproxy.proxy.shape_push import DOCUMENT
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, load_key, within
+from ptproxy.proxy.users import make_users
 from ptproxy.session import Limits
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.appearance import appearance_of
@@ -38,42 +46,81 @@ from ptproxy.tunnel.client_tls import BrowserLikeTls, ClientTls, PythonTls
 from ptproxy.tunnel.connect import Route
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.shaped_dial import ShapedDialer
-from ptproxy.tunnel.tls import ClientTrust
+from ptproxy.tunnel.surroundings import watch_network
+from ptproxy.tunnel.totals import Totals
+from ptproxy.ways import Ways
 
 if TYPE_CHECKING:
     from ptproxy.tunnel.chromium import Chromium
+
+BrowserOf = Callable[[ClientConfig], "Chromium | None"]
 
 log = get_logger(__name__)
 
 
 async def run_client(
-    config: ClientConfig, *, ready: Ready | None = None, source: BridgeSource | None = None
+    config: ClientConfig,
+    *,
+    ready: Ready | None = None,
+    source: BridgeSource | None = None,
+    doors: dict[Endpoint, socket.socket] | None = None,
+    config_source: ConfigSource | None = None,
 ) -> None:
     """Run a client until SIGTERM or SIGINT; with a ``source``, over whichever of its bridges works.
 
-    Raises :class:`~ptproxy.errors.StartError` where it cannot start: a taken
-    port, an unusable file, a bridge that is not reached or not the right one.
+    ``doors`` are sockets that listen already, by the endpoint that they stand for; those that are
+    wanted are taken out, the others closed. ``config_source``: where ``config`` came from and is read again
+    (:mod:`ptproxy.proxy.control_client`). A bridge that is not reached is tried on. Raises
+    :class:`~ptproxy.errors.StartError` where it cannot start: a taken port, an unusable file, a
+    bridge that is not the right one or has never let us in.
     """
-    loop = asyncio.get_running_loop()
+    loop, began_at, totals = asyncio.get_running_loop(), time.time(), Totals()
     async with contextlib.AsyncExitStack() as stack:
         state = stack.enter_context(StateFolder(config.state))
         users = make_users(config)
-        make = await stack.enter_async_context(prepared(config, loop, state, load_key(config.key)))
+        remembered = RememberedWays(state.document("ways"))
+        stack.push_async_callback(remembered.save)
+        make = await stack.enter_async_context(
+            prepared(config, loop, state, load_key(config.key), remembered.ways, totals)
+        )
         tunnel: OneBridge | BridgeChoice
         if source is None:
             tunnel = make(config.bridge)
         else:
             source.open(state)
-            tunnel = BridgeChoice(make, source)
-        stack.push_async_callback(tunnel.stop)
-        limits = LocalLimits(connections=config.limits.connections)
+            find = config.find
+            tunnel = BridgeChoice(make, source, remembered.ways, find.choice, weights=find.weights)
         dialer = tunnel.dialer if isinstance(tunnel, OneBridge) else tunnel
+        stack.push_async_callback(tunnel.stop)
+        stack.callback(watch_network(loop, dialer, remembered.ways).close)
+        keeping = loop.create_task(remembered.keep())
+        stack.callback(keeping.cancel)
+        limits = LocalLimits(connections=config.limits.connections)
         proxy = LocalProxy(loop, dialer, users=users, limits=limits)
         stack.push_async_callback(proxy.stop)
-        listening = [await listen(proxy, endpoint) for endpoint in config.listen]
-        listening += await open_ports(config, loop, proxy, listening, stack)
-        with Signals(loop) as signals:
-            await connect(config, tunnel, signals)
+        listening = await listen_all(config, proxy, {} if doors is None else doors)
+        places = dict(zip(map(str, config.listen), listening, strict=True))
+        ports = await open_ports(config, loop, proxy, listening, stack)
+        listening += ports
+        attended = await attend_client(
+            ClientParts(config, state, tunnel, proxy, totals, places, ports, began_at),
+            loop,
+            stack,
+            config_source,
+        )
+        offers = None
+        if config.reverse:
+            from ptproxy.proxy.reverse_client import Offers  # noqa: PLC0415  (only where it is wanted)
+
+            offers = Offers(loop, dialer, config.reverse)
+            stack.push_async_callback(offers.stop)
+        with Signals(loop, attended.reloads.soon) as signals:
+            await connect(config, tunnel, signals, remembered.ways)
+            if offers is not None and not signals.stop.is_set():
+                offers.start()
+                if not listening:  # nothing else is wanted of it
+                    await unless_stopped(offers.answered(), signals)
+                listening += [f"the bridge's port {each}" for each in config.reverse]
             if source is not None and isinstance(tunnel, BridgeChoice) and not signals.stop.is_set():
                 source.start(tunnel.through, _bridges_changed)
                 stack.push_async_callback(source.stop)
@@ -82,6 +129,8 @@ async def run_client(
             if ready is not None and not signals.stop.is_set():
                 ready(listening)
             await signals.stop.wait()
+            attended.stopping = True
+            await attended.reloads.stop()
             log.info("stopping", connections=proxy.connections, seconds=config.limits.drain)
             await within(config.limits.drain, signals.at_once, proxy.stop)
 
@@ -95,20 +144,28 @@ def _bridges_changed() -> None:
 
 @contextlib.asynccontextmanager
 async def prepared(
-    config: ClientConfig, loop: asyncio.AbstractEventLoop, state: Documents, key: StaticKey
+    config: ClientConfig,
+    loop: asyncio.AbstractEventLoop,
+    state: Documents,
+    key: StaticKey,
+    known: Ways | None = None,
+    totals: Totals | None = None,
 ) -> AsyncIterator[Callable[[Link], OneBridge]]:
     """What makes a tunnel to the bridge of a line; what tunnels share is closed at the end.
 
-    ``key`` is the client's. The tunnels are not started, and whoever has them made
+    ``key`` is the client's; ``known`` is what is remembered of ways, None: nothing; all tunnels are
+    counted together in ``totals``. The tunnels
+    are not started, and whoever has them made
     stops them before the end. Making one raises :class:`~ptproxy.errors.StartError`
     for unusable files.
     """
     async with contextlib.AsyncExitStack() as stack:
-        browser = make_browser(config, loop)
-        if browser is not None:
-            stack.push_async_callback(browser.stop)
+        browsers = Browsers(config, loop)
+        stack.push_async_callback(browsers.stop)
         site = RememberedSite(state.document("site"), config.bridge.server_name)
         stack.push_async_callback(site.close)
+        if known is None:
+            known = Ways(secrets.token_bytes(32))
 
         def make(line: Link) -> OneBridge:
             wanted = config
@@ -116,32 +173,22 @@ async def prepared(
                 codec = tuple(name for name in config.codecs if name in line.codecs) or None
                 wanted = config.model_copy(update={"bridge": line, "codec": codec})
             memory = site.memory if site.host == line.server_name else SiteMemory()
-            dialer = make_dialer(wanted, loop, memory, browser, key=key)
+            dialer = make_dialer(wanted, loop, memory, browsers.of, key=key, ways=known)
+            if totals is not None:
+                dialer.count_in(totals)
             if dialer.visitor is not None and memory is site.memory:
                 dialer.visitor.on_visited = site.save
-            return OneBridge(line, dialer, make_follower(wanted, dialer, state))
+            release = functools.partial(browsers.stop, line)
+            follower = make_follower(wanted, dialer, state)
+            return OneBridge(line, dialer, follower, release, AccountFollower(dialer))
 
         yield make
 
 
-def make_browser(config: ClientConfig, loop: asyncio.AbstractEventLoop) -> Chromium | None:
-    """The browser that is to carry everything, if one is; StartError where it could not."""
-    if config.tls.fingerprint != "browser":
-        return None
-    from ptproxy.tunnel.chromium import Chromium  # noqa: PLC0415  (only where it is wanted)
-
-    folder = config.state / "chromium"
-    return Chromium(loop, config.bridge, make_trust(config), folder, config.tls.browser)
-
-
-def make_trust(config: ClientConfig) -> ClientTrust:
-    """Which certificates are accepted."""
-    return ClientTrust(
-        pin=config.pin,
-        authorities=config.authorities,
-        certificate=config.tls.client_certificate,
-        private_key=config.tls.client_key,
-    )
+def no_browser(config: ClientConfig) -> Chromium | None:
+    """Everything is done here."""
+    del config
+    return None
 
 
 def make_tls(config: ClientConfig) -> ClientTls:
@@ -154,22 +201,20 @@ def make_dialer(
     config: ClientConfig,
     loop: asyncio.AbstractEventLoop,
     memory: SiteMemory,
-    browser: Chromium | None = None,
+    browser_of: BrowserOf = no_browser,
     *,
     key: StaticKey | None = None,
+    ways: Ways | None = None,
 ) -> TunnelDialer:
     """The dialer to the configured bridge; raises StartError for unusable files.
 
+    ``browser_of`` gives what carries the connections to a configuration's first front, None: nothing does.
     ``memory``: what the imitated browser remembers of the site. ``key``: the client's, None: its file's.
+    ``ways``: what is remembered of ways, None: nothing.
     """
-    route = Route(
-        line=config.bridge,
-        key=load_key(config.key) if key is None else key,
-        tls=make_tls(config),
-        codecs=config.codecs if browser is None else browser.codecs(config.codecs),
-        appearance=appearance_of(config.tls.fingerprint, memory, config.tls.profile),
-        browser=browser,
-    )
+    key = load_key(config.key) if key is None else key
+    route = make_route(config, key, memory, browser_of)
+    route = replace(route, fronts=make_fronts(config, key, memory, browser_of))
     shape = None if config.shape == "auto" else load_shape(config.shape)
     kind = TunnelDialer if config.shape == "none" else functools.partial(ShapedDialer, shape=shape)
     return kind(
@@ -180,7 +225,35 @@ def make_dialer(
         idle=config.limits.idle,
         half_open=config.limits.half_open,
         linger=config.limits.linger,
+        ways=ways,
     )
+
+
+def make_route(config: ClientConfig, key: StaticKey, memory: SiteMemory, browser_of: BrowserOf) -> Route:
+    """How the configured bridge is reached by its first front."""
+    browser = browser_of(config)
+    return Route(
+        line=config.bridge,
+        key=key,
+        tls=make_tls(config),
+        codecs=config.codecs if browser is None else browser.codecs(config.codecs),
+        appearance=appearance_of(config.tls.fingerprint, memory, config.tls.profile),
+        browser=browser,
+    )
+
+
+def make_fronts(
+    config: ClientConfig, key: StaticKey, memory: SiteMemory, browser_of: BrowserOf
+) -> tuple[Route, ...]:
+    """... and by the further ones; another site's memory is forgotten with the process."""
+    routes = []
+    for line in config.bridge.by_front()[1:]:
+        codec = tuple(name for name in config.codecs if name in line.codecs)
+        if codec:  # else the client was told to use others
+            there = config.model_copy(update={"bridge": line, "codec": codec})
+            known = memory if line.server_name == config.bridge.server_name else SiteMemory()
+            routes.append(make_route(there, key, known, browser_of))
+    return tuple(routes)
 
 
 def make_follower(config: ClientConfig, dialer: TunnelDialer, state: Documents) -> ShapeFollower | None:
@@ -192,21 +265,24 @@ def make_follower(config: ClientConfig, dialer: TunnelDialer, state: Documents) 
     return ShapeFollower(dialer, kept)
 
 
-def make_users(config: ClientConfig) -> Users | None:
-    """Who may use the local port, None for anybody; raises StartError."""
-    front = config.front
-    if front.user is None:
-        return None
-    if front.password_file is None:
-        raise StartError("front: a user needs front.password_file")
-    try:
-        return Users({front.user: read_password(front.password_file)})
-    except ValueError as error:
-        raise StartError(f"front: {error}") from None
+async def listen_all(
+    config: ClientConfig, proxy: LocalProxy, doors: dict[Endpoint, socket.socket]
+) -> list[str]:
+    """Listen where the configuration says, on the ``doors`` that stand there; raises StartError.
+
+    No other door is left open: whoever connected to it would wait for ever.
+    """
+    for unwanted in [each for each in doors if each not in config.listen]:
+        doors.pop(unwanted).close()
+    return [await listen(proxy, endpoint, doors.pop(endpoint, None)) for endpoint in config.listen]
 
 
-async def listen(proxy: LocalProxy, endpoint: Endpoint) -> str:
-    """Listen for local programs; returns the address. Raises StartError."""
+async def listen(proxy: LocalProxy, endpoint: Endpoint, door: socket.socket | None = None) -> str:
+    """Listen for local programs, on the ``door`` if there is one; returns the address. Raises StartError."""
+    if door is not None:
+        host, port = door.getsockname()[:2]
+        proxy.take(door)
+        return str(Endpoint(host, port))
     if endpoint.unix is not None:
         raise StartError(f"listen: a client listens on an address, not on {endpoint}")
     try:
@@ -216,34 +292,3 @@ async def listen(proxy: LocalProxy, endpoint: Endpoint) -> str:
     if not ipaddress.ip_address(host).is_loopback and proxy.users is None:
         log.warning("whoever reaches this port can use the tunnel: set front.user", listen=f"{host}:{port}")
     return str(Endpoint(host, port))
-
-
-async def connect(config: ClientConfig, tunnel: OneBridge | BridgeChoice, signals: Signals) -> None:
-    """Open the first carrier; gives up when told to stop. Raises StartError."""
-    starting = asyncio.ensure_future(tunnel.start())
-    stopping = asyncio.ensure_future(signals.stop.wait())
-    try:
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-    except PtproxyError as error:
-        raise not_connected(tunnel.line or config.bridge, error) from None
-    finally:
-        starting.cancel()
-        stopping.cancel()
-        await asyncio.gather(starting, stopping, return_exceptions=True)
-
-
-def not_connected(line: Link, error: PtproxyError) -> StartError:
-    """What keeps the first carrier to the bridge of ``line`` from opening, for a person."""
-    if isinstance(error, StartError):
-        return error
-    where = Endpoint(line.host, line.port)
-    if isinstance(error, DialError):
-        return StartError(f"the bridge at {where} is not reached: {error}")
-    if isinstance(error, AuthenticationError):
-        return StartError(f"what answers at {where} is not the bridge of the link: {error}")
-    return StartError(
-        f"the bridge at {where} did not let us in: a wrong or revoked key, a used-up invite, "
-        f"or a clock off by more than a minute ({error})"
-    )

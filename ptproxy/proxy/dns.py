@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, RemoteProtocolError
 from ptproxy.log import get_logger
+from ptproxy.proxy.udp_port import UdpPort
 from ptproxy.target import Target
 from ptproxy.tunnel.stream import Dialer
 
@@ -127,7 +127,7 @@ class DnsPort:
         self._loop = loop
         self._dialer = dialer
         self._resolver = resolver
-        self._socket: Any = None
+        self._port = UdpPort(loop, self.local_query)
         self._stream: _Resolver | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._unsent: list[bytes] = []
@@ -136,25 +136,19 @@ class DnsPort:
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen there; returns the address. Raises ``OSError``."""
-        self._socket, _ = await self._loop.create_datagram_endpoint(
-            lambda: _Port(self.local_query), local_addr=(host, port)
-        )
-        bound: tuple[str, int] = self._socket.get_extra_info("sockname")[:2]
-        return bound
+        return await self._port.listen(host, port)
 
     async def stop(self) -> None:
         """Answer nothing more."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._socket is not None:
-            self._socket.close()
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.gather(self._dialling, return_exceptions=True)
         if self._stream is not None:
             self._stream.abort()
         self.waiting.clear()
-        await asyncio.sleep(0)
+        await self._port.close()
 
     def local_query(self, data: bytes, address: Any) -> None:
         """A program asked."""
@@ -207,9 +201,9 @@ class DnsPort:
     def answered(self, data: bytes) -> None:
         """The resolver answered something."""
         waiting = self.waiting.pop(int.from_bytes(data[:2], "big"), None) if len(data) >= 2 else None
-        if waiting is not None and not self._socket.is_closing():
+        if waiting is not None:
             try:
-                self._socket.sendto(waiting.query.answer(data), waiting.address)
+                self._port.send(waiting.query.answer(data), waiting.address)
             except DnsError as error:
                 log.info("an answer of the resolver is not passed on", why=str(error))
 
@@ -221,8 +215,7 @@ class DnsPort:
 
     def _fail_all(self) -> None:
         for waiting in self.waiting.values():
-            if not self._socket.is_closing():
-                self._socket.sendto(waiting.query.failed(), waiting.address)
+            self._port.send(waiting.query.failed(), waiting.address)
         self.waiting.clear()
 
     def _look(self) -> None:
@@ -291,13 +284,3 @@ class _Resolver(asyncio.Protocol):
         del exc
         self.lost = True
         self._port.stream_lost(self)
-
-
-class _Port(asyncio.DatagramProtocol):
-    """The local UDP port."""
-
-    def __init__(self, receive: Callable[[bytes, Any], None]) -> None:
-        self._receive = receive
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self._receive(data, addr)

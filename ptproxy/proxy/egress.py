@@ -72,15 +72,25 @@ class EgressDialer:
         """
         self.policy = policy
         self.resolver = resolver if resolver is not None else Resolver(loop)
-        self.dials = 0
-        """Dials under way."""
         self.associations: set[EgressAssociation] = set()
         self._loop = loop
         self._ipv6 = ipv6
         self._timeout = timeout
+        self._dialling: set[asyncio.Protocol] = set()
         self._own_name = own_name.lower().rstrip(".")
         self._most_dials = most_dials
         self._most_associations = most_associations
+
+    @property
+    def dials(self) -> int:
+        """Dials under way."""
+        return len(self._dialling)
+
+    def change(self, policy: EgressPolicy, *, ipv6: bool, timeout: float) -> None:
+        """Other rules from now on; what is open, or being dialled, goes on."""
+        self.policy = policy
+        self._ipv6 = ipv6
+        self._timeout = timeout
 
     async def dial(self, target: Target, protocol: asyncio.Protocol, first_data: bytes = b"") -> Stream:
         """Connect by TCP; see :class:`~ptproxy.tunnel.stream.Dialer`.
@@ -91,7 +101,7 @@ class EgressDialer:
             raise DialError(Reason.UNSUPPORTED)
         if self.dials >= self._most_dials:
             raise DialError(Reason.LIMIT, "too many dials at once")
-        self.dials += 1
+        self._dialling.add(protocol)
         try:
             ip, port = target.ip, target.port
             if ip is not None:
@@ -101,7 +111,7 @@ class EgressDialer:
                 addresses = await self.addresses(target.host, port)
                 transport = await self._race(addresses, port, protocol, until - self._loop.time())
         finally:
-            self.dials -= 1
+            self._dialling.discard(protocol)
         if first_data:
             transport.write(first_data)
         return transport

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ptproxy.buffer import Buffer
@@ -21,6 +20,7 @@ from ptproxy.front.users import Users
 from ptproxy.log import get_logger
 from ptproxy.proxy.far_end import TunnelEnd
 from ptproxy.proxy.local_connection import LocalConnection
+from ptproxy.proxy.udp_port import UdpPort
 from ptproxy.target import Target
 from ptproxy.tunnel.stream import Association, Dialer
 from ptproxy.tunnel.tcp import send_reset
@@ -34,8 +34,6 @@ MAX_SENDERS: Final = 256
 """Local senders of one forward at a time; the one that was silent longest goes first."""
 MAX_EARLY: Final = 16
 """Datagrams kept for an association that is being opened."""
-MAX_UNSENT: Final = 256 * 1024
-"""Bytes for local programs that the socket did not take at once; above, datagrams are dropped."""
 
 log = get_logger(__name__)
 
@@ -106,28 +104,22 @@ class UdpForward:
         self.target = target
         self.senders: OrderedDict[Any, _Sender] = OrderedDict()
         """By local address, the one that spoke last at the end."""
-        self._socket: Any = None  # a DatagramTransport; typeshed lacks get_write_buffer_size()
+        self._port = UdpPort(loop, self.local_datagram)
         self._timer: asyncio.TimerHandle | None = None
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen there; returns the address. Raises ``OSError``."""
-        self._socket, _ = await self.loop.create_datagram_endpoint(
-            lambda: _Port(self.local_datagram), local_addr=(host, port)
-        )
-        bound: tuple[str, int] = self._socket.get_extra_info("sockname")[:2]
-        return bound
+        return await self._port.listen(host, port)
 
     async def stop(self) -> None:
         """End every association."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._socket is not None:
-            self._socket.close()
         tasks = [sender.task for sender in self.senders.values() if sender.task is not None]
         while self.senders:
             self.senders.popitem()[1].close()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)
+        await self._port.close()
 
     def local_datagram(self, data: bytes, address: Any) -> None:
         """A local program sent something."""
@@ -143,8 +135,7 @@ class UdpForward:
 
     def answer(self, data: bytes, address: Any) -> None:
         """The target sent something for a local program."""
-        if not self._socket.is_closing() and self._socket.get_write_buffer_size() < MAX_UNSENT:
-            self._socket.sendto(data, address)
+        self._port.send(data, address)
 
     def _look(self) -> None:
         """End the associations that are silent."""
@@ -212,13 +203,3 @@ class _Sender:
         del exc
         if self._forward.senders.get(self._address) is self:
             del self._forward.senders[self._address]
-
-
-class _Port(asyncio.DatagramProtocol):
-    """A local UDP port. Errors of single datagrams are as good as their loss."""
-
-    def __init__(self, receive: Callable[[bytes, Any], None]) -> None:
-        self._receive = receive
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self._receive(data, addr)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ptproxy.config.quantities import Endpoint
 from ptproxy.front import Users
 from ptproxy.proxy.deadlines import Deadlines
 from ptproxy.proxy.forward import ForwardedConnection
@@ -93,15 +94,26 @@ class LocalProxy:
         """Listen on a socket that is bound, and maybe listens, already; it is the proxy's from now on."""
         self._listeners.append(Listener(self.loop, self.connection, sock))
 
+    def leave(self, address: str) -> None:
+        """Listen at this ``HOST:PORT`` no more; connections that came there go on."""
+        for listener in self._listeners:
+            for sock in listener.sockets:
+                if str(Endpoint(*sock.getsockname()[:2])) == address:
+                    listener.close()
+
     def connection(self) -> LocalConnection:
         """What a connection that was accepted begins with."""
         return LocalConnection(self)
 
-    async def stop(self, drain: float = 0.0) -> None:
-        """Stop listening; what is open may end within ``drain`` seconds, then it is broken off."""
+    def end_listening(self) -> None:
+        """Let nobody in any more; what is open goes on."""
         self.stopping = True
         for listener in self._listeners:
             listener.close()
+
+    async def stop(self, drain: float = 0.0) -> None:
+        """Stop listening; what is open may end within ``drain`` seconds, then it is broken off."""
+        self.end_listening()
         for connection in list(self._open):
             if isinstance(connection, LocalConnection) and connection.idle:
                 connection.leave()

@@ -13,6 +13,7 @@ from typing import Final
 from ptproxy.auth.replay import ReplayFilter
 from ptproxy.errors import ConfigError
 from ptproxy.log import get_logger
+from ptproxy.proxy.shared_openings import SharedOpenings
 from ptproxy.state import Document
 
 DOCUMENT: Final = "openings"
@@ -34,6 +35,6 @@ def take_up(document: Document) -> ReplayFilter:
         return ReplayFilter(int(time.time()))
 
 
-def put_down(document: Document, replay: ReplayFilter) -> None:
+def put_down(document: Document, replay: ReplayFilter | SharedOpenings) -> None:
     """Leave the filter for the next run; to be called when nothing is examined any more."""
     document.write(replay.snapshot())

@@ -31,6 +31,8 @@ from ptproxy.tunnel.shaped_dial import ShapedDialer
 
 AGAIN: Final = (5.0, 15.0)
 """Seconds until a stream that has ended is opened again, doubled while that fails ..."""
+LOOK_EVERY: Final = 1.0
+"""Seconds between looks whether there is a carrier, before the service is asked for."""
 AGAIN_MOST: Final = 3600.0
 """ ... up to this; at once for a bridge that has no such service."""
 
@@ -150,6 +152,8 @@ class ShapeFollower:
     async def _follow(self) -> None:
         wait = 1.0
         while True:
+            while not self._dialer.tunnel.carriers:  # noqa: ASYNC110  (a carrier is for somebody: not for this)
+                await asyncio.sleep(LOOK_EVERY)
             stream = _Pushes(self)
             try:
                 transport = await self._dialer.dial(Target.service(SHAPE_SERVICE), stream)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from ptproxy.auth.credentials import StaticKey
 from ptproxy.auth.signed import SignedDocument, Signer
 from ptproxy.codec.shape import Shape
-from ptproxy.errors import Reason
+from ptproxy.errors import Reason, StartError
 from ptproxy.log import get_logger
 from ptproxy.state import Document
 from ptproxy.tunnel.stream import Incoming
@@ -71,10 +71,17 @@ class ShapePush:
         follower.push(self._signed)
 
     def change(self, shape: Shape | None) -> None:
-        """Push another shape to everybody who follows."""
-        if shape != self._shape:
-            self._shape = shape
-            self._sign()
+        """Push another shape to everybody who follows; after :meth:`close` the state is somebody else's.
+
+        Raises :class:`~ptproxy.errors.StartError` where the state cannot be written; then nothing is pushed.
+        """
+        if shape != self._shape and not self._closed:
+            before, self._shape = self._shape, shape
+            try:
+                self._sign()
+            except StartError:
+                self._shape = before
+                raise
             for follower in list(self._followers):
                 follower.push(self._signed)
             log.info("shape pushed", shape=shape.name if shape else "none", clients=len(self._followers))

@@ -22,13 +22,13 @@ from ptproxy.config.model import BridgeConfig
 from ptproxy.config.quantities import SiteUrl, is_ip
 from ptproxy.errors import StartError, why
 from ptproxy.log import get_logger
+from ptproxy.tunnel.arrival import Arrival
 from ptproxy.tunnel.beside.doorway import Doorway
 from ptproxy.tunnel.beside.h2_couple import H2Requests
 from ptproxy.tunnel.beside.openssl import load
 from ptproxy.tunnel.beside.site_connection import SiteServer
 from ptproxy.tunnel.beside.site_manners import Manners, adopt, learn, site_context
 from ptproxy.tunnel.beside.terms import Terms
-from ptproxy.tunnel.gate import Arrival
 from ptproxy.tunnel.tls import leaf_digest
 
 log = get_logger(__name__)

@@ -57,14 +57,21 @@ class Signals:
         reload: Callable[[], None] | None = None,
         *,
         stopping: Sequence[str] = ("SIGTERM", "SIGINT", "SIGBREAK"),
+        replacing: Sequence[str] = (),
     ) -> None:
-        """``stopping``: the signals that ask to stop. A role inside another program watches none."""
+        """The signals that ask to stop, and to have another process go on.
+
+        A role inside another program watches none.
+        """
         self.stop = asyncio.Event()
         """Set when the role is to stop."""
         self.at_once = asyncio.Event()
         """Set when it is not to wait for anything any more."""
+        self.replace = asyncio.Event()
+        """Set when another process is to go on; whoever sees to it clears it."""
         self._loop = loop
         self._reload = reload
+        self._replacing = replacing
         self._stopping = stopping
         self._watched: list[int] = []
         self._before: dict[int, Any] = {}
@@ -76,6 +83,8 @@ class Signals:
     def __enter__(self) -> Signals:
         for name in self._stopping:
             self._watch(name, self.ask)
+        for name in self._replacing:
+            self._watch(name, self.replace.set)
         if self._reload is not None:
             self._watch("SIGHUP", self._reload)
         return self
@@ -120,3 +129,15 @@ async def within(seconds: float, at_once: asyncio.Event, work: Callable[[float],
         hurry.cancel()
         patient.cancel()
         await asyncio.gather(hurry, patient, return_exceptions=True)
+
+
+async def first_of(one: asyncio.Event, other: asyncio.Event) -> bool:
+    """Wait until one of two events is set; whether it is the first."""
+    waits = [asyncio.ensure_future(event.wait()) for event in (one, other)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+    return one.is_set()

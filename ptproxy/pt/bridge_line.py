@@ -8,6 +8,8 @@ cert         SHA-256 of the leaf certificate (43 characters); absent: the author
 addr         HOST:PORT to connect to instead of the line's own address (a web server or CDN in front)
 page         the page of the site that is visited first; ``/`` when absent
 codecs       what the bridge speaks, joined by ``+``; only where the transport's name leaves it open
+fronts       where else the same bridge is reached, the best first, joined by ``!``; each as in a link, but
+             with ``/`` for ``;`` and ``*`` for ``=``: ``HOST:PORT/name*N/codecs*a+b/cert*PIN``
 seal         ``1``: payload is sealed inside TLS as well
 binding      ``none``: openings are not bound to the certificate; only together with ``seal=1``
 fingerprint  the client's own choice: ``chrome`` (when absent), ``firefox`` or ``python``
@@ -24,11 +26,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from ptproxy.config.link import Link, check_pages, check_path
+from ptproxy.config.link import Front, Link, check_pages, check_path
 from ptproxy.config.quantities import parse_address, parse_host
 from ptproxy.pt.arguments import ArgumentError, read_value, serialize_arguments
 
@@ -46,9 +48,10 @@ SHAPES: Final = ("browse", "chat", "bulk", "none")
 SAFE: Final = re.compile(r"[A-Za-z0-9._~!$'()*+:@/\[\]-]+")
 """What values may consist of."""
 
-_KEYS: Final = frozenset(
-    {"key", "path", "name", "cert", "addr", "page", "codecs", "seal", "binding", "fingerprint", "shape"}
-)
+_KEYS: Final = frozenset({
+    "key", "path", "name", "cert", "addr", "page", "codecs", "fronts", "seal", "binding", "fingerprint",
+    "shape",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def parse_line(arguments: Mapping[str, str], codecs: tuple[str, ...], host: str,
             address = read_value("addr", parse_address, arguments["addr"])
             host, port = address.host, address.port
         name = arguments.get("name", host)
+        spoken = _codecs(arguments.get("codecs"), codecs)
         read_value("name", parse_host, name)
         link = Link(
             key=_digest(arguments["key"], "key"),
@@ -83,10 +87,13 @@ def parse_line(arguments: Mapping[str, str], codecs: tuple[str, ...], host: str,
             path=read_value("path", check_path, arguments["path"]),
             pages=read_value("page", lambda page: check_pages((page,)), arguments.get("page", "/")),
             server_name=name,
-            codecs=_codecs(arguments.get("codecs"), codecs),
+            codecs=spoken,
             pin=_digest(arguments["cert"], "cert") if "cert" in arguments else None,
             seal=_choice(arguments, "seal", ("0", "1")) == "1",
             binding=_choice(arguments, "binding", ("certificate", "none")) == "certificate",
+            fronts=fronts_for(read_value("fronts", _fronts, arguments["fronts"]), spoken)
+            if "fronts" in arguments
+            else (),
         )
         fingerprint = _choice(arguments, "fingerprint", FINGERPRINTS)
         return BridgeLine(link, fingerprint, _choice(arguments, "shape", SHAPES))
@@ -113,12 +120,37 @@ def line_arguments(link: Link, codecs: tuple[str, ...], *, address: str = "") ->
         found["seal"] = "1"
     if not link.binding:
         found["binding"] = "none"
+    for count in range(len(link.fronts), 0, -1):  # the best of them, where all would be too many
+        fronts = {"fronts": "!".join(map(_front, link.fronts[:count]))}
+        if len(serialize_arguments(found | fronts)) <= MAX_LINE:
+            found |= fronts
+            break
     for key, value in found.items():
         if not SAFE.fullmatch(value):
             raise ArgumentError(f"{key} has a character that tor cannot publish: use a-z, 0-9, . _ - and /")
     if len(serialize_arguments(found)) > MAX_LINE:
         raise ArgumentError(f"the bridge line would have more than {MAX_LINE} bytes: use a shorter name")
     return found
+
+
+def _front(front: Front) -> str:
+    """As in a link, without the characters that tor gets wrong."""
+    return front.serialize().replace(";", "/").replace("=", "*")
+
+
+def _fronts(text: str) -> list[Front]:
+    """What :func:`_front` wrote."""
+    return [Front.parse(each.replace("/", ";").replace("*", "=")) for each in text.split("!")]
+
+
+def fronts_for(fronts: Sequence[Front], codecs: tuple[str, ...]) -> tuple[Front, ...]:
+    """``fronts`` as a transport with these codecs uses them; those that speak none are left out."""
+    kept = []
+    for front in fronts:
+        spoken = tuple(codec for codec in front.codecs if codec in codecs)
+        if spoken or not front.codecs:
+            kept.append(replace(front, codecs=spoken))
+    return tuple(kept)
 
 
 def _choice(arguments: Mapping[str, str], key: str, values: tuple[str, ...]) -> str:

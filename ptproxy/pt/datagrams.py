@@ -12,7 +12,7 @@ import asyncio
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.log import get_logger
@@ -30,6 +30,9 @@ LOOK_EVERY: Final = 10.0
 MOST_WAITING: Final = 16
 """Datagrams of a sender kept until its association is there; what is above is lost, as datagrams may be."""
 
+MOST_UNSENT: Final = 256 * 1024
+"""Bytes that a socket did not take at once; above, datagrams are lost, as datagrams may be."""
+
 ANYWHERE: Final = Target("192.0.2.1", 1)
 """The target that datagrams name: none (RFC 5737)."""
 
@@ -46,7 +49,7 @@ class DatagramDoor(asyncio.DatagramProtocol):
         self._associate = associate
         self._senders: OrderedDict[Any, _Sender] = OrderedDict()  # longest silent first
         self._tasks: set[asyncio.Task[None]] = set()
-        self._transport: asyncio.DatagramTransport | None = None
+        self._transport: Any = None  # a DatagramTransport; typeshed lacks get_write_buffer_size()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -59,7 +62,7 @@ class DatagramDoor(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Listening."""
-        self._transport = cast("asyncio.DatagramTransport", transport)  # uvloop's is one in all but name
+        self._transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """A local program sent something."""
@@ -82,7 +85,8 @@ class DatagramDoor(asyncio.DatagramProtocol):
         """Give a sender what came for it."""
         if self._transport is not None and not self._transport.is_closing():
             sender.heard_at = self._loop.time()
-            self._transport.sendto(data, sender.address)
+            if self._transport.get_write_buffer_size() < MOST_UNSENT:
+                self._transport.sendto(data, sender.address)
 
     def forget(self, sender: _Sender) -> None:
         """Its association is over."""
@@ -202,12 +206,12 @@ class _Flow(asyncio.DatagramProtocol):
 
     def __init__(self, receiver: DatagramReceiver) -> None:
         self._receiver = receiver
-        self._transport: asyncio.DatagramTransport | None = None
+        self._transport: Any = None  # a DatagramTransport; typeshed lacks get_write_buffer_size()
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound."""
-        self._transport = cast("asyncio.DatagramTransport", transport)  # uvloop's is one in all but name
+        self._transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """The parent answers."""
@@ -227,8 +231,11 @@ class _Flow(asyncio.DatagramProtocol):
     def send_datagram(self, target: Target, data: bytes) -> None:
         """Give it to the parent."""
         del target
-        if self._transport is not None and not self._ended and len(data) <= MAX_DATAGRAM:
-            self._transport.sendto(data)
+        transport = self._transport
+        if transport is None or self._ended or len(data) > MAX_DATAGRAM:
+            return
+        if transport.get_write_buffer_size() < MOST_UNSENT:
+            transport.sendto(data)
 
     def close(self) -> None:
         """End the association."""

@@ -85,6 +85,10 @@ def hold_folder(path: Path, seconds: float = LOCK_WAIT) -> StateFolder:
 
 def load_identity(state: StateFolder, wanted: Wanted) -> Identity:
     """The bridge's identity, made where there is none; raises :class:`~ptproxy.errors.StartError`."""
+    if wanted.config is not None:
+        from ptproxy.pt.written_bridge import read_written, written_identity  # noqa: PLC0415  (only for it)
+
+        return written_identity(read_written(wanted.config))
     document = state.document(DOCUMENT)
     data = document.read()
     known = None

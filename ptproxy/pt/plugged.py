@@ -20,7 +20,8 @@ import pydantic
 from ptproxy.auth.access import Access
 from ptproxy.config.model import BridgeConfig
 from ptproxy.errors import StartError
-from ptproxy.proxy.accounts import DOCUMENT, Accounts
+from ptproxy.proxy.account_store import SqliteStore
+from ptproxy.proxy.accounts import Accounts
 from ptproxy.proxy.bridge import end_listeners, make_site, start_tunnel, tls_context
 from ptproxy.proxy.bridge_exit import BridgeExit, Service
 from ptproxy.proxy.openings import DOCUMENT as OPENINGS
@@ -46,6 +47,10 @@ def make_config(
     identity: Identity, wanted: Wanted, folder: Path, codecs: Sequence[str], place: tuple[str, int]
 ) -> BridgeConfig:
     """The bridge's configuration, as if it had been written; raises :class:`~ptproxy.errors.StartError`."""
+    if wanted.config is not None:
+        from ptproxy.pt.written_bridge import fitted, read_written  # noqa: PLC0415  (only for it)
+
+        return fitted(read_written(wanted.config), folder, codecs, place)
     host, port = place
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     data: dict[str, Any] = {
@@ -75,7 +80,8 @@ def make_config(
 def check_identity(identity: Identity, config: BridgeConfig) -> None:
     """See that the files are those that clients are told of; raises :class:`~ptproxy.errors.StartError`."""
     certificate = config.tls.certificate
-    assert certificate is not None  # make_config's
+    if config.mode == "behind" or certificate is None:
+        return  # they are read where clients are told of them
     right = load_key(config.key).public == identity.public
     if not right or (identity.pin and leaf_digest(certificate) != identity.pin):
         raise StartError(
@@ -92,7 +98,7 @@ class Plugged:
         self._state = state
         self._openings = state.document(OPENINGS)
         self._replay = take_up(self._openings)
-        self._accounts = Accounts(state.document(DOCUMENT), Access.OPEN)
+        self._accounts = Accounts(SqliteStore(state.path, Access.OPEN))
         self._stack = contextlib.AsyncExitStack()
         self._listeners: list[Listener] = []
 

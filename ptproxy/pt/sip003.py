@@ -94,6 +94,8 @@ def _run_server(side: PluginSide, parent: int) -> None:
     if not Path(folder).is_absolute():
         raise StartError("plugin options: state must name the keys' folder, as in state=/var/lib/ptproxy-ss")
     wanted = Wanted.parse(options)
+    if wanted.config is not None:
+        raise StartError("config is for tor's bridges; here name, certificate, private-key and site say it")
     socks = [_listen(host, side.remote_port) for host in side.remote_hosts]
     state = hold_folder(Path(folder))
     identity = load_identity(state, wanted)

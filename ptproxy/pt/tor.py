@@ -8,11 +8,13 @@ and an exit status that is not 0.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import select
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from ptproxy import __version__
@@ -45,6 +47,9 @@ FOLDER: Final = "ptproxy"
 LOOPBACK: Final = "127.0.0.1"
 """Where tor's own connections are taken."""
 
+ANYWHERE: Final = ("0.0.0.0", 0)
+"""Where a transport listens for clients if tor does not say: what tor itself takes for that."""
+
 EXPLANATION: Final = """\
 ptproxy tor-pt is started by tor, not by hand: torrc says so, and tor's environment says the rest.
 
@@ -68,13 +73,14 @@ Other names than ptproxy choose how it looks: ptproxy_ws, ptproxy_http, ptproxy_
 def run_tor(environment: Mapping[str, str]) -> int:
     """Serve the tor that started us; returns the exit status."""
     leave_at_signals()
+    parent = os.getppid()
     try:
         negotiate(environment)
         say(lines.VERSION)
         side = read(environment)
         if isinstance(side, ClientSide):
-            return _run_client(side)
-        return _run_bridge(side)
+            return _run_client(side, parent)
+        return _run_bridge(side, parent)
     except ManagedError as error:
         say(error.line)
         if not any(name.startswith("TOR_PT_") for name in environment):
@@ -105,8 +111,11 @@ def say(line: str) -> None:
         pass
 
 
-def _run_client(side: ClientSide) -> int:
+def _run_client(side: ClientSide, parent: int) -> int:
     if side.proxy is not None:
+        if importlib.util.find_spec("python_socks") is None:
+            text = "an upstream proxy needs: pip install 'ptproxy[upstream]'"
+            raise ManagedError(f"PROXY-ERROR {text}", text)
         say(lines.PROXY_DONE)
     doors: dict[str, socket.socket] = {}
     for transport in side.transports:
@@ -125,18 +134,17 @@ def _run_client(side: ClientSide) -> int:
     from ptproxy.tunnel import runtime  # noqa: PLC0415
 
     _introduce()
-    runtime.run(serve_client(side, doors, murmur))
+    runtime.run(serve_client(side, doors, murmur, parent))
     return 0
 
 
-def _run_bridge(side: BridgeSide) -> int:
+def _run_bridge(side: BridgeSide, parent: int) -> int:
     made: list[tuple[str, socket.socket, StateFolder, Identity, Wanted]] = []
     for transport in side.transports:
         if transport not in KNOWN:
             continue
         try:
-            sock, state, identity, wanted = _make(side, transport)
-            arguments = _arguments(transport, identity, wanted, place_of(sock))
+            sock, state, identity, wanted, arguments = _make(side, transport)
         except (StartError, ArgumentError) as error:
             say(lines.bridge_method_error(transport, str(error)))
         else:
@@ -149,31 +157,37 @@ def _run_bridge(side: BridgeSide) -> int:
     from ptproxy.tunnel import runtime  # noqa: PLC0415
 
     _introduce()
-    runtime.run(serve_bridge(side, [Offer(*each) for each in made]))
+    runtime.run(serve_bridge(side, [Offer(*each) for each in made], parent))
     return 0
 
 
-def _make(side: BridgeSide, transport: str) -> tuple[socket.socket, StateFolder, Identity, Wanted]:
-    """Listen for a transport's clients, and know who we are; raises StartError."""
-    place = side.listen.get(transport)
-    if place is None:
-        raise StartError("TOR_PT_SERVER_BINDADDR names no address for it")
+def _make(
+    side: BridgeSide, transport: str
+) -> tuple[socket.socket, StateFolder, Identity, Wanted, dict[str, str]]:
+    """Listen for a transport's clients, know who we are and what they must be told.
+
+    Raises StartError or ArgumentError; then nothing is left open: a port that answers nobody is seen.
+    """
+    place = side.listen.get(transport, ANYWHERE)
     wanted = Wanted.parse(side.options.get(transport, {}))
     try:
         sock = open_door(*place)
     except OSError as error:
         raise StartError(f"cannot listen on {format_place(place)}: {why(error)}") from None
-    try:
-        state = hold_folder(side.common.state.absolute() / FOLDER / transport)
-        return sock, state, load_identity(state, wanted), wanted
-    except BaseException:
-        sock.close()
-        raise
+    with contextlib.ExitStack() as stack:
+        stack.callback(sock.close)
+        state = stack.enter_context(hold_folder(side.common.state.absolute() / FOLDER / transport))
+        identity = load_identity(state, wanted)
+        arguments = _arguments(transport, identity, wanted, place_of(sock))
+        stack.pop_all()  # the caller's from now on
+        return sock, state, identity, wanted, arguments
 
 
 def _arguments(transport: str, identity: Identity, wanted: Wanted, place: Place) -> dict[str, str]:
     """What clients must be told of the bridge; raises StartError where no client could use it."""
     host, port = place
+    if wanted.config is not None:
+        return _written_arguments(transport, identity, wanted.config, place)
     if transport == WEBTUNNEL:
         if wanted.certificate is None or identity.pin:
             raise StartError("WebTunnel needs name, certificate and private-key, signed by an authority")
@@ -191,6 +205,20 @@ def _arguments(transport: str, identity: Identity, wanted: Wanted, place: Place)
         pin=identity.pin or None,
     )
     return line_arguments(link, codecs)
+
+
+def _written_arguments(transport: str, identity: Identity, path: Path, place: Place) -> dict[str, str]:
+    """As :func:`_arguments`, for a bridge with a configuration of its own."""
+    from ptproxy.pt.written_bridge import fitted, read_written  # noqa: PLC0415  (only for it)
+
+    codecs = TRANSPORTS.get(transport, ("websocket",))
+    config = fitted(read_written(path), path.parent, codecs, place)
+    if transport == WEBTUNNEL:
+        if identity.pin or (config.mode == "standalone" and str(config.site).startswith("https:")):
+            raise StartError("WebTunnel needs an authority's certificate, and no site that is https://")
+        return webtunnel_arguments(identity.name, config.address.port, identity.path)
+    link = config.link(identity.public, identity.pin or None)
+    return line_arguments(link, codecs, address=str(config.address))
 
 
 def _nothing_to_do() -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ptproxy.proxy.startup import Signals
 from ptproxy.pt.bridge_line import TRANSPORTS
 from ptproxy.pt.doors import place_of
-from ptproxy.pt.ending import end_with_input
+from ptproxy.pt.ending import end_with_input, end_with_parent
 from ptproxy.pt.identity import Identity
 from ptproxy.pt.parent import SERVICE, ExtendedPort, Parent, ParentPort, PlainPort
 from ptproxy.pt.plugged import Plugged, check_identity, make_config
@@ -34,8 +34,11 @@ class Offer:
     wanted: Wanted
 
 
-async def serve_bridge(side: BridgeSide, offers: Sequence[Offer]) -> None:
-    """Serve tor's clients until tor ends us; raises :class:`~ptproxy.errors.StartError`."""
+async def serve_bridge(side: BridgeSide, offers: Sequence[Offer], parent: int) -> None:
+    """Serve tor's clients until tor, the process ``parent``, ends us or is gone.
+
+    Raises :class:`~ptproxy.errors.StartError`.
+    """
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         for offer in offers:
@@ -45,11 +48,13 @@ async def serve_bridge(side: BridgeSide, offers: Sequence[Offer]) -> None:
             check_identity(offer.identity, config)
             plugged = Plugged(loop, offer.state)
             stack.push_async_callback(plugged.stop)
-            parent = Parent(loop, port_of(side, offer.transport))
-            stack.push_async_callback(parent.close)
-            front = functools.partial(UpgradeFront, path=offer.identity.path, parent=parent) if web else None
-            await plugged.start(config, [offer.sock], {SERVICE: parent}, front=front)
+            direct = config.mode == "standalone"  # else all come from the web server in front
+            tor = Parent(loop, port_of(side, offer.transport), tell_client=direct)
+            stack.push_async_callback(tor.close)
+            front = functools.partial(UpgradeFront, path=offer.identity.path, parent=tor) if web else None
+            await plugged.start(config, [offer.sock], {SERVICE: tor}, front=front)
         with Signals(loop) as signals:
+            end_with_parent(loop, signals, parent)
             if side.common.ends_with_stdin:
                 end_with_input(loop, signals)
             await signals.stop.wait()

@@ -21,7 +21,7 @@ from ptproxy.proxy.local_connection import LocalConnection
 from ptproxy.proxy.startup import Signals
 from ptproxy.pt.arguments import ArgumentError, parse_socks
 from ptproxy.pt.bridge_line import TRANSPORTS, parse_line
-from ptproxy.pt.ending import end_with_input
+from ptproxy.pt.ending import end_with_input, end_with_parent
 from ptproxy.pt.lines import Lines
 from ptproxy.pt.parent import SERVICE
 from ptproxy.pt.tor_environment import ClientSide
@@ -158,8 +158,11 @@ class TorFront(LocalProxy):
         return TorConnection(self, Caller(self._transport, self._way, self._say))
 
 
-async def serve_client(side: ClientSide, doors: Mapping[str, socket.socket], say: Say) -> None:
-    """Take tor's connections until tor ends us; ``doors`` are the transports' sockets."""
+async def serve_client(side: ClientSide, doors: Mapping[str, socket.socket], say: Say, parent: int) -> None:
+    """Take tor's connections until tor, the process ``parent``, ends us or is gone.
+
+    ``doors`` are the transports' sockets.
+    """
     loop = asyncio.get_running_loop()
     common = side.common
     async with contextlib.AsyncExitStack() as stack:
@@ -172,6 +175,7 @@ async def serve_client(side: ClientSide, doors: Mapping[str, socket.socket], say
             stack.push_async_callback(front.stop)
             front.take(sock)
         with Signals(loop) as signals:
+            end_with_parent(loop, signals, parent)
             if common.ends_with_stdin:
                 end_with_input(loop, signals)
             await signals.stop.wait()

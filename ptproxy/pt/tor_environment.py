@@ -63,7 +63,7 @@ class BridgeSide:
     common: Common
     transports: tuple[str, ...]
     listen: Mapping[str, Place]
-    """Where each transport is to listen; one may be missing."""
+    """Where each transport is to listen; one that is missing listens where it likes."""
     options: Mapping[str, Mapping[str, str]] = field(repr=False)
     """The operator's ``ServerTransportOptions`` of each transport."""
     or_port: Place | None
@@ -144,12 +144,13 @@ def _bridge_side(environment: Mapping[str, str], common: Common, transports: tup
 
 
 def _listen(environment: Mapping[str, str]) -> dict[str, Place]:
-    """``TOR_PT_SERVER_BINDADDR``: ``transport-IP:PORT,…``; a transport's name has no dash (pt-spec 3.1)."""
+    """``TOR_PT_SERVER_BINDADDR``: ``transport-IP:PORT,…``; a transport's name has no dash (pt-spec 3.1).
+
+    It may be missing, as may any transport in it (pt-spec 3.2.3 and appendix B).
+    """
     text = environment.get(f"{PREFIX}SERVER_BINDADDR", "")
-    if not text:
-        raise _wrong("no TOR_PT_SERVER_BINDADDR environment variable")
     listen: dict[str, Place] = {}
-    for entry in text.split(","):
+    for entry in text.split(",") if text else ():
         name, dash, place = entry.partition("-")
         try:
             if not dash or not name or name in listen:

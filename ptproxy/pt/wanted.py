@@ -6,6 +6,7 @@ certificate  a PEM file with the certificate for that name, and
 private-key  one with its key; when absent, the bridge signs its own, which its line pins
 site         what strangers see: ``builtin`` (when absent; for trials) or a web server's TLS port,
              as in ``https://127.0.0.1:8443``
+config       instead of all these: a bridge's configuration file (``written_bridge``; tor's only)
 ===========  ====================================================================================
 """
 
@@ -19,7 +20,7 @@ from typing import Final
 from ptproxy.config.quantities import parse_host, parse_site
 from ptproxy.errors import StartError
 
-OPTIONS: Final = ("name", "certificate", "private-key", "site")
+OPTIONS: Final = ("name", "certificate", "private-key", "site", "config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Wanted:
     certificate: Path | None = None
     private_key: Path | None = None
     site: str = "builtin"
+    config: Path | None = None
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Wanted:
@@ -37,6 +39,12 @@ class Wanted:
         for option in options:
             if option not in OPTIONS:
                 raise StartError(f"there is no option {option[:20]!r}, only {', '.join(OPTIONS)}")
+        if "config" in options:
+            if len(options) > 1:
+                raise StartError("config says all that the other options say: leave them out")
+            if not Path(options["config"]).is_absolute():
+                raise StartError("config is an absolute file name")
+            return cls(config=Path(options["config"]))
         certificate, private = options.get("certificate"), options.get("private-key")
         name, site = options.get("name", ""), options.get("site", "builtin")
         if bool(certificate) != bool(private):

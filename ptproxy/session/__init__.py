@@ -25,6 +25,7 @@ above it, ending in the two that are used:
 ``session``      opening streams, carriers lost, time (R2, R11, R20, R25)
 ``client``       ``ClientSession``: binds, moves, suspects (R12, R14, R15, R19, R20)
 ``bridge``       ``BridgeSession``: follows and asks (R12, R14)
+``handover``     a bridge's session as bytes, for the process that takes it over
 ===============  =====================================================================
 
 Use: feed ``receive_data``, deal with the events, then drain every carrier in

@@ -2,18 +2,107 @@
 
 from __future__ import annotations
 
-from ptproxy.errors import SessionError
+from typing import Final
+
+from ptproxy.buffer import Buffer, SendBuffer
+from ptproxy.errors import LocalProtocolError, SessionError, StateError
+from ptproxy.session import handover
+from ptproxy.session.budget import HASTE, RetentionBudget
 from ptproxy.session.carrier import Carrier
 from ptproxy.session.events import CarrierGivenUp, Event
 from ptproxy.session.frames import BIND, MOVE, Frame
+from ptproxy.session.handover import SessionRecord, StreamRecord
+from ptproxy.session.limits import Limits
 from ptproxy.session.session import Session
-from ptproxy.session.stream import Stream
+from ptproxy.session.stream import Stream, Tombstone
+
+CHUNK: Final = 256 * 1024
+"""Bytes of a piece of what is taken over: as much as is read at once."""
 
 
 class BridgeSession(Session):
     """A bridge's end of a session."""
 
     first_id = 3
+
+    # ---- another process goes on ---------------------------------------------------------------
+
+    def to_record(self) -> SessionRecord:
+        """All there is of a session without carriers; it is left as it was.
+
+        What was delivered counts as received, read or not: the bytes that the
+        application has not taken are the application's to hand over. Raises
+        :class:`~ptproxy.errors.LocalProtocolError` while a carrier is alive, or after :meth:`close`.
+        """
+        if self.carriers or self.closed:
+            raise LocalProtocolError("only a session without carriers is handed over")
+        sent, received = self._goaway_sent, self._goaway_received
+        return SessionRecord(
+            self._next_id,
+            handover.GOAWAY_SENT * sent | handover.GOAWAY_RECEIVED * received,
+            self._seen.ranges,
+            self._dead.ranges,
+            list(self._closed_lately),
+            [(tombstone.id, tombstone.code) for tombstone in self.tombstones.values()],
+            [_to_record(stream) for _, stream in sorted(self.streams.items())],
+        )
+
+    @classmethod
+    def from_record(
+        cls, record: SessionRecord, limits: Limits, retention: RetentionBudget | None, now: float
+    ) -> BridgeSession:
+        """The session of a record, with the same ids; the streams' owners are the caller's to set.
+
+        Raises :class:`~ptproxy.errors.StateError` for one that is more than ``limits`` can ever let be.
+        """
+        if max(len(record.seen), len(record.dead)) > limits.max_intervals:
+            raise StateError("a session that is handed over has more gaps than its limits allow")
+        session = cls(limits, retention, now)
+        session._next_id = record.next_id
+        session._goaway_sent = bool(record.flags & handover.GOAWAY_SENT)
+        session._goaway_received = bool(record.flags & handover.GOAWAY_RECEIVED)
+        for intervals, ranges in ((session._seen, record.seen), (session._dead, record.dead)):
+            for interval in ranges:
+                intervals.add_range(*interval)
+        session._closed_lately.extend(record.closed_lately)
+        for number, code in record.tombstones:
+            session.tombstones[number] = Tombstone(number, code, now)
+        for kept in record.streams:
+            session._take_over(kept, now)
+        return session
+
+    def _take_over(self, record: StreamRecord, now: float) -> None:
+        """A stream of a record: without a carrier, rewound, its clocks new."""
+        stream = Stream(self, record.id, record.target, self._is_local(record.id), now)
+        flags = record.flags
+        stream.is_association = bool(flags & handover.ASSOCIATION)
+        stream.accepted = bool(flags & handover.ACCEPTED)
+        stream.open_acknowledged = stream.open_sent = bool(flags & handover.OPEN_ACKNOWLEDGED)
+        stream.open_left = bool(flags & handover.OPEN_LEFT)
+        stream.blocked = bool(flags & handover.BLOCKED)
+        stream.generation = record.generation
+        stream.acknowledged = stream.sent = record.acknowledged
+        stream.high, stream.limit, stream.final = record.high, record.limit, record.final
+        stream.received, stream.granted = record.received, record.granted
+        stream.read = stream.window_mark = record.read
+        stream.peer_final, stream.said_received = record.peer_final, record.said_received
+        self.streams[stream.id] = stream
+        self._granted_unread += stream.granted - stream.read
+        self._set_window(stream, record.window)
+        stream.buffer = SendBuffer(record.start)
+        for at in range(0, len(record.data), CHUNK):  # one chunk would be kept until all of it had arrived
+            stream.buffer.append(record.data[at : at + CHUNK])
+        if record.data:
+            self.account.keep(len(record.data), now)
+            self._arm(now + self.limits.pressure_time / HASTE)
+        if stream.blocked:  # nobody else tells its source to go on
+            self._blocked[stream.id] = stream
+            self._arm(now + self.limits.budget_poll)
+        starved = stream.buffer.end > stream.limit or (
+            stream.blocked and stream.limit - stream.acknowledged <= stream.retained
+        )
+        if starved or (stream.local and stream.open_left and not stream.accepted):
+            self._await(stream)
 
     # ---- carriers (R2) -----------------------------------------------------------------------
 
@@ -227,18 +316,17 @@ class BridgeSession(Session):
         self._rewind(stream)
         self._wake(stream, now)
 
-    def _press(self) -> None:
+    def _press_for(self, stream: Stream) -> None:
         """R21: under pressure ASK has the client say at once what it acknowledges in seconds (R8)."""
-        for stream in self._blocked.values():
-            carrier = self.carriers.get(stream.carrier or 0)
-            if (
-                carrier is not None
-                and not (carrier.leaving or stream.draining)
-                and stream.id not in self._asked
-                and stream.open_acknowledged
-                and stream.acknowledged < stream.sent
-            ):
-                self._ask_on(stream, carrier)
+        carrier = self.carriers.get(stream.carrier or 0)
+        if (
+            carrier is not None
+            and not (carrier.leaving or stream.draining)
+            and stream.id not in self._asked
+            and stream.open_acknowledged
+            and stream.acknowledged < stream.sent
+        ):
+            self._ask_on(stream, carrier)
 
     def _inquire(self, stream: Stream) -> None:
         """R20: ASK, whose BIND says what WINDOW says."""
@@ -250,3 +338,23 @@ class BridgeSession(Session):
         stream.nudges = max(stream.nudges, len(self.carriers))
         for carrier in self.carriers.values():
             self._ask_on(stream, carrier)
+
+
+def _to_record(stream: Stream) -> StreamRecord:
+    """What is handed over of a live stream without a carrier."""
+    flags = (
+        handover.ASSOCIATION * stream.is_association
+        | handover.ACCEPTED * stream.accepted
+        | handover.OPEN_ACKNOWLEDGED * stream.open_acknowledged
+        | handover.OPEN_LEFT * stream.open_left
+        | handover.BLOCKED * stream.blocked
+    )
+    data: list[Buffer] = []
+    buffer = stream.buffer
+    if stream.retained:
+        buffer.copy_to(data, buffer.start, stream.retained)
+    return StreamRecord(
+        stream.id, flags, stream.generation, stream.acknowledged, stream.high, stream.limit, stream.final,
+        stream.received, stream.granted, stream.read, stream.peer_final, stream.window, stream.said_received,
+        stream.target, b"".join(data),
+    )  # fmt: skip

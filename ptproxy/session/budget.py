@@ -1,11 +1,18 @@
 """Retention: how much unacknowledged data a process keeps for all its sessions (R21).
 
-Every session has an account. A session may always keep a floor; above it, it
-may keep :data:`EAGERNESS` times what is free. So one busy session uses nearly
-all of an idle process, many busy ones get equal parts, and something always
-stays free for the next (the dynamic thresholds of Choudhury and Hahne, 1998).
-Only floors may carry the sum above ``total``, by at most ``floor`` a session.
-The same rule divides a session's share between its streams.
+Every session has an account. A session may always keep a floor; floors together
+are a quarter of the whole at most, so they become smaller where sessions are
+many. Half of the whole is for what is above floors: of it a session may keep
+:data:`EAGERNESS` times what is free. So one busy session uses nearly all of it
+in an idle process, many busy ones get equal parts, and something always stays
+free for the next (the dynamic thresholds of Choudhury and Hahne, 1998). The same
+rule divides a session's share between its streams.
+
+The last quarter is for floors that were larger once: whoever keeps what it had
+when sessions were fewer need not give it back. So what is kept stays inside
+``total`` while there is a floor's worth for each, sessions come and stall as
+they may; each doubling beyond may add an eighth, and then who makes no progress
+goes soon.
 """
 
 from __future__ import annotations
@@ -15,34 +22,68 @@ from typing import Final
 FLOOR: Final = 64 * 1024
 """Bytes any session may keep: one initial window, so that a full budget never stops small talk."""
 
+LEAST_FLOOR: Final = 4 * 1024
+"""... however many sessions there are: a screenful."""
+
 EAGERNESS: Final = 4
 """How many times the free part one account may keep: alone it gets 4/5 of the whole, n get 4/(4n+1) each."""
 
 PRESSURE: Final = 8
 """The budget is under pressure when less than 1/PRESSURE of it is free."""
 
+HASTE: Final = 6
+"""How many times sooner who makes no progress goes when more than the whole is kept."""
+
+
+def _shared(total: int) -> int:
+    return total - total // 2
+
 
 class RetentionBudget:
     """The retention of one process, in bytes."""
 
-    __slots__ = ("accounts", "floor", "total", "used")
+    __slots__ = ("_least", "_most", "above", "accounts", "ended", "floor", "shared", "total", "used")
 
     def __init__(self, total: int, floor: int = FLOOR) -> None:
         self.total = total
-        self.floor = floor
         self.used = 0
         self.accounts: dict[Account, None] = {}
+        self._most, self._least = floor, min(floor, LEAST_FLOOR)
+        self.floor = floor
+        """What each may keep now, whatever the others do."""
+        self.shared = _shared(total)
+        """What is for all together, above their floors: half, rounded up."""
+        self.above = 0
+        """How much of that is used."""
+        self.ended = 0
+        """How often a session went because it blocked a full budget."""
+
+    def resize(self, total: int) -> None:
+        """Another total from now on; what is kept beyond a smaller one stays until it is let go."""
+        self.total, self.shared = total, _shared(total)
+        self.divide()
 
     def open_account(self, now: float) -> Account:
         """A session's account; it is closed with :meth:`Account.close`."""
         account = Account(self, now)
         self.accounts[account] = None
+        self.divide()
         return account
+
+    def divide(self) -> None:
+        """One account more or less: floors take a quarter of the whole at most."""
+        count, floor = len(self.accounts), self._most
+        while floor > self._least and count * floor * 4 > self.total:
+            floor = max(self._least, floor // 2)
+        if floor != self.floor:
+            self.floor = floor
+            self.above = sum(max(0, account.retained - floor) for account in self.accounts)
 
     @property
     def under_pressure(self) -> bool:
-        """Whether nearly everything is used."""
-        return (self.total - self.used) * PRESSURE < self.total
+        """Whether nearly everything is used, or everything but floors."""
+        total, shared = self.total, self.shared
+        return (total - self.used) * PRESSURE < total or (shared - self.above) * PRESSURE < shared
 
 
 class Account:
@@ -63,37 +104,55 @@ class Account:
         """``size`` more bytes are kept."""
         if not self.retained:
             self.progress_at = now
-        self.retained += size
-        self.budget.used += size
+        before, budget = self.retained, self.budget
+        self.retained = after = before + size
+        budget.used += size
+        floor = budget.floor
+        if after > floor:
+            budget.above += size if before > floor else after - floor
 
     def release(self, size: int, now: float) -> None:
-        """``size`` bytes are kept no more."""
+        """The peer has acknowledged something: ``size`` bytes are kept no more."""
+        self.progress_at = now
         if size:
-            self.retained -= size
-            self.budget.used -= size
-            self.progress_at = now
+            before, budget = self.retained, self.budget
+            self.retained = after = before - size
+            budget.used -= size
+            floor = budget.floor
+            if before > floor:
+                budget.above -= size if after > floor else before - floor
 
     def room(self) -> int:
         """How many bytes more this session may keep now; negative where it keeps more than its share."""
         budget = self.budget
-        free = budget.total - budget.used
-        retained = self.retained
-        if retained <= (EAGERNESS - 1) * free and retained + free >= budget.floor:
-            return free  # the usual case of the line below
-        return max(budget.floor, min(retained + free, EAGERNESS * free)) - retained
+        retained, floor = self.retained, budget.floor
+        free = budget.shared - budget.above
+        if free < 0:
+            free = 0
+        if retained <= floor:
+            return floor - retained + free
+        above = retained - floor
+        return free if above <= (EAGERNESS - 1) * free else EAGERNESS * free - above
 
     def is_victim(self, now: float, patience: float) -> bool:
-        """Whether the budget is under pressure and this is the largest account without progress (R21)."""
-        if not self.retained or not self.budget.under_pressure or now - self.progress_at < patience:
+        """Whether the budget is under pressure and this is the largest account without progress (R21).
+
+        ``patience`` is for how many seconds there was none; less will do where more than the whole is kept.
+        """
+        budget = self.budget
+        if budget.used > budget.total:
+            patience /= HASTE
+        if not self.retained or not budget.under_pressure or now - self.progress_at < patience:
             return False
         mine = (self.adrift, self.retained)
         return all(
             (other.adrift, other.retained) <= mine
-            for other in self.budget.accounts
+            for other in budget.accounts
             if now - other.progress_at >= patience
         )
 
     def close(self) -> None:
         """The session is over."""
         self.release(self.retained, self.progress_at)
-        self.budget.accounts.pop(self, None)
+        if self.budget.accounts.pop(self, self) is None:
+            self.budget.divide()

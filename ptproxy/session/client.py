@@ -288,7 +288,7 @@ class ClientSession(Session):
         self._arm(now + self._suspect_after(carrier))
 
     def _ask_soon(self, carrier: Carrier, since: float, now: float) -> None:
-        """R20: a PING for what has been outstanding ``since`` then; at most one a second."""
+        """R20: a PING for what has been outstanding ``since`` then; at most two a second."""
         limits = self.limits
         if carrier.ping_at is not None or carrier.ping_due:
             return
@@ -316,7 +316,9 @@ class ClientSession(Session):
             if since is None:
                 continue
             self._ask_soon(carrier, max(since, carrier.proved_at), now)
-            due = max(since, carrier.proved_at, carrier.ping_at or 0.0) + self._suspect_after(carrier)
+            due = max(since, carrier.proved_at) + self._suspect_after(carrier)
+            if carrier.ping_at is not None:
+                due = max(due, carrier.ping_at + self.limits.suspect_rtts * (carrier.rtt or 0.0))
             if now < due:
                 self._arm(due)
             else:

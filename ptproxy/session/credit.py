@@ -186,9 +186,7 @@ class Credit(SessionState):
             return
         stream.acknowledged = received
         buffer = stream.buffer
-        freed = buffer.release(min(received, buffer.end))
-        if freed:
-            self.account.release(freed, now)
+        self.account.release(buffer.release(min(received, buffer.end)), now)
         stream.sent = max(stream.sent, received)
 
     def _opened_elsewhere(self, stream: Stream, now: float) -> None:
@@ -229,21 +227,24 @@ class Credit(SessionState):
         buffer = stream.buffer
         retained = buffer.end - buffer.start
         credit = stream.limit - stream.acknowledged
-        share = self._stream_share(retained)
-        room = (credit if credit < share else share) - retained
+        kept = buffer.kept
+        share = self._stream_share(kept) - kept
+        room = credit - retained
+        if share < room:
+            room = share
         if room <= 0:
             stream.blocked = True
             if credit <= retained:
                 self._await(stream)
-            if share < credit:
+            if share < credit - retained:
                 self._blocked[stream.id] = stream
                 self._arm(self._now + self.limits.budget_poll)
         return room
 
-    def _stream_share(self, retained: int) -> int:
+    def _stream_share(self, kept: int) -> int:
         """R21: a stream's part of what its session may keep: as between sessions, so between streams."""
         free = self.account.room()
-        all_free = retained + free
+        all_free = kept + free
         return all_free if all_free < EAGERNESS * free else EAGERNESS * free
 
     def _unblock(self, stream: Stream) -> None:
@@ -321,8 +322,7 @@ class Credit(SessionState):
         self._asking.pop(stream.id, None)
         self._asked.pop(stream.id, None)
         if stream.retained:
-            self.account.release(stream.retained, self._now)
-            stream.buffer.release(stream.buffer.end)
+            self.account.release(stream.buffer.release(stream.buffer.end), self._now)
         while stream.datagrams:
             self._next_datagram(stream)
         for carrier in self.carriers.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from ptproxy.errors import LocalProtocolError, Reason, SessionError
+from ptproxy.session.budget import HASTE
 from ptproxy.session.carrier import Carrier
 from ptproxy.session.events import StreamReset
 from ptproxy.session.frames import Frame
@@ -152,7 +153,7 @@ class Ending(Sending):
         self._now = now
         buffer = stream.buffer
         if not self.account.retained:
-            self._arm(now + self.limits.pressure_time)
+            self._arm(now + self.limits.pressure_time / HASTE)
         buffer.append(data)
         self.account.keep(len(data), now)
         if stream.queue is None:

@@ -29,6 +29,11 @@ class Intervals:
         """How many intervals there are."""
         return len(self._starts)
 
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Start and end (not included) of each interval, rising, as :meth:`add_range` takes them."""
+        return list(zip(self._starts, self._ends, strict=True))
+
     def add(self, number: int) -> None:
         """Put one number in."""
         self.add_range(number, number + 1)

@@ -77,7 +77,7 @@ class Limits:
     ping_after: float = 0.4
     """A PING asks for an answer that has been outstanding this long: mostly one comes by itself before.
     A carrier of which no round trip is known yet is asked at once."""
-    ping_interval: float = 1.0
+    ping_interval: float = 0.5
     """At most one PING in this time, and only while something is outstanding."""
     safety_net: float = 10.0
     """Nothing acknowledged for this long: BIND, ASK or RESET once more."""

@@ -234,6 +234,8 @@ class Sending(Credit):
             stream.sent = sent
         if sent > stream.high:
             stream.high = sent
+        if stream.blocked and sent >= end and stream.id in self._blocked:
+            self._press_for(stream)
         if stream.datagrams:
             size += self._say_datagrams(stream, out, budget - size)
         if self._note_burst(stream, size, now):
@@ -294,6 +296,9 @@ class Sending(Credit):
 
     def _probe(self, carrier: Carrier, now: float) -> None:
         """R20: a WINDOW or CLOSED left on ``carrier``; nothing will acknowledge it."""
+
+    def _press_for(self, stream: Stream) -> None:
+        """R21: all of a stream is out that its share lets be kept: it waits for an acknowledgement."""
 
     def _watch(self, carrier: Carrier, now: float) -> None:
         """R20: time begins to count on ``carrier``."""

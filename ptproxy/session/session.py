@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from ptproxy.errors import LocalProtocolError, Reason
+from ptproxy.session.budget import HASTE
 from ptproxy.session.carrier import Carrier
 from ptproxy.session.events import Event, StreamReset
 from ptproxy.session.frames import CHALLENGE, MAX_OPAQUE, MAX_TARGET, PROOF, Frame
@@ -248,9 +249,6 @@ class Session(Receiving):
                     for carrier in self.carriers.values():
                         self._owe_reset(tombstone, carrier.number)
 
-    def _press(self) -> None:
-        """R21: streams wait for room that the peer's late acknowledgements would make."""
-
     def _inquire(self, stream: Stream) -> None:
         """R20: ask the peer to say OPENED and WINDOW once more; each time the wait doubles."""
         raise NotImplementedError
@@ -266,13 +264,16 @@ class Session(Receiving):
         if self._blocked:
             self._unblock_some()
             if self._blocked:
-                self._press()
+                for stream in list(self._blocked.values()):
+                    self._press_for(stream)
                 self._arm(now + limits.budget_poll)
         if account.retained:
             if account.is_victim(now, limits.pressure_time):
+                account.budget.ended += 1
                 for stream in [s for s in self.streams.values() if not s.finished]:
                     self._events.append(StreamReset(stream, Reason.LIMIT))
                     self.reset_stream(stream, Reason.LIMIT, now)
             else:
-                wait = account.progress_at + limits.pressure_time
-                self._arm(wait if wait > now else now + limits.pressure_time / 4)
+                since, patience = account.progress_at, limits.pressure_time
+                looks = since + patience / HASTE, since + patience, now + patience / 4
+                self._arm(min(look for look in looks if look > now))

@@ -135,7 +135,7 @@ class Stream:
 
     @property
     def retained(self) -> int:
-        """Bytes kept until they are acknowledged."""
+        """Bytes that are not acknowledged; the buffer keeps at most a part of a chunk more."""
         return self.buffer.end - self.buffer.start
 
     def accept(self, now: float) -> None:

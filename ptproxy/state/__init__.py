@@ -15,8 +15,8 @@ Nothing here knows what a file means. What cannot be done is a
 """
 
 from ptproxy.state.document import Document, Json
-from ptproxy.state.files import make_folder, open_log, remove_folder, write_file
-from ptproxy.state.folder import StateFolder
+from ptproxy.state.files import make_folder, open_log, put_aside, remove_folder, write_file
+from ptproxy.state.folder import StateFolder, holder_of
 from ptproxy.state.mark import MarkFile
 from ptproxy.state.partial import PartialFile, remove_abandoned
 
@@ -26,8 +26,10 @@ __all__ = [
     "MarkFile",
     "PartialFile",
     "StateFolder",
+    "holder_of",
     "make_folder",
     "open_log",
+    "put_aside",
     "remove_abandoned",
     "remove_folder",
     "write_file",

@@ -2,7 +2,8 @@
 
 A file is replaced by a temporary one beside it: fsync, rename, fsync of the folder. Whoever reads
 sees the old or the new content, never half of it. Files have mode 0600, folders 0700. A temporary file
-that a kill has left is deleted the next time that the folder is taken.
+that a kill has left is deleted the next time that the folder is taken. What root writes into the folder
+of another user, such as a service's, is that user's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ FOLDER_MODE: Final = 0o700
 LEFT: Final = 3_600.0
 """Seconds after which a temporary file was left by a program that was killed: writing one takes no minute."""
 
+NO_LINK: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+"""A flag of :func:`os.open`: a symbolic link is refused."""
+
 _TEMPORARY: Final = ".ptproxy.new"
 
 
@@ -40,6 +44,7 @@ def write_file(path: Path, content: str | bytes, *, mode: int = FILE_MODE, repla
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "wb") as file:
+                give_to_owner(descriptor, path.parent)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -56,6 +61,38 @@ def write_file(path: Path, content: str | bytes, *, mode: int = FILE_MODE, repla
         raise StartError(f"cannot write {path}: {why(error)}") from None
 
 
+def give_to_owner(descriptor: int, folder: Path) -> None:
+    """What root makes in another user's folder is that user's: a service is to read it.
+
+    Open it with :data:`NO_LINK`: else that user says by a link which of root's files is given away.
+    """
+    owner = other_owner(folder)
+    if owner is not None and os.fstat(descriptor).st_nlink == 1:
+        os.fchown(descriptor, *owner)
+
+
+def other_owner(folder: Path) -> tuple[int, int] | None:
+    """User and group whose folder this is, where we are root and they are not."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return None
+    status = folder.stat()
+    return (status.st_uid, status.st_gid) if status.st_uid else None
+
+
+def put_aside(path: Path, suffix: str) -> None:
+    """Give a file that was taken over its name and ``suffix``, in place of whatever has that; gone is fine.
+
+    Raises :class:`~ptproxy.errors.StartError`.
+    """
+    try:
+        os.replace(path, path.with_name(path.name + suffix))
+        sync_folder(path.parent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StartError(f"cannot rename {path}: {why(error)}") from None
+
+
 def remove_temporary(folder: Path) -> None:
     """Delete what a program that was killed while it wrote has left, as far as that is possible."""
     now = time.time()
@@ -70,7 +107,10 @@ def open_log(path: Path) -> TextIO:
     """A file to append log lines to; raises :class:`~ptproxy.errors.StartError`."""
     try:
         make_folder(path.parent)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
+        ours = other_owner(path.parent) is None  # a link of our own may lead to another disk
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if ours else NO_LINK)
+        descriptor = os.open(path, flags, FILE_MODE)
+        give_to_owner(descriptor, path.parent)
     except OSError as error:
         raise StartError(f"log.file: cannot write {path}: {why(error)}") from None
     return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace", buffering=1)

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from ptproxy.state.files import FILE_MODE
+from ptproxy.state.files import FILE_MODE, NO_LINK, give_to_owner
 
 
 def open_lock(path: Path) -> IO[bytes]:
     """The file to lock, made when missing; raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), FILE_MODE)
-    return os.fdopen(descriptor, "r+b")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK | getattr(os, "O_CLOEXEC", 0), FILE_MODE)
+    file = os.fdopen(descriptor, "r+b")
+    give_to_owner(descriptor, path.parent)
+    return file
 
 
 if sys.platform == "win32":

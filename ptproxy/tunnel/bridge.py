@@ -2,8 +2,8 @@
 
 A session belongs to the key that opened it. It outlives its carriers by
 ``linger`` seconds; whoever presents its id with another key gets a new one, as
-for an id that nobody knows. Every carrier is verified again, about every ten
-minutes or GiB, and at once when the access list changes.
+for an id that nobody knows. What happens to one session is in
+:mod:`ptproxy.tunnel.bridge_tunnel`.
 """
 
 from __future__ import annotations
@@ -14,41 +14,35 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from ptproxy.auth.access import Admission
 from ptproxy.auth.access_record import Identity
 from ptproxy.auth.binding import Binding
-from ptproxy.auth.credentials import StaticKey, encode_key
+from ptproxy.auth.credentials import StaticKey
 from ptproxy.auth.opening import Answer, BridgeOpening, PeerHello, Verdict
-from ptproxy.auth.replay import ReplayFilter
-from ptproxy.auth.verification import BridgeVerification
+from ptproxy.auth.replay import Openings, ReplayFilter, ReplayVerdict
 from ptproxy.buffer import Buffer
 from ptproxy.codec import codec_table
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.codec.shape import PLAIN, Shape
-from ptproxy.errors import AuthenticationError, Reason, SessionError
+from ptproxy.errors import AuthenticationError, Reason
 from ptproxy.log import get_logger
-from ptproxy.session import BridgeSession, Limits, RetentionBudget, events
-from ptproxy.session import Stream as SessionStream
-from ptproxy.target import Target, TargetError
-from ptproxy.tunnel.association import TunnelAssociation
-from ptproxy.tunnel.carrier import Carrier
-from ptproxy.tunnel.gate import Arrival, Gate, Opened
-from ptproxy.tunnel.incoming import TunnelIncoming
-from ptproxy.tunnel.memory import FreeMemory
+from ptproxy.session import BridgeSession, Limits, RetentionBudget
+from ptproxy.tunnel.arrival import Arrival, Opened
+from ptproxy.tunnel.bridge_tunnel import BridgeTunnel
+from ptproxy.tunnel.elsewhere import Elsewhere, Place
+from ptproxy.tunnel.gate import Gate
+from ptproxy.tunnel.memory import BUSY_CALLS, FreeMemory
 from ptproxy.tunnel.placement import class_of
-from ptproxy.tunnel.stream import Exit, Site, TunnelStream
-from ptproxy.tunnel.tunnel import Tunnel
+from ptproxy.tunnel.pressure import PressureLog
+from ptproxy.tunnel.stream import Exit, Site
+from ptproxy.tunnel.tickets import CODEC as TICKET_CODEC
+from ptproxy.tunnel.tickets import BesideExit
+from ptproxy.tunnel.totals import Totals
 
-VERIFY_EVERY: Final = 600.0
-"""Seconds between verifications of a carrier, jittered by a fifth."""
-VERIFY_BYTES: Final = 1 << 30
-"""Bytes after which a carrier is verified again, whatever the time."""
 VERIFY_TICK: Final = 5.0
 """Seconds between looks at who is due."""
-PROOF_TIMEOUT: Final = 60.0
-"""Seconds a client may take to answer a challenge (it may be asleep behind a full carrier)."""
 ACKNOWLEDGE_WITHIN: Final = (0.15, 0.25)
 """Seconds, drawn for a session, after which little that came is acknowledged by itself: mostly an answer
 takes it along before. The client asks after 0.4 s and suspects a carrier after one (R20)."""
@@ -100,158 +94,25 @@ class BridgeSettings:
     """Streams without a byte for this long are reset; 0: never."""
     half_open: float = 300.0
     """... and this long once one way has ended; 0: never."""
-    replay: ReplayFilter | None = None
+    replay: Openings | None = None
     shape: Shape = PLAIN
     """What carriers follow whose clients say what they are going to carry."""
     signing_key: bytes = b""
     """The public key that signs what the bridge pushes, b"" where it pushes nothing."""
+    place: Place | None = None
+    """Where this process stands among the bridge's workers, if there are several."""
 
 
-class BridgeCarrierState:
-    """What the bridge keeps about a confirmed carrier: when it was last verified."""
+class _Judged:
+    """Stands for the filter where another worker has asked it already about this opening."""
 
-    __slots__ = ("bytes_then", "due", "verification", "waiting_since")
+    def __contains__(self, ephemeral: bytes) -> bool:
+        return False
 
-    def __init__(self, verification: BridgeVerification, due: float) -> None:
-        self.verification = verification
-        self.due = due
-        self.bytes_then = 0
-        self.waiting_since: float | None = None
-
-
-class BridgeTunnel(Tunnel):
-    """One client's session at the bridge."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, session: BridgeSession, session_id: bytes, public: bytes,
-        name: str, exit_: Exit, over: Callable[[BridgeTunnel], None],
-        carrier_over: Callable[[Carrier], None], linger: float, verify_every: float = VERIFY_EVERY,
-    ) -> None:  # fmt: skip
-        super().__init__(session, loop)
-        self.bridge_session = session
-        self.session_id = session_id
-        self.public = public
-        self.peer = name or encode_key(public)[:8]
-        self.verified: dict[int, BridgeCarrierState] = {}
-        self.verify_every = verify_every
-        self._exit = exit_
-        self._over = over
-        self._carrier_over = carrier_over
-        self._linger = linger
-        self._linger_timer: asyncio.TimerHandle | None = None
-        self._rng = random.SystemRandom()
-
-    def attach(self, opened: Opened, key: StaticKey, frames: Sequence[Buffer]) -> None:
-        """A confirmed carrier joins; ``frames`` came with its confirmation."""
-        carrier, hello = opened.carrier, opened.peer.hello
-        carrier.session = self.session
-        carrier.on_end = self._carrier_end
-        try:
-            happened = self.bridge_session.attach_carrier(carrier.number, hello.alive, self.now())
-        except SessionError as error:
-            carrier.end(str(error))
-            self._linger_alone()  # it may have been the first one of a new session
-            return
-        if self._linger_timer is not None:
-            self._linger_timer.cancel()
-            self._linger_timer = None
-        carrier.live = True
-        carrier.on_payload = self.received
-        self.carriers[carrier.number] = carrier
-        keys = opened.opening.keys
-        verification = BridgeVerification(key, self.public, keys.handshake_hash, self._rng)
-        self.verified[carrier.number] = BridgeCarrierState(verification, self._next_due())
-        log.debug("carrier confirmed", carrier=carrier.number, codec=carrier.codec_name, identity=self.peer)
-        self.dispatch(happened)
-        for data in frames:
-            self.received(carrier, data)
-        self.schedule()
-
-    def _carrier_end(self, carrier: Carrier, reason: str) -> None:
-        self._carrier_over(carrier)
-        self.carrier_lost(carrier, reason)
-
-    def carrier_ended(self, carrier: Carrier) -> None:
-        """Without carriers the session lingers for a while."""
-        self._carrier_over(carrier)
-        self.verified.pop(carrier.number, None)
-        self._linger_alone()
-
-    def _linger_alone(self) -> None:
-        if not self.carriers and not self.closed and self._linger_timer is None:
-            self._linger_timer = self.loop.call_later(self._linger, self.close, Reason.CONNECTION_LOST)
-
-    def close(self, reason: Reason = Reason.SHUTDOWN) -> None:
-        """The session is over; a client that still listens is told why, stream by stream."""
-        if not self.closed:
-            carriers = list(self.carriers.values())
-            self.farewell(reason)
-            super().close(reason)
-            if self._linger_timer is not None:
-                self._linger_timer.cancel()
-            for carrier in carriers:
-                self._carrier_over(carrier)
-            self._over(self)
-
-    # ---- streams --------------------------------------------------------------------------------
-
-    def stream_opened(self, stream: SessionStream, first_data: Buffer) -> None:
-        """The client opened a stream: it is the exit's to dial."""
-        try:
-            target = Target.parse(stream.target)
-        except TargetError:
-            stream.reset(Reason.UNSUPPORTED, self.now())
-            return
-        if stream.is_association != (target.kind == "datagrams"):
-            stream.reset(Reason.UNSUPPORTED, self.now())
-            return
-        owner: TunnelStream | TunnelAssociation
-        if stream.is_association:
-            owner = TunnelAssociation(self, None)
-        else:
-            owner = TunnelStream(self, None)
-            if first_data:
-                owner.deliver(first_data)
-        owner.state = stream
-        stream.owner = owner
-        self._exit.stream_opened(TunnelIncoming(owner, target, bytes(first_data), self.peer))
-
-    # ---- verification ------------------------------------------------------------------------------
-
-    def verify_due(self, now: float) -> None:
-        """Challenge the carriers that are due; close those that never answered."""
-        for number, state in list(self.verified.items()):
-            carrier = self.carriers.get(number)
-            if carrier is None:
-                self.verified.pop(number)
-            elif state.waiting_since is not None:
-                if now - state.waiting_since > PROOF_TIMEOUT:
-                    carrier.end("no proof of identity")
-            else:
-                moved = carrier.sent_bytes + carrier.received_bytes
-                if now >= state.due or moved - state.bytes_then >= VERIFY_BYTES:
-                    state.waiting_since, state.bytes_then = now, moved
-                    self.session.send_challenge(number, state.verification.challenge())
-                    self.schedule()
-
-    def carrier_event(self, event: Any) -> None:
-        """Proofs and farewells."""
-        if type(event) is events.ProofReceived:
-            state = self.verified.get(event.carrier)
-            carrier = self.carriers.get(event.carrier)
-            if state is None or carrier is None:
-                return
-            try:
-                state.verification.check(bytes(event.data))
-            except AuthenticationError as error:
-                log.warning("a carrier's proof does not verify", identity=self.peer, why=str(error))
-                carrier.end("its proof does not verify")
-                return
-            state.waiting_since = None
-            state.due = self._next_due()
-
-    def _next_due(self) -> float:
-        return self.now() + self.verify_every * self._rng.uniform(0.8, 1.2)
+    def check_and_add(self, ephemeral: bytes, made: int, unix_now: float) -> ReplayVerdict:
+        """It was fresh."""
+        del ephemeral, made, unix_now
+        return ReplayVerdict.FRESH
 
 
 class Bridge:
@@ -263,9 +124,14 @@ class Bridge:
         self.loop = loop
         self.settings = settings
         self.sessions: dict[bytes, BridgeTunnel] = {}
-        self.replay = settings.replay or ReplayFilter(int(time.time()))
-        self._exit = exit_
+        self.totals = Totals()
+        """Of carriers that have ended."""
+        self._of_key: dict[bytes, int] = {}  # how many of them a key has
+        self.replay: Openings = ReplayFilter(int(time.time())) if settings.replay is None else settings.replay
+        self._exit: Exit = exit_
         self._rng = random.SystemRandom()
+        self.on_session_over: Callable[[BridgeTunnel], None] | None = None
+        """Told of a session that has just ended, before it is forgotten."""
         self._draining = False
         table = codec_table()
         self.gate = Gate(
@@ -281,7 +147,12 @@ class Bridge:
             opening_timeout=settings.opening_timeout,
             rng=self._rng,
         )
+        if TICKET_CODEC in settings.codecs:
+            self._exit = BesideExit(exit_, self.gate.tickets)
+        self.elsewhere = Elsewhere(loop, settings.place, self.gate) if settings.place is not None else None
+        self.gate.workers = self.elsewhere
         self._memory = FreeMemory()
+        self._pressure = PressureLog(settings.retention)
         self._tick = loop.call_later(VERIFY_TICK, self._on_tick)
 
     def arrival(self) -> Arrival:
@@ -290,7 +161,7 @@ class Bridge:
 
     def access_changed(self) -> None:
         """The access list changed: whoever is no longer welcome leaves now."""
-        for tunnel in list(self.sessions.values()):
+        for tunnel in [tunnel for tunnel in self.sessions.values() if not tunnel.closed]:
             try:
                 self.settings.access.check(tunnel.public, time.time())
             except AuthenticationError as error:
@@ -313,24 +184,44 @@ class Bridge:
             await asyncio.sleep(DRAIN_CHECK)
         for tunnel in list(self.sessions.values()):
             tunnel.close(Reason.SHUTDOWN)
+        # Streams at other workers, whose carriers came here, drain there: so long their bytes pass.
+        while self.gate.passing and self.loop.time() < until:  # noqa: ASYNC110  (as above)
+            await asyncio.sleep(DRAIN_CHECK)
         self._tick.cancel()
         await asyncio.sleep(DRAIN_CHECK)  # the farewells leave
         self.gate.close()
+        if self.elsewhere is not None:
+            self.elsewhere.close()
 
     # ---- what the gate asks -----------------------------------------------------------------------
 
-    def _make_opening(self, codec: str) -> BridgeOpening:
-        settings = self.settings
-        return BridgeOpening(settings.key, codec, settings.seal, settings.bindings, self.replay)
+    def _make_opening(self, codec: str, judged: bool) -> BridgeOpening:
+        settings, replay = self.settings, _Judged() if judged else self.replay
+        return BridgeOpening(settings.key, codec, settings.seal, settings.bindings, replay)
 
     def _admit(self, peer: PeerHello) -> Admission:
         if self._draining:
             raise AuthenticationError("the bridge is stopping")
-        if len(self.gate.carriers) >= self.settings.most_carriers:
-            raise AuthenticationError("too many carriers")
-        if len(self.sessions) >= self.settings.most_sessions and peer.hello.session_id not in self.sessions:
-            raise AuthenticationError("too many sessions")
+        wanted = peer.hello.session_id
+        if self.elsewhere is None or self.elsewhere.is_here(wanted):
+            self._check_room(wanted)
         return self.settings.access.decide(peer.client_public, peer.hello.token, time.time())
+
+    def _check_room(self, wanted: bytes) -> None:
+        """Whether one more carrier can be, and a session, where it does not resume one."""
+        sessions, carriers = self._count()
+        if carriers >= self.settings.most_carriers:
+            raise AuthenticationError("too many carriers")
+        if sessions >= self.settings.most_sessions and wanted not in self.sessions:
+            raise AuthenticationError("too many sessions")
+
+    def _count(self) -> tuple[int, int]:
+        """Sessions and carriers, those of the other workers included."""
+        sessions, carriers = len(self.sessions), len(self.gate.carriers)
+        if self.settings.place is None:
+            return sessions, carriers
+        self.settings.place.crowd.note(sessions, carriers)
+        return self.settings.place.crowd.all()
 
     def _find_session(self, peer: PeerHello) -> Answer:
         """What to answer; a new session gets its id now and its life at CONFIRM."""
@@ -339,7 +230,10 @@ class Bridge:
         if tunnel is not None and hmac.compare_digest(tunnel.public, peer.client_public):
             return Answer(wanted, Verdict.ATTACHED, int(time.time()), self.settings.signing_key)
         verdict = Verdict.UNKNOWN if wanted else Verdict.NEW
-        session_id = self._rng.randbytes(SESSION_ID)
+        if self.elsewhere is not None:
+            session_id = self.elsewhere.new_session_id(self._rng, SESSION_ID)
+        else:
+            session_id = self._rng.randbytes(SESSION_ID)
         return Answer(session_id, verdict, int(time.time()), self.settings.signing_key)
 
     def _confirmed(self, opened: Opened, frames: Sequence[Buffer]) -> None:
@@ -357,17 +251,12 @@ class Bridge:
                 carrier.end("its session ended meanwhile")
                 return
             public = opened.peer.client_public
-            if sum(known.public == public for known in self.sessions.values()) >= MOST_OF_ONE_KEY:
+            most = -(-MOST_OF_ONE_KEY // (1 if self.settings.place is None else self.settings.place.count))
+            if self._of_key.get(public, 0) >= most:
                 carrier.end("too many sessions of one key")
                 return
-            within = self._rng.uniform(*ACKNOWLEDGE_WITHIN)
-            limits = replace(self.settings.limits, acknowledge_within=within)
-            session = BridgeSession(limits, self.settings.retention, self.loop.time())
-            tunnel = BridgeTunnel(
-                self.loop, session, answer.session_id, opened.peer.client_public, name, self._exit,
-                self._session_over, self.gate.forget, self.settings.linger,
-            )  # fmt: skip
-            self.sessions[answer.session_id] = tunnel
+            session = BridgeSession(self.session_limits(), self.settings.retention, self.loop.time())
+            tunnel = self.make_tunnel(session, answer.session_id, public, name)
             log.info("session open", identity=tunnel.peer, codec=carrier.codec_name)
         follow = getattr(carrier.codec, "follow", None)
         traffic = class_of(opened.peer.hello.traffic)
@@ -375,8 +264,52 @@ class Bridge:
             follow(self.settings.shape[traffic])
         tunnel.attach(opened, self.settings.key, frames)
 
+    # ---- another process goes on (tunnel.handover) ---------------------------------------------------
+
+    def stand_still(self) -> None:
+        """Nobody is admitted and every carrier ends, until :meth:`go_on`; sessions and streams are left."""
+        self._draining = True
+        self._tick.cancel()
+        for tunnel in list(self.sessions.values()):
+            tunnel.leave_carriers()
+        self.gate.stand_still()
+
+    def go_on(self) -> None:
+        """Clients are admitted, as at the start."""
+        self._draining = False
+        self._tick.cancel()
+        self._tick = self.loop.call_later(VERIFY_TICK, self._on_tick)
+        self.access_changed()
+
+    def make_tunnel(
+        self, session: BridgeSession, session_id: bytes, public: bytes, name: str
+    ) -> BridgeTunnel:
+        """A session's tunnel, among the others from now on."""
+        tunnel = BridgeTunnel(
+            self.loop, session, session_id, public, name, self._exit,
+            self._session_over, self.gate.forget, self.settings.linger,
+        )  # fmt: skip
+        tunnel.totals = self.totals
+        self.sessions[session_id] = tunnel
+        self._of_key[public] = self._of_key.get(public, 0) + 1
+        return tunnel
+
+    def session_limits(self) -> Limits:
+        """The limits of one session."""
+        return replace(self.settings.limits, acknowledge_within=self._rng.uniform(*ACKNOWLEDGE_WITHIN))
+
     def _session_over(self, tunnel: BridgeTunnel) -> None:
-        self.sessions.pop(tunnel.session_id, None)
+        if self.on_session_over is not None:
+            self.on_session_over(tunnel)
+        if self.sessions.pop(tunnel.session_id, None) is not None:
+            self._of_key[tunnel.public] -= 1
+            if not self._of_key[tunnel.public]:
+                del self._of_key[tunnel.public]
+
+    def forget_sessions(self) -> None:
+        """They are another process's."""
+        self.sessions.clear()
+        self._of_key.clear()
 
     def _on_tick(self) -> None:
         self._tick = self.loop.call_later(VERIFY_TICK, self._on_tick)
@@ -386,5 +319,7 @@ class Bridge:
             if tunnel.verified:
                 tunnel.verify_due(now)
         self.gate.sweep(now)
-        self._memory.give_back()
+        self._memory.give_back(1 if self.settings.retention.under_pressure else BUSY_CALLS)
+        self._pressure.look(self.sessions)
+        self._count()
         self.access_changed()  # an identity may also have expired

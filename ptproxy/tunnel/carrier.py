@@ -36,7 +36,7 @@ PUMP_BYTES: Final = 128 * 1024
 MESSAGE_BYTES: Final = 960 * 1024
 """... where the codec's room is bounded by messages of its own: the largest request body that
 web servers take by default, padding included."""
-PUMP_ROUNDS: Final = 4
+PUMP_ROUNDS: Final = 1
 """Goes in one turn of the loop, after which others get theirs."""
 CODEC_SLACK: Final = 0.001
 """Seconds by which a codec's timer may be late rather than be set anew."""
@@ -197,6 +197,7 @@ class Carrier:
         "_close_timer",
         "_codec_timer",
         "_codec_timer_at",
+        "_goes_on",
         "codec",
         "codec_name",
         "connections",
@@ -238,6 +239,8 @@ class Carrier:
         self.on_payload: Callable[[Carrier, Buffer], None] = _ignore
         self.on_end: Callable[[Carrier, str], None] = _ignore_end
         self._blocked = False
+        self._goes_on = False
+        """A turn of the loop is asked for, to go on."""
         self._codec_timer: asyncio.TimerHandle | None = None
         self._codec_timer_at = 0.0
         self._close_timer: asyncio.TimerHandle | None = None
@@ -292,7 +295,13 @@ class Carrier:
             self.flush()
             if number not in session.ready or self._blocked or self.ended:
                 return
-        self.loop.call_soon(self.pump)
+        if not self._goes_on:  # whoever calls it meanwhile would else add one more, each turn
+            self._goes_on = True
+            self.loop.call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._goes_on = False
+        self.pump()
 
     def flush(self) -> None:
         """Write what the codec's links have to say; note when a connection is full."""

@@ -12,7 +12,7 @@ from ptproxy.auth.seal import Opener, Sealer
 from ptproxy.auth.verification import ClientVerification
 from ptproxy.buffer import Buffer
 from ptproxy.codec import codec_table
-from ptproxy.codec.interface import ClientCodec, Event, Greeting, SiteAnswered
+from ptproxy.codec.interface import CarrierWritable, ClientCodec, Event, Greeting, SiteAnswered
 from ptproxy.errors import AuthenticationError, CodecError, PtproxyError
 from ptproxy.log import get_logger
 from ptproxy.tunnel.carrier import Carrier, Connection
@@ -28,8 +28,22 @@ class ClientCarrier(Carrier):
     """A carrier that the client dialled, with its own connections."""
 
     __slots__ = (
-        "_apart", "_joins", "_opened", "_route", "answered", "client_codec", "on_answer", "opening", "rate",
-        "sampled_at", "sampled_bytes", "site_date", "verification",
+        "_ahead",
+        "_apart",
+        "_joins",
+        "_opened",
+        "_route",
+        "answered",
+        "beside",
+        "client_codec",
+        "on_answer",
+        "opening",
+        "rate",
+        "sampled_at",
+        "sampled_bytes",
+        "site_date",
+        "verification",
+        "was_ahead",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +53,9 @@ class ClientCarrier(Carrier):
         opening: ClientOpening,
         loop: asyncio.AbstractEventLoop,
         route: Route,
+        ahead: Answer | None = None,
     ) -> None:
+        """``ahead``: the answer to an opening made on another carrier, whose ticket ``codec`` shows."""
         super().__init__(codec, codec_name, {}, loop)
         self.client_codec = codec
         self.site_date = ""
@@ -51,12 +67,28 @@ class ClientCarrier(Carrier):
         self.rate = 0.0
         self.sampled_at = loop.time()
         self.sampled_bytes = 0
+        self.beside: Connection | None = None
+        """One that is ready, for the first further connection that the codec wants."""
         self._route = route
+        self._ahead = ahead
+        self.was_ahead = ahead is not None
+        """Whether its handshake was made on another carrier."""
         self._apart: bool | None = None  # HTTP/2 or not, as the first connection
         self._joins: set[asyncio.Task[None]] = set()
         self._opened: list[Connection] = []
 
     # ---- connections -----------------------------------------------------------------------------
+
+    @property
+    def local_addresses(self) -> set[str]:
+        """The addresses of this machine that its connections come from."""
+        found = set()
+        for connection in self.connections.values():
+            transport = connection.transport
+            name = None if transport is None else transport.get_extra_info("sockname")
+            if isinstance(name, tuple):
+                found.add(str(name[0]))
+        return found
 
     def adopt(self, connection: Connection) -> None:
         """Put a connected connection to use."""
@@ -125,6 +157,10 @@ class ClientCarrier(Carrier):
             task.add_done_callback(self._joins.discard)
 
     async def _join(self) -> None:
+        ready, self.beside = self.beside, None
+        if ready is not None and not ready.ended:
+            self.adopt(ready)
+            return
         connection = Connection(self, self.loop)
         try:
             await connect_tls(self.loop, connection, self._route, greeting_of(self.codec_name))
@@ -144,6 +180,7 @@ class ClientCarrier(Carrier):
     def end(self, reason: str, *, told_session: bool = False) -> None:
         """As :meth:`Carrier.end`; connections that are still being made are not needed any more."""
         super().end(reason, told_session=told_session)
+        self._drop_beside()
         current = asyncio.current_task() if self._joins else None
         for task in self._joins:
             if task is not current:
@@ -151,10 +188,16 @@ class ClientCarrier(Carrier):
 
     def drop_connections(self) -> None:
         """Close what is still open."""
+        self._drop_beside()
         for task in self._joins:
             task.cancel()
         for connection in list(self.connections.values()):
             connection.drop()
+
+    def _drop_beside(self) -> None:
+        ready, self.beside = self.beside, None
+        if ready is not None:
+            ready.drop()
 
     def abort_connections(self) -> None:
         """Drop what is still closing."""
@@ -164,6 +207,18 @@ class ClientCarrier(Carrier):
 
     # ---- the opening -----------------------------------------------------------------------------
 
+    @property
+    def by_ticket(self) -> bool:
+        """Whether it waits for its ticket to be taken."""
+        return self._ahead is not None
+
+    def codec_event(self, event: Event) -> None:
+        """As :meth:`Carrier.codec_event`; a ticket that was taken shows by there being room."""
+        if self._ahead is not None and type(event) is CarrierWritable and not self.ended:
+            answer, self._ahead = self._ahead, None
+            self._is_open(answer, b"", ())
+        super().codec_event(event)
+
     def _opening_payload(self, data: Buffer) -> None:
         """First payload down: message 2; whatever follows it belongs to the session."""
         try:
@@ -171,12 +226,15 @@ class ClientCarrier(Carrier):
         except AuthenticationError as error:
             self.end(f"its answer does not verify ({error})")
             return
-        if done is None:
-            return
-        answer, rest = done
+        if done is not None:
+            self._is_open(*done, [self.opening.confirm()])
+
+    def _is_open(self, answer: Answer, rest: Buffer, confirm: Sequence[Buffer]) -> None:
+        """The bridge has proved itself; ``confirm`` is still to be said, ``rest`` was, behind the answer."""
         keys = self.opening.keys
         self.client_codec.authenticated(keys.token_key)
-        self.send([self.opening.confirm()])
+        if confirm:
+            self.send(confirm)
         if self._route.line.seal:
             self.sealer, self.opener = Sealer(keys.seal_send), Opener(keys.seal_receive)
         self.on_payload = _early

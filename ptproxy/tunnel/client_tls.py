@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ptproxy.codec.interface import Greeting
 from ptproxy.errors import AuthenticationError
-from ptproxy.tunnel.outward import STRAIGHT, Outward
+from ptproxy.tunnel.outward import STRAIGHT, Connects, Outward
 from ptproxy.tunnel.tcp import BufferedReads, connect_tcp
 from ptproxy.tunnel.tls import ClientTrust, check_leaf, client_context
 
@@ -38,9 +38,11 @@ class ClientTls(Protocol):
         timeout: float,  # noqa: ASYNC109  (a limit of the connect itself, reported as a DialError)
         greeting: Greeting,
         server_name: str,
+        outward: Connects | None = None,
     ) -> bytes:
         """Connect ``protocol`` to an IP literal and port; SHA-256 of the certificate shown.
 
+        ``outward`` makes the socket, None: :attr:`outward` does.
         Raises :class:`~ptproxy.errors.DialError` where nothing is reached and
         :class:`~ptproxy.errors.AuthenticationError` where it is not trusted.
         """
@@ -65,13 +67,14 @@ class PythonTls:
         timeout: float,  # noqa: ASYNC109  (a limit of the connect itself, reported as a DialError)
         greeting: Greeting,
         server_name: str,
+        outward: Connects | None = None,
     ) -> bytes:
         """See :class:`ClientTls`; the greeting is always the same."""
         del greeting
         try:
             transport = await connect_tcp(
                 loop, protocol, *address, timeout,
-                tls=self._context, server_hostname=server_name, outward=self.outward,
+                tls=self._context, server_hostname=server_name, outward=outward or self.outward,
             )  # fmt: skip
         except ssl.SSLCertVerificationError as error:
             raise AuthenticationError(
@@ -119,13 +122,14 @@ class BrowserLikeTls:
         timeout: float,  # noqa: ASYNC109  (as above)
         greeting: Greeting,
         server_name: str,
+        outward: Connects | None = None,
     ) -> bytes:
         """See :class:`ClientTls`."""
         hello = self._hellos[greeting]
         if hello.browser == "firefox" and not self._over_http2:
             hello = self._hellos["page"]  # it offers HTTP/2 for a WebSocket, too, until it knows better
         transport, digest = await self._tls.connect(
-            loop, protocol, address, timeout, hello, server_name, self._trust
+            loop, protocol, address, timeout, hello, server_name, self._trust, outward
         )
         if greeting == "visit":
             self._over_http2 = speaks_http2(transport)

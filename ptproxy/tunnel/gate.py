@@ -9,21 +9,34 @@ byte it said, and is the site's from then on.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, Final, Protocol
 
 from ptproxy.auth.access import Admission
+from ptproxy.auth.keys import TICKET_BYTES, Keys
 from ptproxy.auth.opening import Answer, BridgeOpening, PeerHello
 from ptproxy.auth.seal import Opener, Sealer
 from ptproxy.buffer import Buffer
-from ptproxy.codec.interface import Event, Link, LinkMoved, NotMine, OpeningReceived, Reception
+from ptproxy.codec.interface import (
+    CarrierCodec,
+    Event,
+    Link,
+    LinkMoved,
+    NotMine,
+    OpeningReceived,
+    Reception,
+)
 from ptproxy.errors import AuthenticationError, CodecError
 from ptproxy.log import get_logger
+from ptproxy.tunnel.arrival import Arrival, Opened
 from ptproxy.tunnel.carrier import Carrier, Connection
+from ptproxy.tunnel.passage import Passage
 from ptproxy.tunnel.stream import Site
+from ptproxy.tunnel.tickets import BridgeTickets
 
 MAX_UNDECIDED: Final = 64 * 1024
 """Bytes a connection may say before it is decided whose it is: above, it is the site's."""
@@ -36,82 +49,22 @@ HOLD_TIMEOUT: Final = 3.0
 KEEPALIVE_TIMEOUT: Final = 75.0
 """Seconds a connection of a codec with several may say nothing between requests, or in the middle of
 one (nginx: keepalive_timeout)."""
+FOREVER: Final = float("inf")
 
 log = get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Opened:
-    """A carrier whose opening verified and was answered; it acts on nothing before CONFIRM."""
+class Workers(Protocol):
+    """Which of a bridge's workers a connection belongs to (:class:`~ptproxy.tunnel.elsewhere.Elsewhere`)."""
 
-    carrier: Carrier
-    opening: BridgeOpening
-    peer: PeerHello
-    admission: Admission
-    answer: Answer
+    def takes_opening(self, arrival: Arrival, opening: bytes, peer: PeerHello) -> bool:
+        """Whether another one has the connection from now on, as its opening names a session there."""
 
+    def takes_ticket(self, arrival: Arrival, ticket: bytes) -> bool:
+        """Whether another one has the connection from now on, as it has given the ticket."""
 
-class Visit(Protocol):
-    """A connection beside which one to the web server stands already; exactly one of these is called."""
-
-    def is_clients(self) -> None:
-        """An opening has verified."""
-
-    def is_strangers(self, received: bytes) -> None:
-        """The web server's from now on, transport included; ``received`` is everything it has said so far."""
-
-    def is_over(self) -> None:
-        """It is gone before it was anybody's."""
-
-
-class Arrival(Connection):
-    """An accepted connection: undecided first, then a client's (the base class's work) or the site's."""
-
-    __slots__ = ("_gate", "candidates", "codec_name", "decided", "heard_at", "received", "timer", "visit")
-
-    def __init__(self, gate: Gate) -> None:
-        super().__init__(gate, gate.loop)
-        self._gate = gate
-        self.received: bytearray | None = bytearray()
-        self.candidates: Iterator[tuple[str, Reception]] = iter(gate.receptions)
-        self.codec_name = ""
-        self.heard_at = gate.loop.time()
-        self.decided: Link | None = None  # the link of a connection that is a client's
-        self.timer: asyncio.TimerHandle | None = None
-        self.visit: Visit | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Undecided, for a bounded time."""
-        super().connection_made(transport)
-        self._gate.arrived(self)
-
-    def data_received(self, data: Buffer) -> None:
-        """Decide whose the connection is, or feed its link."""
-        if self.received is None:
-            self.heard_at = self.loop.time()
-            super().data_received(data)
-        else:
-            self._gate.undecided(self, data)
-
-    def give_up(self) -> None:
-        """Still undecided, it is the web site's."""
-        self._gate.give_up(self)
-
-    def input_over(self) -> bool:
-        """The peer sends no more: whether the web server has the connection now, to end it."""
-        undecided = self.received is not None and self.visit is not None
-        if undecided:
-            self.give_up()
-        return undecided
-
-    def eof_received(self) -> bool | None:
-        """An undecided connection that ends was nobody's."""
-        return None if self.received is not None else super().eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed for good."""
-        super().connection_lost(exc)
-        self._gate.closed(self)
+    def takes_request(self, arrival: Arrival) -> bool:
+        """Whether another one has the connection from now on, as a request there is for its carrier."""
 
 
 class Gate:
@@ -122,7 +75,7 @@ class Gate:
         loop: asyncio.AbstractEventLoop,
         receptions: Sequence[tuple[str, Reception]],
         site: Site,
-        make_opening: Callable[[str], BridgeOpening],
+        make_opening: Callable[[str, bool], BridgeOpening],
         admit: Callable[[PeerHello], Admission],
         find_session: Callable[[PeerHello], Answer],
         confirmed: Callable[[Opened, Sequence[Buffer]], None],
@@ -145,8 +98,22 @@ class Gate:
         self._most_undecided = most_undecided
         self._opening_timeout = opening_timeout
         self._rng = rng
+        self.tickets = BridgeTickets(loop, make_opening, admit, find_session, rng)
+        """Openings made on other carriers, whose connections come here."""
+        self.workers: Workers | None = None
+        """Set where the bridge has several."""
         self._undecided: dict[Arrival, None] = {}  # oldest first
         self._open: set[Connection] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Connections of which it is not known yet whose they are."""
+        return len(self._undecided)
+
+    @property
+    def passing(self) -> bool:
+        """Whether what a connection says still goes to another worker through here."""
+        return any(isinstance(connection.link, Passage) for connection in self._open)
 
     def arrival(self) -> Arrival:
         """The protocol of a newly accepted connection (the listener's factory)."""
@@ -154,10 +121,20 @@ class Gate:
 
     def close(self) -> None:
         """Drop every connection that is still here."""
+        self.tickets.clear()
         for carrier in list(self.carriers.values()):
             carrier.end("bridge stopping")
         for connection in list(self._open):
             connection.abort()
+
+    def stand_still(self) -> None:
+        """Every carrier ends, and every connection that has said nothing (more); strangers' go on."""
+        self.tickets.clear()
+        for carrier in list(self.carriers.values()):
+            carrier.end("the bridge goes on in another process")
+        self.sweep(FOREVER)
+        for arrival in [arrival for arrival in self._undecided if not arrival.received]:
+            arrival.drop()
 
     def closed(self, connection: Connection) -> None:
         """The connection's transport is gone."""
@@ -171,7 +148,7 @@ class Gate:
                 and getattr(link, "resting", False)
                 and now - connection.heard_at > KEEPALIVE_TIMEOUT
             ):
-                self.happened(connection, link.receive_eof(now))
+                self.happened(connection, link.receive_eof(self.loop.time()))
                 connection.drop()
 
     # ---- undecided ---------------------------------------------------------------------------------
@@ -203,6 +180,8 @@ class Gate:
         while arrival.link is not None:
             outcome = self._try(arrival, feed)
             if outcome is True:
+                return
+            if not outcome and self.workers is not None and self.workers.takes_request(arrival):
                 return
             if outcome is None and len(received) <= MAX_UNDECIDED and self._may_wait(arrival):
                 return
@@ -270,7 +249,15 @@ class Gate:
         """A connection that is undecided is the web site's."""
         if arrival.ended or arrival.received is None:
             return  # gone, or decided since
-        received = bytes(arrival.received)
+        received = self.release(arrival)
+        if arrival.visit is not None:
+            arrival.visit.is_strangers(received)
+        else:
+            self._site.adopt(arrival.transport, received)
+
+    def release(self, arrival: Arrival) -> bytes:
+        """An undecided connection is somebody else's from now on; what it has said."""
+        received = bytes(arrival.received or b"")
         arrival.received = None
         arrival.link = None
         arrival.ended = True
@@ -278,33 +265,52 @@ class Gate:
         self._open.discard(arrival)
         if arrival.timer is not None:
             arrival.timer.cancel()
+        return received
+
+    def pass_on(self, arrival: Arrival, passage: Passage) -> bytes:
+        """An undecided connection's bytes go to another worker from now on; what it has said."""
+        received = bytes(arrival.received or b"")
+        arrival.received = None
+        arrival.link = passage  # type: ignore[assignment]  # it makes no events
+        self._undecided.pop(arrival, None)
+        if arrival.timer is not None:
+            arrival.timer.cancel()
+            arrival.timer = None
         if arrival.visit is not None:
-            arrival.visit.is_strangers(received)
-        else:
-            self._site.adopt(arrival.transport, received)
+            arrival.visit.is_clients()
+        return received
 
     # ---- openings ----------------------------------------------------------------------------------
 
     def _answer(self, connection: Connection, event: OpeningReceived) -> bool:
         """Verify an opening and answer it; False leaves no trace."""
-        name = connection.codec_name if isinstance(connection, Arrival) else ""
-        opening = self._make_opening(name)
+        name, judged, arrival = "", False, connection if isinstance(connection, Arrival) else None
+        if arrival is not None:
+            name, handed = arrival.codec_name, arrival.handed
+            if handed is not None and handed.judged == hashlib.sha256(event.opening).digest():
+                judged = True
+                arrival.handed = replace(handed, judged=b"")  # that holds once
+        if len(event.opening) == TICKET_BYTES:
+            return self._answer_ticket(connection, event, name)
+        opening = self._make_opening(name, judged)
         try:
             peer = opening.examine(event.opening, time.time())
             admission = self._admit(peer)
+            if (
+                self.workers is not None
+                and arrival is not None
+                and self.workers.takes_opening(arrival, event.opening, peer)
+            ):
+                return True
         except AuthenticationError as error:
             log.debug("no opening of ours", codec=name, why=str(error))
             event.refuse()
             return False
         answer = self._find_session(peer)
         message2 = opening.answer(answer, self._rng)
-        codec = event.accept(opening.keys.token_key, self.loop.time())
-        if isinstance(connection, Arrival) and connection.received is not None:
-            self._decided(connection)
-        carrier = Carrier(codec, name, self.connections, self.loop)
-        carrier.number = peer.hello.carrier
-        carrier.origin = _origin(connection)
-        self.carriers[codec] = carrier
+        carrier = self._carrier(
+            connection, name, event.accept(opening.keys.token_key, self.loop.time()), peer
+        )
         opened = Opened(carrier, opening, peer, admission, answer)
         timer = self.loop.call_later(self._opening_timeout, carrier.end, "not confirmed in time")
 
@@ -319,19 +325,54 @@ class Gate:
             timer.cancel()
             frames: Sequence[Buffer] = (rest,) if rest else ()
             if self._seal:
-                keys = opening.keys
-                carrier.sealer, carrier.opener = Sealer(keys.seal_send), Opener(keys.seal_receive)
+                opener = _seal(carrier, opening.keys)
                 try:
-                    frames = carrier.opener.receive_data(rest) if rest else ()
+                    frames = opener.receive_data(rest) if rest else ()
                 except AuthenticationError as error:
                     carrier.end(str(error))
                     return
             self._confirmed(opened, frames)
 
         carrier.on_payload = confirming
-        carrier.on_end = self._carrier_end
         carrier.send([message2])
         return True
+
+    def _answer_ticket(self, connection: Connection, event: OpeningReceived, name: str) -> bool:
+        """An opening that was made and confirmed on another carrier has its connection here."""
+        prepared = self.tickets.take(event.opening)
+        if (
+            prepared is None
+            and self.workers is not None
+            and isinstance(connection, Arrival)
+            and self.workers.takes_ticket(connection, event.opening)
+        ):
+            return True
+        try:
+            if prepared is None:
+                raise AuthenticationError("a ticket that nobody has")
+            admission = self._admit(prepared.peer)
+        except AuthenticationError as error:
+            log.debug("no opening of ours", codec=name, why=str(error))
+            event.refuse()
+            return False
+        keys, peer = prepared.opening.keys, prepared.peer
+        carrier = self._carrier(connection, name, event.accept(keys.token_key, self.loop.time()), peer)
+        if self._seal:
+            _seal(carrier, keys)
+        self._confirmed(Opened(carrier, prepared.opening, peer, admission, prepared.answer), ())
+        carrier.flush()
+        return True
+
+    def _carrier(self, connection: Connection, name: str, codec: CarrierCodec, peer: PeerHello) -> Carrier:
+        """The carrier of an opening that was accepted."""
+        if isinstance(connection, Arrival) and connection.received is not None:
+            self._decided(connection)
+        carrier = Carrier(codec, name, self.connections, self.loop)
+        carrier.number = peer.hello.carrier
+        carrier.origin = _origin(connection)
+        carrier.on_end = self._carrier_end
+        self.carriers[codec] = carrier
+        return carrier
 
     def _more(self, connection: Connection) -> list[Event]:
         """What came in the same read as an opening that was accepted."""
@@ -394,5 +435,10 @@ class Gate:
 
 def _origin(connection: Connection) -> tuple[str, int] | None:
     """Where a connection comes from; None for a Unix socket."""
-    name = connection.transport.get_extra_info("peername")
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+    return connection.comes_from() if isinstance(connection, Arrival) else None
+
+
+def _seal(carrier: Carrier, keys: Keys) -> Opener:
+    """From here on both ways are sealed; what opens the way up."""
+    carrier.sealer, carrier.opener = Sealer(keys.seal_send), Opener(keys.seal_receive)
+    return carrier.opener

@@ -10,12 +10,14 @@ import socket
 import ssl
 import weakref
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ptproxy.errors import why
 from ptproxy.log import get_logger
 from ptproxy.tunnel import tcp
-from ptproxy.tunnel.beside.doorway import Doorway
+
+if TYPE_CHECKING:
+    from ptproxy.tunnel.beside.doorway import Doorway  # a bridge's; clients listen as well
 
 BACKLOG: Final = 4096
 """Connections the kernel may hold before they are accepted; it caps this by its own limit."""
@@ -56,10 +58,12 @@ class Listener:
         most_handshakes: int = MOST_HANDSHAKES,
         backlog: int = BACKLOG,
         doorway: Doorway | None = None,
+        accepts: int = ACCEPTS,
     ) -> None:
         """Listen on a bound socket; seconds and number of TLS handshakes under way.
 
-        A ``doorway`` takes every connection instead, TLS and all.
+        A ``doorway`` takes every connection instead, TLS and all. ``accepts`` are taken in one turn of
+        the loop: one where several processes have the same socket, so that whoever is idle gets the next.
         """
         self.loop = loop
         self._factory = factory
@@ -74,6 +78,7 @@ class Listener:
         self._accepting: asyncio.Task[None] | None = None
         self._crowded = False
         self._closed = False
+        self._accepts = accepts
         sock.setblocking(False)
         sock.listen(backlog)
         try:
@@ -106,6 +111,19 @@ class Listener:
         for task in self._opening:
             task.cancel()
 
+    def stop_accepting(self) -> None:
+        """Leave new connections to the kernel, or to whoever else has the socket; for POSIX loops."""
+        if not self._closed:
+            if self._pause is not None:
+                self._pause.cancel()
+                self._pause = None
+            self.loop.remove_reader(self._sock.fileno())
+
+    def go_on_accepting(self) -> None:
+        """Accept again after :meth:`stop_accepting`."""
+        if not self._closed:
+            self._go_on()
+
     async def wait_closed(self) -> None:
         """After :meth:`close` and the last farewells: drop whatever connection is still closing.
 
@@ -123,8 +141,8 @@ class Listener:
     # ---- accepting -----------------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        """Take what the kernel has, at most :data:`ACCEPTS`."""
-        for _ in range(ACCEPTS):
+        """Take what the kernel has, at most as much as one turn is to take."""
+        for _ in range(self._accepts):
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -219,14 +237,8 @@ async def listen_tcp(
 
     ``[::]`` listens on IPv6 only, so that ``0.0.0.0`` beside it is not taken.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = bind_tcp(host, port)
     try:
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
         return Listener(
             loop, factory, sock,
             tls=tls, handshake_timeout=handshake_timeout, most_handshakes=most_handshakes, backlog=backlog,
@@ -237,10 +249,63 @@ async def listen_tcp(
         raise
 
 
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """A socket bound to an IP literal, not yet listening; as :func:`listen_tcp`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_tcp_shares(host: str, port: int, shares: int) -> list[socket.socket]:
+    """So many sockets at one address, between which the kernel divides connections (SO_REUSEPORT).
+
+    Each listens from now on. Raises ``OSError`` where anybody else listens there, another bridge included.
+    """
+    made: list[socket.socket] = []
+    try:
+        with bind_tcp(host, port) as alone:
+            alone.listen(1)  # two that share would not notice each other; one that does not share does
+            place = alone.getsockname()
+        for _ in range(shares):
+            sock = socket.socket(alone.family, socket.SOCK_STREAM)
+            made.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(place)
+        for sock in made:
+            sock.listen(BACKLOG)
+    except BaseException:
+        for sock in made:
+            sock.close()
+        raise
+    return made
+
+
 async def listen_unix(
     loop: asyncio.AbstractEventLoop, factory: tcp.Factory, path: str, *, backlog: int = BACKLOG
 ) -> Listener:
     """Listen on a Unix socket (a stale one of the same path is replaced); ``OSError`` where that fails."""
+    sock = bind_unix(path)
+    try:
+        return Listener(loop, factory, sock, backlog=backlog)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def bind_unix(path: str) -> socket.socket:
+    """A Unix socket of this name, not yet listening; as :func:`listen_unix`."""
     with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1)
@@ -251,7 +316,7 @@ async def listen_unix(
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
-        return Listener(loop, factory, sock, backlog=backlog)
     except BaseException:
         sock.close()
         raise
+    return sock

@@ -28,14 +28,17 @@ class FreeMemory:
         self._trim: Callable[[int], int] | None = None
         self._looked = False
 
-    def give_back(self) -> bool:
-        """Whether the system was asked to take free memory back."""
+    def give_back(self, busy_calls: int = BUSY_CALLS) -> bool:
+        """Whether the system was asked to take free memory back.
+
+        A process that is never idle asks after ``busy_calls`` calls: fewer where memory is short.
+        """
         now, used = self._clock(), time.process_time()
         idle = used - self._used < (now - self._called_at) * IDLE_SHARE
         self._called_at, self._used = now, used
         if not idle:
             self._worked += 1
-        if not self._worked or not (idle or self._worked >= BUSY_CALLS):
+        if not self._worked or not (idle or self._worked >= busy_calls):
             return False
         self._worked = 0
         if not self._looked:

@@ -11,12 +11,20 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from ptproxy.config.upstream import UpstreamProxy
 from ptproxy.errors import DialError, Reason, StartError
+from ptproxy.tunnel import connecting
 
 _KINDS: Final = {"socks5": "SOCKS5", "socks4a": "SOCKS4", "http": "HTTP"}
+
+
+class Connects(Protocol):
+    """Makes connected sockets."""
+
+    async def connect(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int]) -> socket.socket:
+        """See :meth:`Outward.connect`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class Outward:
             local = self.ipv6 if family == socket.AF_INET6 else self.ipv4
             if local:
                 sock.bind((local, 0))
-            await loop.sock_connect(sock, address)
+            await connecting.connect(loop, sock, address)
         except BaseException:
             sock.close()
             raise

@@ -5,6 +5,8 @@ Carriers have a class of traffic, as streams do. The rules:
 - A new stream goes to a carrier of its class: one in use that is not full, else
   one that waits unused (*warm*), else an overfull one; only if there is none, to
   a carrier of another class, never one whose shape refuses it.
+- A stream whose class talks in lines (``talk`` in its shape) begins where pages are, if there is such a
+  carrier: what comes first, a history or a banner, is no line. It moves once it has *settled*.
 - A carrier is *retired* once its first stream is older, or it has moved more
   bytes, than it drew from its shape, and while it may be dead: it takes no new
   streams and ends when it has none. One that nobody has used does not age. The
@@ -48,6 +50,8 @@ LAPSE_LAST: Final = 300.0
 from the first to the last while none is used. Some servers close what is idle after 5 s (Apache)."""
 LEAVE_AFTER: Final = 10.0
 """Seconds that streams may stay on a retired carrier: most end by themselves."""
+FIRST_WORD: Final = (0.4, 2.0)
+"""Seconds in which nobody says a word who has just joined a chat (p5 to p75 of cover)."""
 SHORT_FOR: Final = 10.0
 """Seconds that a stream which found no room has a carrier opened for its class."""
 
@@ -64,6 +68,8 @@ class Place:
     streams: int = 0
     used_at: float | None = None
     """When its first stream came; None: it is warm."""
+    joined_from: float = float("-inf")
+    """From when streams that began elsewhere move to it."""
     worn_at: float | None = None
     """When it had lived long enough."""
     suspect_at: float | None = None
@@ -97,6 +103,8 @@ class Riding:
     traffic: str
     """Its class; "" for one that says nothing and is nobody's reason for anything."""
     carrier: int
+    settled: bool = True
+    """Whether its beginning is through."""
 
 
 class Placement:
@@ -158,12 +166,14 @@ class Placement:
     def _allowed(self, now: float) -> float:
         return self._budget + (now - self._budget_at) * DIALS_A_SECOND
 
-    def opened(self, number: int, traffic: str) -> None:
+    def opened(self, number: int, traffic: str, now: float = float("-inf")) -> None:
         """A carrier is there, with its page loaded."""
         rotate = self.shape[traffic].rotate
-        self.carriers[number] = Place(
+        self.carriers[number] = place = Place(
             traffic, self._rng.uniform(*rotate.age), int(self._rng.uniform(*rotate.size))
         )
+        if self.begins_elsewhere(traffic):
+            place.joined_from = now + self._rng.uniform(*FIRST_WORD)
         self._short.pop(traffic, None)
 
     def gone(self, number: int) -> None:
@@ -204,6 +214,10 @@ class Placement:
         number = self._room(traffic)
         if number is None:
             self._short[traffic] = now
+        if self.begins_elsewhere(traffic):
+            first = self._elsewhere(traffic, usable=True, other=True)
+            number = number if first is None else first
+        if number is None:
             number = self._least(self._usable(traffic))
         if number is None:
             number = self._elsewhere(traffic)
@@ -221,6 +235,8 @@ class Placement:
         for one in riding:
             place = self.carriers.get(one.carrier)
             if place is None:
+                continue
+            if not one.settled and place.retired_at is None:
                 continue
             to = self._destination(one.traffic, place, now, crowded=crowded)
             if to is not None and to != one.carrier:
@@ -240,6 +256,8 @@ class Placement:
             return self._anywhere() if retired is not None else None
         if place.traffic != traffic:
             number = self._room(traffic)
+            if number is not None and now < self.carriers[number].joined_from:
+                return None
             if number is None:
                 self._short.setdefault(traffic, now)
                 if traffic in self.shape[place.traffic].never:
@@ -347,13 +365,19 @@ class Placement:
         """The one with the fewest streams."""
         return min(numbers, key=lambda number: self.carriers[number].streams, default=None)
 
-    def _elsewhere(self, traffic: str, *, usable: bool = False) -> int | None:
-        """A carrier of any class that does not refuse this one, retired ones last."""
+    def begins_elsewhere(self, traffic: str) -> bool:
+        """Whether a new stream of this class had better not begin on a carrier of its own."""
+        return bool(traffic) and self.shape[traffic].up.talk is not None
+
+    def _elsewhere(self, traffic: str, *, usable: bool = False, other: bool = False) -> int | None:
+        """A carrier of any class (any ``other``) that does not refuse this one, retired ones last."""
         allowed = [
             number
             for number, place in self.carriers.items()
-            if place.traffic == traffic or traffic not in self.shape[place.traffic].never
+            if (place.traffic == traffic and not other) or traffic not in self.shape[place.traffic].never
         ]
+        if other:
+            allowed = [number for number in allowed if self.carriers[number].traffic != traffic]
         fresh = [number for number in allowed if self._is_usable(number)]
         if not fresh and not usable:
             fresh = allowed

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import select
 from collections.abc import Callable
 from typing import Any, Final
@@ -61,8 +62,9 @@ class PolledLoop:
         transport = getattr(reader, "__self__", None)
         if transport is not None and _reads_no_more(transport):
             return
-        self._loop.add_reader(descriptor, reader, *args)
-        self._readers[descriptor] = reader
+        call = functools.partial(reader, *args) if args else reader
+        self._loop.add_reader(descriptor, call)
+        self._readers[descriptor] = call
         if self._ends_polling:
             self._watch(descriptor)
 

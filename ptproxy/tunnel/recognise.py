@@ -16,20 +16,22 @@ LOOK: Final = 64
 """Bytes of a stream's beginning that are looked at."""
 SHAPE_SERVICE: Final = "shape"
 """The bridge's service that pushes shapes: no class, it says next to nothing."""
+ACCOUNT_SERVICE: Final = "account"
+"""The bridge's service that tells how an account stands: likewise."""
 SERVICE_TRAFFIC: Final = "chat"
 """The class of streams to any other service of the bridge."""
 DATAGRAM_TRAFFIC: Final = "browse"
 """The class of UDP associations: calls, games and QUIC are no chat."""
 
 _CHAT_PORTS: Final = frozenset(
-    {22, 23, 194, 1863, 5190, 5222, 5223, 5269, 5228, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 7000, 8883}
+    {194, 1863, 5190, 5222, 5223, 5269, 5228, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 7000, 8883}
 )
-"""ssh, telnet, IRC, MSN, ICQ, XMPP, push notifications, MQTT."""
+"""IRC, MSN, ICQ, XMPP, push notifications, MQTT."""
+# A terminal (ssh, telnet) is none: each key waits for its echo, and people's lines would hold it back.
 _BULK_PORTS: Final = frozenset({20, 119, 563, 873, 989, 9418, *range(6881, 6890)})
 """FTP data, news, rsync, git, BitTorrent."""
 
 _BEGINNINGS: Final = (
-    (b"SSH-", "chat"),
     (b"NICK ", "chat"),
     (b"USER ", "chat"),
     (b"CAP LS", "chat"),
@@ -49,7 +51,7 @@ def by_target(target: Target, start: str) -> str:
     """The class that a target suggests; ``start`` where it suggests none; "" for what says nothing."""
     service = target.service_name
     if service is not None:
-        return "" if service == SHAPE_SERVICE else SERVICE_TRAFFIC
+        return "" if service in (SHAPE_SERVICE, ACCOUNT_SERVICE) else SERVICE_TRAFFIC
     if target.kind == "datagrams":
         return DATAGRAM_TRAFFIC
     if target.port in _CHAT_PORTS:

@@ -5,7 +5,8 @@ which is a transport too. ``data_received`` of each end is
 the other's bound ``write``: relaying a message is two callbacks and nothing
 else. The rules, both ways:
 
-- A transport that cannot keep up with writing pauses the other's reading.
+- A transport that cannot keep up with writing pauses the other's reading, and what is read
+  for a stream is no more than it may keep.
 - The end of one direction is passed on and the other direction goes on; when
   both have ended, both transports are closed.
 - An end that breaks breaks the other: a local reset resets the stream
@@ -20,10 +21,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import Reason
-from ptproxy.tunnel.tcp import BufferedReads, send_reset
+from ptproxy.tunnel.stream import TunnelStream
+from ptproxy.tunnel.tcp import READ_SIZE, BufferedReads, read_buffer, send_reset
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What of a stream and its target has come to its end, and was passed on."""
+
+    client: bool
+    target: bool
 
 
 class _End:
@@ -79,7 +90,7 @@ class _End:
 class TcpEnd(_End, BufferedReads):
     """The end that is a TCP (or Unix) connection."""
 
-    __slots__ = ("data_received", "ended", "lost", "on_end", "other", "transport")
+    __slots__ = ("_room", "data_received", "ended", "lost", "on_end", "other", "transport")
 
     data_received: Callable[[Buffer], None]  # type: ignore[assignment]  # a slot in place of the method
 
@@ -87,6 +98,14 @@ class TcpEnd(_End, BufferedReads):
         self.ended = False
         self.lost = False
         self.on_end = None
+        self._room: Callable[[], int] | None = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (as in BufferedReads)
+        """As much of the shared buffer as the other end may keep now."""
+        if self._room is None:
+            transport = self.other.transport
+            self._room = transport.state.send_room if isinstance(transport, TunnelStream) else _any_size
+        return read_buffer(self._room())
 
     def break_off(self, reason: Reason) -> None:  # noqa: ARG002  (TCP cannot say why)
         """Reset the connection."""
@@ -117,6 +136,11 @@ def couple(
     one.other = other
     other.other = one
     one.on_end = other.on_end = on_end
+
+
+def _any_size() -> int:
+    """A TCP connection keeps nothing for good: it pauses whoever reads for it."""
+    return READ_SIZE
 
 
 def end_writing(transport: asyncio.Transport) -> None:

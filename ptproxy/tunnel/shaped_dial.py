@@ -14,29 +14,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from typing import Any, Final
 
 from ptproxy.codec.shape import CLASSES, Shape
-from ptproxy.errors import AuthenticationError, DialError, PtproxyError, Reason
+from ptproxy.errors import DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
 from ptproxy.session import Limits
 from ptproxy.target import Target
+from ptproxy.tunnel.approach import Approach
 from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
-from ptproxy.tunnel.client_carrier import ClientCarrier
+from ptproxy.tunnel.client_carrier import ClientCarrier, greeting_of
 from ptproxy.tunnel.connect import Route
-from ptproxy.tunnel.dial import (
-    BACKOFF_FIRST,
-    BACKOFF_LAST,
-    CARRIER_WAIT,
-    DRAIN_CHECK,
-    HURRY_LAST,
-    TunnelDialer,
-)
+from ptproxy.tunnel.dial import CARRIER_WAIT, DRAIN_CHECK, TunnelDialer
 from ptproxy.tunnel.placement import Load, Placement, Riding
 from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, by_beginning, by_target
+from ptproxy.tunnel.rest import BACKOFF_FIRST, BACKOFF_LAST, HURRY_LAST
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
-from ptproxy.tunnel.traffic import TunnelTraffic, traffic_of
+from ptproxy.tunnel.traffic import TunnelTraffic, settled, traffic_of
 from ptproxy.tunnel.waiting import Ahead, WaitingVisits
+from ptproxy.ways import Ways
 
 TICK: Final = 0.1
 """Seconds between looks at what the streams are and where they belong, while there are any."""
@@ -57,11 +54,13 @@ class ShapedDialer(TunnelDialer):
     def __init__(
         self, loop: asyncio.AbstractEventLoop, route: Route, *, shape: Shape | None = None, carriers: int = 4,
         limits: Limits | None = None, idle: float = 0.0, half_open: float = 300.0, linger: float = 60.0,
+        ways: Ways | None = None,
     ) -> None:  # fmt: skip
         """As :class:`~ptproxy.tunnel.dial.TunnelDialer`; with a shape ``carriers`` are those of one class."""
         super().__init__(
-            loop, route, carriers=carriers, limits=limits, idle=idle, half_open=half_open, linger=linger
-        )
+            loop, route, carriers=carriers, limits=limits, idle=idle, half_open=half_open, linger=linger,
+            ways=ways,
+        )  # fmt: skip
         self.shape: Shape | None = None
         self._placement: Placement | None = None
         self._came = asyncio.Event()
@@ -77,6 +76,8 @@ class ShapedDialer(TunnelDialer):
         if shape == self.shape:
             return
         before = self._placement
+        self._parting.stop()  # the placement says who rides where
+        self._standby.drop()
         self._waiting.drop()  # a new placement is for nobody yet, and without one nobody looks after them
         self._take(shape)
         if before is not None and self._placement is not None:
@@ -164,43 +165,59 @@ class ShapedDialer(TunnelDialer):
     async def _connect_as(
         self, placement: Placement, traffic: str, visited: Ahead | None = None
     ) -> ClientCarrier:
-        """One more carrier for a class, by the first of its codecs that the bridge takes."""
-        failure: PtproxyError = DialError(Reason.TUNNEL_DOWN)
+        """One more carrier for a class: on a page that has waited, or by the way that leads there first."""
         tunnel = self.tunnel
-        for codec in placement.codecs(traffic):
-            visited = visited or self._take_visited(placement, traffic, codec)
-            if visited is None:
-                placement.connecting(tunnel.now())
-            try:
-                carrier = await self._connect_on(placement, traffic, codec, visited)
-            except OpeningRefused as error:
-                failure, visited = error, None
-                continue
-            except (DialError, AuthenticationError) as error:
-                raise error from None
-            if tunnel is self.tunnel and carrier.number in tunnel.carriers:
-                self._mine[carrier.number] = carrier, tunnel.now()
-                if self._told >= 0:
-                    self._told = carrier.received_bytes
-                placement.opened(carrier.number, traffic)
-                self._came.set()
-            return carrier
-        raise failure
+        codecs = placement.codecs(traffic)
+        visited = visited or self._take_visited(placement, traffic, codecs[0])
+        carrier = None
+        if visited is not None:
+            carrier = await self._connect_on(placement, traffic, codecs[0], visited)
+        if carrier is None:
+            placement.connecting(tunnel.now())
+            carrier = await self.approaches.open(tunnel, codecs, placement.shape[traffic])
+        if tunnel is self.tunnel and carrier.number in tunnel.carriers:
+            self._mine[carrier.number] = carrier, tunnel.now()
+            if self._told >= 0:
+                self._told = carrier.received_bytes
+            placement.opened(carrier.number, traffic, tunnel.now())
+            self._came.set()
+        return carrier
 
     async def _connect_on(
-        self, placement: Placement, traffic: str, codec: str, visited: Ahead | None
-    ) -> ClientCarrier:
-        """A carrier on what has waited; where that had died meanwhile, on a new connection."""
+        self, placement: Placement, traffic: str, codec: str, visited: Ahead
+    ) -> ClientCarrier | None:
+        """A carrier on what has waited; None where that had died meanwhile, or the codec is not taken."""
         tunnel = self.tunnel
-        waited = visited is not None and visited.usable
+        waited = visited.usable
         try:
             return await tunnel.connect(codec, placement.shape[traffic], visited)
-        except (DialError, OpeningRefused):
+        except DialError:
             if not waited:
                 raise
+        except OpeningRefused:
+            pass
         self._waiting.drop()  # they have waited over the same network
-        placement.connecting(tunnel.now())
-        return await tunnel.connect(codec, placement.shape[traffic])
+        return None
+
+    def _taken(self, approach: Approach) -> None:
+        """Pages that wait at another front are for nobody."""
+        super()._taken(approach)
+        self._waiting.drop()
+
+    def network_changed(self, lost: Collection[str]) -> None:
+        """Pages that were loaded from addresses that are gone are no use."""
+        if lost:
+            self._waiting.drop()
+        super().network_changed(lost)
+
+    def _leave(self, carrier: ClientCarrier) -> None:
+        """A carrier is to be left: it retires, and the placement asks for another one."""
+        place = None if self._placement is None else self._placement.carriers.get(carrier.number)
+        if place is None:
+            super()._leave(carrier)
+        elif not self.approaches.rests():
+            place.worn_at = self.tunnel.now() if place.worn_at is None else place.worn_at
+            self._need.set()
 
     async def _keep(self) -> None:
         """Keep the carriers that the shape wants."""
@@ -268,8 +285,8 @@ class ShapedDialer(TunnelDialer):
             for _ in range(wanted):
                 placement.visiting()
                 dials.create_task(self._visit_one(placement, start))
-        elif self._is_confirmed(self.tunnel):
-            for _ in range(wanted):
+        elif greeting_of(placement.codecs(start)[0]) != "websocket" and self._is_confirmed(self.tunnel):
+            for _ in range(wanted):  # (a WebSocket that says nothing is nobody's)
                 placement.dialling(start)
                 dials.create_task(self._dial_one(placement, start))
 
@@ -309,7 +326,9 @@ class ShapedDialer(TunnelDialer):
         now = tunnel.now()
         for state in tunnel.session.streams.values():
             if state.carrier is not None:
-                yield Riding(state.id, traffic_of(state, placement.shape, now), state.carrier)
+                traffic = traffic_of(state, placement.shape, now)
+                through = not placement.begins_elsewhere(traffic) or settled(state, now)
+                yield Riding(state.id, traffic, state.carrier, through)
 
     async def _dial_one(self, placement: Placement, traffic: str) -> None:
         """Open one carrier; where that fails, its class waits, longer each time."""
@@ -317,8 +336,6 @@ class ShapedDialer(TunnelDialer):
             await self._connect_as(placement, traffic)
             self._pauses.pop(traffic, None)
         except (PtproxyError, OSError) as error:
-            if not isinstance(error, DialError):
-                self._up.set()  # refused: whoever waits is told at once
             await self._pause_after(error, traffic)
         finally:
             placement.dialled(traffic)
@@ -328,8 +345,11 @@ class ShapedDialer(TunnelDialer):
         """Load a page for a carrier to come; where none can go on there, open the carrier beside it."""
         try:
             placement.connecting(self.tunnel.now())
+            approach = self.tunnel.approach
             visited = await self.tunnel.visit_ahead(placement.shape[traffic])
-            if visited.usable or not self._is_confirmed(self.tunnel):
+            if self.tunnel.approach is not approach:  # carriers go by another front meanwhile
+                visited.drop()
+            elif visited.usable or not self._is_confirmed(self.tunnel):
                 self._waiting.add(traffic, visited)
             else:
                 await self._connect_as(placement, traffic, visited)
@@ -342,11 +362,11 @@ class ShapedDialer(TunnelDialer):
 
     async def _pause_after(self, error: Exception, what: str) -> None:
         """Wait after a dial that failed: longer each time, for each class by itself."""
-        self.last_error = str(error)
+        self._note(error)
         pause = self._pauses.get(what, BACKOFF_FIRST)
         self._pauses[what] = min(2 * pause, BACKOFF_LAST)
         log.warning("no carrier to the bridge", error=str(error), traffic=what, again_in=round(pause, 1))
-        await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+        await self.rest.take(pause * self._rng.uniform(0.5, 1.0))
 
     def _take_visited(self, placement: Placement, traffic: str, codec: str) -> Ahead | None:
         """A connection on which the carrier can begin."""
@@ -368,6 +388,10 @@ class ShapedDialer(TunnelDialer):
             placement.lapsed(now)
 
     # ---- what the base does otherwise ----------------------------------------------------------------
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._placement is None
 
     def _changed(self, suspected: int | None) -> None:
         """A carrier came, went, or is suspected."""

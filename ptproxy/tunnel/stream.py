@@ -78,8 +78,10 @@ class Incoming(Protocol):
     """What came with the request, for a look; it is delivered as data all the same."""
     peer: str
     """A label of the client's identity, for logs and limits."""
-    cancelled: bool
-    """Whether the far side has given it up."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the far side has given it up."""
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -140,7 +142,8 @@ class TunnelStream(asyncio.Transport):
 
     __slots__ = (
         "_close_wanted", "_end", "_eof_sent", "_eof_waiting", "_finished", "_lost", "_paused", "_protocol",
-        "_receive", "_started", "_unread", "_writing_paused", "abandoned", "opened", "state", "tunnel",
+        "_receive", "_started", "_unread", "_writing_paused", "abandoned", "held_back", "opened", "state",
+        "tunnel",
     )  # fmt: skip
 
     def __init__(self, tunnel: Tunnel, protocol: asyncio.Protocol | None) -> None:
@@ -149,6 +152,8 @@ class TunnelStream(asyncio.Transport):
         self.state: SessionStream = None  # type: ignore[assignment]  # set by whoever opens, before anything else
         self.opened: asyncio.Future[None] | None = None
         self.abandoned: Callable[[], None] | None = None
+        self.held_back = False
+        """Whether nothing is handed over, whatever the protocol says, until :meth:`let_go`."""
         self._protocol = protocol
         self._receive: Any = None
         self._unread: list[bytes] = []
@@ -193,7 +198,7 @@ class TunnelStream(asyncio.Transport):
 
     def resume_reading(self) -> None:
         """Hand over what was kept, then what arrives."""
-        if self._paused and self._started and not self._lost:
+        if self._paused and self._started and not (self._lost or self.held_back):
             self._paused = False
             if self._unread or self._eof_waiting:
                 self.tunnel.loop.call_soon(self._deliver_unread)
@@ -259,6 +264,37 @@ class TunnelStream(asyncio.Transport):
             tunnel.schedule()
             self._lose(None)
 
+    # ---- another process goes on (tunnel.handover) --------------------------------------------
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the protocol was told to write no more for now."""
+        return self._writing_paused
+
+    @property
+    def unread(self) -> tuple[bytes, bool]:
+        """What has come and was not handed over, and whether the far side's end comes after it."""
+        return b"".join(self._unread), self._eof_waiting
+
+    def follow(self, state: SessionStream, unread: bytes, *, eof_waiting: bool) -> None:
+        """Be what a former process's stream was, before :meth:`start`."""
+        self.state = state
+        state.owner = self
+        self._unread = [unread] if unread else []
+        self._eof_waiting = eof_waiting
+        self._eof_sent = state.final is not None
+        self._writing_paused = state.blocked
+
+    def forsake(self) -> None:
+        """Another process has the stream: nothing happens here any more, and nobody is told."""
+        self._lost = self._close_wanted = True
+        self._unread = []
+
+    def let_go(self) -> None:
+        """Hand over what was held back."""
+        self.held_back = False
+        self.resume_reading()
+
     # ---- what the tunnel tells ---------------------------------------------------------------
 
     def start(self) -> None:
@@ -267,8 +303,10 @@ class TunnelStream(asyncio.Transport):
         assert protocol is not None
         self._receive = protocol.data_received
         self._started = True
-        self._paused = False
+        self._paused = self.held_back
         protocol.connection_made(self)
+        if self._writing_paused:
+            protocol.pause_writing()
         if self._lost:
             self.tunnel.loop.call_soon(protocol.connection_lost, self._end)
         elif self._unread or self._eof_waiting:

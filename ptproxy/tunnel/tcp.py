@@ -28,11 +28,18 @@ from typing import Any, Final, cast
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError, Reason
-from ptproxy.tunnel.outward import STRAIGHT, Outward
+from ptproxy.tunnel.outward import STRAIGHT, Connects
 from ptproxy.tunnel.polling import PolledLoop, polled
 
 READ_SIZE: Final = 256 * 1024
 """Bytes of the one buffer that all carrier reads go through: a window's worth, sixteen TLS records."""
+
+LEAST_READ: Final = 4 * 1024
+"""Bytes of a read at least, for whoever may keep less: reads and frames of a few bytes would cost more."""
+
+TLS_BUFFER: Final = 4 * (16 * 1024 + 64)
+"""Bytes of the two buffers that a TLS connection has for itself at a listener: four records with their heads.
+aiofastnet's own size is four times that, 514 KiB a connection, which a thousand clients fill."""
 
 UNSENT_LOW_WATER: Final = 128 * 1024
 """Bytes the kernel may hold unsent on a carrier (TCP_NOTSENT_LOWAT), so that what is urgent
@@ -57,6 +64,13 @@ _SHARED = memoryview(bytearray(READ_SIZE))
 _TCP_NOTSENT_LOWAT = getattr(
     socket, "TCP_NOTSENT_LOWAT", 25 if os.name == "posix" and hasattr(os, "sched_getaffinity") else None
 )
+
+
+def read_buffer(room: int) -> memoryview:
+    """The shared buffer for the next read of somebody who may keep ``room`` bytes."""
+    if room >= READ_SIZE:
+        return _SHARED
+    return _SHARED[: room if room > LEAST_READ else LEAST_READ]
 
 
 class BufferedReads(asyncio.BufferedProtocol):
@@ -116,7 +130,7 @@ async def connect_tcp(
     *,
     tls: ssl.SSLContext | None = None,
     server_hostname: str | None = None,
-    outward: Outward = STRAIGHT,
+    outward: Connects = STRAIGHT,
 ) -> asyncio.Transport:
     """Connect to an IP literal within ``timeout`` seconds (name look-ups are the caller's).
 
@@ -197,6 +211,8 @@ async def adopt(
             "ssl_handshake_timeout": timeout,
             "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
         }
+        if _fast is not None:
+            options |= {"ssl_incoming_bio_size": TLS_BUFFER, "ssl_outgoing_bio_size": TLS_BUFFER}
     sock.setblocking(False)
     if sock.family != getattr(socket, "AF_UNIX", None):
         with contextlib.suppress(OSError):  # else what a stream brings in pieces waits 40 ms for an ACK

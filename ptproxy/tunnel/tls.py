@@ -65,9 +65,11 @@ def bridge_context(
     private_key: Path,
     *,
     client_authorities: Path | None = None,
+    revoked: Path | None = None,
     alpn: tuple[str, ...] = ("http/1.1",),
 ) -> ssl.SSLContext:
-    """A bridge's context; ``client_authorities`` demands a client certificate (visible to probers).
+    """A bridge's context; ``client_authorities`` demands a client certificate (visible to probers),
+    which must not be ``revoked`` by these lists (:func:`load_clients`).
 
     Raises :class:`~ptproxy.errors.StartError` for unusable files.
     """
@@ -79,11 +81,27 @@ def bridge_context(
     load_chain(context, certificate, private_key)
     if client_authorities is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(client_authorities)
-        except OSError as error:
-            raise StartError(f"tls.client_ca: cannot read {client_authorities}: {why(error)}") from None
+        context.num_tickets = 0  # a resumed session would not ask the lists again
+        load_clients(context, client_authorities, revoked)
     return context
+
+
+def load_clients(context: ssl.SSLContext, authorities: Path, revoked: Path | None) -> None:
+    """Load whose client certificates are taken, and the lists (CRL, PEM) of those that are revoked.
+
+    May be called again: new authorities and lists are added, of one authority's lists the latest
+    counts. With lists every authority needs one, and none may be overdue: else nobody gets in.
+    Raises :class:`~ptproxy.errors.StartError`; what was loaded before then stays.
+    """
+    for field, path in (("client_ca", authorities), ("client_crl", revoked)):
+        if path is None:
+            continue
+        try:
+            context.load_verify_locations(path)
+        except OSError as error:  # ssl's own are among them
+            raise StartError(f"tls.{field}: cannot use {path}: {why(error)}") from None
+    if revoked is not None:
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def load_chain(context: ssl.SSLContext, certificate: Path, private_key: Path) -> None:

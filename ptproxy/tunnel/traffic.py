@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from ptproxy.buffer import Buffer
 from ptproxy.codec.shape import Shape
@@ -12,16 +12,20 @@ from ptproxy.tunnel.recognise import DATAGRAM_TRAFFIC, LOOK, Volume, by_beginnin
 from ptproxy.tunnel.stream import TunnelStream
 from ptproxy.tunnel.tunnel import Tunnel
 
+SETTLES: Final = 2.0
+"""Seconds in which what comes at the beginning of a stream, a history or a banner, has mostly come."""
+
 
 class TunnelTraffic(TunnelStream):
     """A stream with its class, which its first bytes may show."""
 
-    __slots__ = ("_on_class", "_unseen", "traffic", "volume")
+    __slots__ = ("_on_class", "_unseen", "settles_at", "traffic", "volume")
 
     def __init__(self, tunnel: Tunnel, protocol: asyncio.Protocol, traffic: str, on_class: Any) -> None:
         super().__init__(tunnel, protocol)
         self.traffic = traffic
         self.volume = Volume()
+        self.settles_at = tunnel.now() + SETTLES
         self._on_class = on_class
         self._unseen = bool(traffic)
 
@@ -47,3 +51,9 @@ def traffic_of(state: SessionStream, shape: Shape, now: float) -> str:
         larger = owner.volume.outgrown(shape[owner.traffic], state.received + state.sent, now)
         owner.traffic = larger or owner.traffic
     return owner.traffic
+
+
+def settled(state: SessionStream, now: float) -> bool:
+    """Whether what comes first on a stream has come."""
+    owner = state.owner
+    return type(owner) is not TunnelTraffic or now >= owner.settles_at

@@ -21,6 +21,7 @@ from ptproxy.log import get_logger
 from ptproxy.session import Session, events
 from ptproxy.session import Stream as SessionStream
 from ptproxy.tunnel.carrier import Carrier
+from ptproxy.tunnel.totals import Totals
 
 TIMER_SLACK: Final = 0.02
 """Seconds by which the session's timer may be late: its deadlines are 100 ms and more."""
@@ -42,6 +43,8 @@ class Tunnel:
         self.loop = loop
         self.now: Callable[[], float] = loop.time
         self.carriers: dict[int, Carrier] = {}
+        self.totals = Totals()
+        """Of carriers that have ended; a role has one for all its tunnels."""
         self.closed = False
         self.scheduled = False
         """Whether the end of this turn is waited for."""
@@ -141,6 +144,7 @@ class Tunnel:
         elif kind is events.CarrierGivenUp:
             carrier = self.carriers.pop(event.carrier, None)
             if carrier is not None:
+                self.totals.add(carrier)
                 carrier.end("given up", told_session=True)
                 self.carrier_ended(carrier)
         else:
@@ -198,6 +202,7 @@ class Tunnel:
         if self.carriers.get(carrier.number) is not carrier:
             return  # never attached, or another one has its number
         del self.carriers[carrier.number]
+        self.totals.add(carrier)
         if not self.closed:
             log.debug(
                 "carrier ended", carrier=carrier.number, codec=carrier.codec_name, reason=reason or "closed"
@@ -229,5 +234,6 @@ class Tunnel:
         for stream in list(self.session.streams.values()):
             self._ended(stream, reason)
         for carrier in list(self.carriers.values()):
+            self.totals.add(carrier)
             carrier.end("session closed", told_session=True)
         self.carriers.clear()

@@ -32,6 +32,11 @@ from ptproxy.tunnel.connect import Route, connect_tls
 
 VISIT_EVERY: Final = 60.0
 """Seconds between visits for the sake of a ticket, at least: some servers give none."""
+TICKET_PATIENCE: Final = 2.0
+"""Seconds that a dial waits for the ticket of another one before it visits for one of its own. A hello that
+resumes nothing is one that no browser's WebSocket sends."""
+TICKET_LOOK: Final = 0.02
+"""Seconds between looks at whether it has come."""
 VISIT_PATIENCE: Final = 8.0
 """Seconds after which a page that is still loading is left as it is: people do not wait for all of it."""
 DIAL_PATIENCE: Final = 2.0
@@ -40,7 +45,8 @@ CARRIER_CONNECTIONS: Final = 3
 """Connections over HTTP/1.1 that a page leaves to a carrier of requests: two on which an answer is awaited
 and one to send on."""
 COARSE: Final = 0.002
-"""Seconds by which timers may be late. Chromium's request follows its first write 29 to 69 us later in cover,
+"""Seconds by which timers may be late. Chromium's first write follows its handshake 0.26 to 2.9 ms later in
+cover (p5, p95), when the server has sent its own SETTINGS alone, and its request 29 to 69 us after that,
 beyond a turn of the loop, so that the server answers the first alone: the loop turns until it is over."""
 
 log = get_logger(__name__)
@@ -98,6 +104,8 @@ class Visitor:
         self._rng = rng
         self._one = asyncio.Lock()
         self._last: float | None = None
+        self._gives = False
+        """The site gives tickets, as far as its last page shows."""
         self._page: Visited | None = None
         self._unread: list[str] = []
         self.on_visited: Callable[[], None] | None = None
@@ -124,9 +132,9 @@ class Visitor:
             visit = self._begin(page, pool)
         visit.load.page_alone = assets == "none"
         visited = Visited(connection, digest, visit)
-        gap = self._look.browser.loading.delays["request"] or (0.0, 0.0)
         try:
-            await visiting.finish(visited, self._rng.uniform(*gap), left)
+            hello = self._drawn("hello") if connection.apart else 0.0
+            await visiting.finish(visited, hello, self._drawn("request"), left)
         except BaseException:
             visited.abort()
             raise
@@ -138,6 +146,10 @@ class Visitor:
         if self.on_visited is not None:
             self.on_visited()
         return visited
+
+    def _drawn(self, delay: str) -> float:
+        least, most = self._look.browser.loading.delays[delay] or (0.0, 0.0)
+        return self._rng.uniform(least, most)
 
     async def _dial_beside(self, connection: Connection) -> bytes:
         """One more connection of a page; raises as :meth:`visit`."""
@@ -160,13 +172,22 @@ class Visitor:
         Raises as :meth:`visit`.
         """
         async with self._one:
-            last = self._last
-            now = self._loop.time()
-            if last is not None and (self._route.tls.resumable or now < last + VISIT_EVERY):
-                return
+            if self._last is not None:
+                if self._route.tls.resumable or (self._gives and await self._ticket_came()):
+                    return
+                if not self._gives and self._loop.time() < self._last + VISIT_EVERY:
+                    return
             visited = await self.visit(assets)
             self._last = self._loop.time()
+            self._gives = self._route.tls.resumable
             self.keep(visited)
+
+    async def _ticket_came(self) -> bool:
+        """Wait for one that a connection under way is about to be given: others have used up the page's."""
+        until = self._loop.time() + TICKET_PATIENCE
+        while not self._route.tls.resumable and self._loop.time() < until:  # noqa: ASYNC110  (the library keeps them)
+            await asyncio.sleep(TICKET_LOOK)
+        return self._route.tls.resumable
 
     def keep(self, visited: Visited) -> None:
         """Leave the connections of a page open, in place of those before."""
@@ -195,18 +216,15 @@ class _Visiting:
         self._timer: asyncio.Handle | None = None
         self._done: asyncio.Future[None] = loop.create_future()
 
-    async def finish(self, visited: Visited, gap: float, left: int = 0) -> None:
-        """Drive a visit to its end; ``gap``: seconds from its first write to its request."""
+    async def finish(self, visited: Visited, hello: float, gap: float, left: int = 0) -> None:
+        """Drive a visit to its end; ``hello``: seconds to its first write, ``gap``: then to its request."""
         self._visited, self._left = visited, left
         visit, connection = visited.visit, visited.connection
         connection.link = visit
         visit.hold()
+        await _pause(hello)
         connection.flush()
-        until = time.perf_counter() + gap
-        if gap > COARSE:
-            await asyncio.sleep(gap - COARSE)
-        while time.perf_counter() < until:  # noqa: ASYNC110  (see COARSE)
-            await asyncio.sleep(0)
+        await _pause(gap)
         visit.release()
         connection.flush()
         try:
@@ -328,3 +346,12 @@ class _Visiting:
         """Closed, by whomever."""
         del connection
         self._go_on()
+
+
+async def _pause(seconds: float) -> None:
+    """As exactly as the loop can: see :data:`COARSE`."""
+    until = time.perf_counter() + seconds
+    if seconds > COARSE:
+        await asyncio.sleep(seconds - COARSE)
+    while time.perf_counter() < until:  # noqa: ASYNC110  (see COARSE)
+        await asyncio.sleep(0)

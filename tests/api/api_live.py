@@ -10,7 +10,6 @@ import ssl
 from pathlib import Path
 
 from proxy_cert import make_certificate
-from site_live import free_port
 
 import ptproxy
 from ptproxy.auth.credentials import StaticKey
@@ -34,12 +33,11 @@ def bridge_settings(folder: Path) -> dict[str, object]:
     if not key.exists():
         key.write_text(StaticKey.generate(RNG).serialize_private())
         key.chmod(0o600)
-    port = free_port()
     return {
         "role": "bridge",
         "mode": "standalone",
-        "listen": f"127.0.0.1:{port}",
-        "address": f"127.0.0.1:{port}",
+        "listen": "127.0.0.1:0",
+        "address": "127.0.0.1:443",
         "key": "bridge.key",
         "tls": {
             "certificate": certificate.name,

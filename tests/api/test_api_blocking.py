@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import random
+import signal
 import socket
 import ssl
 import threading
@@ -15,6 +17,7 @@ from api_live import PLAIN, bridge_config, target_tls
 from proxy_live import echo, serving
 
 import ptproxy
+from ptproxy.auth.credentials import StaticKey
 from ptproxy.errors import Reason, StartError
 
 MIB = 1 << 20
@@ -94,8 +97,8 @@ def test_a_failure_beside_the_background_ends_at_once(tmp_path) -> None:
 def test_a_socket_that_is_one(tmp_path) -> None:
     data = random.Random(4).randbytes(4 * MIB)
     with Background(tmp_path) as far, ptproxy.connect_blocking(far.link, **PLAIN) as client:
-        with client.create_connection(far.address, timeout=20) as sock:
-            assert sock.gettimeout() == 20
+        with client.create_connection(far.address, timeout=120) as sock:
+            assert sock.gettimeout() == 120
             sending = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
             sending.start()
             with sock.makefile("rb") as file:
@@ -124,7 +127,7 @@ def test_tls_of_the_standard_library_on_it(tmp_path) -> None:
     with (
         Background(tmp_path, server) as far,
         ptproxy.connect_blocking(far.link, **PLAIN) as client,
-        client.create_connection(far.address, timeout=20) as plain,
+        client.create_connection(far.address, timeout=120) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as sock,
     ):
         assert isinstance(sock, ssl.SSLSocket)
@@ -150,3 +153,33 @@ def test_what_fails_and_what_is_left(tmp_path) -> None:
     with pytest.raises(StartError, match="not reached"):
         ptproxy.connect_blocking(far.link, **PLAIN)
     assert "ptproxy" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a signal to a thread is POSIX's")
+def test_an_interrupt_while_it_connects_ends_it_at_once(tmp_path) -> None:
+    """Ctrl-C before the tunnel stands: nothing is left running, whatever the bridge is doing."""
+    settings = bridge_config(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        link = settings.link(StaticKey.generate(random.SystemRandom()).public, None)
+        link = dataclasses.replace(link, port=silent.getsockname()[1])
+
+        def interrupt() -> None:
+            connection, _ = silent.accept()
+            with connection:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # one that wakes who waits
+                over.wait(60)
+
+        over = threading.Event()
+        interrupting = threading.Thread(target=interrupt)
+        before = signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # ignored in the background of a shell
+        interrupting.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                ptproxy.connect_blocking(link, **PLAIN)
+            assert not [thread for thread in threading.enumerate() if thread.name == "ptproxy"]
+        finally:
+            over.set()
+            interrupting.join()
+            signal.signal(signal.SIGINT, before)

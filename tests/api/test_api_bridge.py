@@ -11,9 +11,12 @@ import sys
 import pytest
 from api_live import PLAIN, bridge_config, pair
 from proxy_live import LOOPS, run, until
+from test_proxy_exit import FakeIncoming
 
 import ptproxy
+from ptproxy.api import bridge as api_bridge
 from ptproxy.errors import ConfigError, Reason, StartError
+from ptproxy.target import Target
 
 
 @pytest.mark.parametrize("kind", LOOPS[:2])
@@ -84,7 +87,7 @@ def test_an_exception_ends_it_at_once(tmp_path, monkeypatch) -> None:
             async with ptproxy.serve(bridge_config(tmp_path, limits={"drain": "1000s"})):
                 raise KeyError
         async with ptproxy.serve(bridge_config(tmp_path)) as bridge:  # the folder is free again
-            assert bridge.addresses == [str(bridge.config.listen[0])]
+            assert bridge.addresses == [f"127.0.0.1:{bridge.link().port}"]
 
     run("asyncio", monkeypatch, main)
 
@@ -120,3 +123,57 @@ def test_import_ptproxy_imports_nothing_else() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_one_client_does_not_take_a_service_from_the_others(monkeypatch) -> None:
+    """Who has most of the places gives one up to who has fewer; nobody has more than a share."""
+    monkeypatch.setattr(api_bridge, "MAX_STREAMS", 3)
+    monkeypatch.setattr(api_bridge, "MAX_OF_ONE", 2)
+
+    async def stay(reader, writer) -> None:
+        await reader.read()
+
+    async def main() -> None:
+        service = api_bridge._Service("stay", stay)
+
+        def opened(account):
+            incoming = FakeIncoming(Target.service("stay"))
+            incoming.peer = account
+            service(incoming)
+            return incoming
+
+        first, second = opened("anna"), opened("anna")
+        assert opened("anna").refused is Reason.LIMIT
+        ben = opened("ben")
+        await asyncio.sleep(0)
+        carl, dora = opened("carl"), opened("dora")
+        assert carl.refused is None
+        assert dora.refused is Reason.LIMIT  # everybody has one
+        await until(lambda: first.stream.reset_reason is Reason.SHUTDOWN)
+        assert [each.stream.closed for each in (second, ben, carl)] == [False] * 3
+        await service.close()
+        await until(lambda: second.stream.closed and ben.stream.closed and carl.stream.closed)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_stream_whose_place_goes_at_once_does_not_stay_open(monkeypatch) -> None:
+    """Its task has not begun, so that nothing in it can end the stream."""
+    monkeypatch.setattr(api_bridge, "MAX_STREAMS", 2)
+
+    async def stay(reader, writer) -> None:
+        await reader.read()
+
+    async def main() -> None:
+        service = api_bridge._Service("stay", stay)
+        opened = []
+        for account in ("anna", "anna", "ben"):
+            opened.append(FakeIncoming(Target.service("stay")))
+            opened[-1].peer = account
+            service(opened[-1])
+        await until(lambda: opened[0].stream.reset_reason is Reason.SHUTDOWN)
+        assert [each.stream.closed for each in opened] == [True, False, False]
+        await service.close()
+        await until(lambda: all(each.stream.closed for each in opened))
+
+    asyncio.run(asyncio.wait_for(main(), 60))

@@ -10,6 +10,7 @@ import random
 
 import pytest
 from api_live import pair, target_tls
+from loops import run_in
 from proxy_live import echo, serving
 
 from ptproxy.target import Target
@@ -27,8 +28,7 @@ def run(main, loop="uvloop") -> None:
         async with asyncio.timeout(STUCK):
             await main()
 
-    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
-        runner.run(bounded())
+    run_in(loop_factory(loop), bounded())
 
 
 class Body:
@@ -151,9 +151,10 @@ def test_httpx(tmp_path, no_lookups) -> None:
                 assert answer.text == f"{body.digest} target.test"
                 with pytest.raises(httpx.ConnectError):
                     await web.get("http://10.1.2.3/")
+                wait = httpx.Timeout(STUCK, read=0.01)
                 with pytest.raises(httpx.ReadTimeout):
                     async with serving(silence) as (_, silent):
-                        await web.get(f"http://127.0.0.1:{silent}/", timeout=0.01)
+                        await web.get(f"http://127.0.0.1:{silent}/", timeout=wait)
 
     run(main, "asyncio")
     assert no_lookups == []
@@ -235,7 +236,7 @@ def test_tls_is_with_the_target(library, loop, tmp_path) -> None:
 
         from ptproxy.api.httpx_transport import TunnelTransport
 
-        async with httpx.AsyncClient(transport=TunnelTransport(client, verify=context)) as web:
+        async with httpx.AsyncClient(transport=TunnelTransport(client, verify=context), timeout=STUCK) as web:
             answer = await web.get(f"https://localhost:{port}/big")
             assert Body.hash([answer.content]) == body.digest
             with pytest.raises(httpx.ConnectError, match="mismatch"):

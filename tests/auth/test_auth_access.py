@@ -244,13 +244,32 @@ def stored(**over):
     return data
 
 
+def permitting(**over):
+    """A list that lets somebody offer services, damaged as :func:`stored` does."""
+    access = AccessList.from_dict(stored())
+    access.permit_reverse(access.identities[ALICE], (2222,))
+    data = access.to_dict()
+    for path, value in over.items():
+        kind, field = path.split("__")
+        data[kind][0][field] = value
+    return data
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
         (None, "expected version 1"),
         ([], "expected version 1"),
         ({}, "expected version 1"),
-        ({**stored(), "version": 2}, "expected version 1"),
+        ({**stored(), "version": 4}, "expected version 1"),
+        ({**stored(), "version": True}, "expected version 1"),
+        ({**stored(), "version": 2}, r"identities\[0\]: must have exactly the fields"),
+        (stored(identities__reverse=[]), r"identities\[0\]: must have exactly the fields"),
+        (permitting(identities__reverse=7), r"identities\[0\]: 'reverse' is a list"),
+        (permitting(identities__reverse=[0]), r"identities\[0\]: ports are numbers"),
+        (permitting(identities__reverse=[True]), r"identities\[0\]: ports are numbers"),
+        (permitting(identities__reverse=[22, 22]), r"identities\[0\]: a port stands twice"),
+        (permitting(invites__reverse=list(range(1, 66))), r"invites\[0\]: at most 64"),
         ({**stored(), "extra": 1}, "unknown field 'extra'"),
         ({"version": 1, "invites": []}, "identities must be a list"),
         ({"version": 1, "identities": []}, "invites must be a list"),
@@ -386,3 +405,42 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
+
+
+def test_ports_are_a_second_version_and_only_where_there_are_any():
+    access = AccessList.from_dict(stored())
+    assert access.to_dict() == stored()
+    assert access.to_dict()["version"] == 1
+    assert access.reverse_ports("alice", NOW) == ()
+    access.permit_reverse(access.identities[ALICE], (2222, 80))
+    data = access.to_dict()
+    assert data["version"] == 2
+    again = AccessList.from_dict(data)
+    assert again.to_dict() == data
+    assert again.reverse_ports("alice", NOW) == (2222, 80)
+    again.permit_reverse(again.identities[ALICE], ())
+    assert again.to_dict() == stored()
+
+
+def test_who_may_offer_what():
+    access = AccessList()
+    access.enrol(Identity(ALICE, "alice", NOW, NOW + 10, reverse=(22,)))
+    assert access.reverse_ports("alice", NOW + 9) == (22,)
+    assert access.reverse_ports("alice", NOW + 10) == ()  # expired
+    assert access.reverse_ports("ben", NOW) == ()
+    assert access.reverse_ports("", NOW) == ()
+    access.enrol(Identity(BOB, "alice", NOW))
+    assert access.reverse_ports("alice", NOW) == ()  # which of the two?
+    access.revoke(BOB)
+    assert access.reverse_ports("alice", NOW) == (22,)
+    access.revoke(ALICE)
+    assert access.reverse_ports("alice", NOW) == ()
+
+
+def test_an_invite_hands_its_ports_on():
+    access = AccessList()
+    invite = access.invite(TOKEN, "anna", uses=2)
+    access.permit_reverse(invite, (22,))
+    identity = access.spend(access.decide(ALICE, TOKEN.secret, NOW), NOW)
+    assert identity is not None
+    assert access.reverse_ports("anna", NOW) == identity.reverse == (22,)

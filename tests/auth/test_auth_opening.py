@@ -345,6 +345,15 @@ def test_without_confirm_there_is_nothing(seal):
         bridge.receive_confirm(b"")
 
 
+def test_what_confirm_was_read_with_is_not_kept():
+    """A bridge keeps confirmed openings for tickets: not with the key of ML-KEM, which is most of them."""
+    client, bridge = Pair(seal=True).answered()
+    assert bridge._decapsulation_key is not None
+    assert bridge.receive_confirm(client.confirm()) is not None
+    assert bridge._decapsulation_key is None
+    assert not bridge._confirm
+
+
 def test_confirm_of_another_opening():
     """Whoever only replays message 1 and an old CONFIRM gets nowhere."""
     client, _ = Pair().answered()

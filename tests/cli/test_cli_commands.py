@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import random
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import ptproxy.cli.check
-from ptproxy.auth.access import AccessList
+from ptproxy.auth.access import Access, AccessList
 from ptproxy.auth.access_record import Identity
 from ptproxy.auth.credentials import StaticKey, encode_key, token_id
 from ptproxy.cli import main as main_module
@@ -29,7 +30,7 @@ from ptproxy.config.keyfile import read_key
 from ptproxy.config.link import Link
 from ptproxy.config.load import load_bridge, load_client
 from ptproxy.errors import StartError
-from ptproxy.state import Document
+from ptproxy.proxy.account_store import SqliteStore
 from ptproxy.tunnel.certificate import pin_for, self_signed
 from ptproxy.tunnel.tls import leaf_digest
 
@@ -122,7 +123,8 @@ def test_everything_written_is_private(bridge: Path) -> None:
         "bridge.key",
         "cert.pem",
         "cert.key",
-        "access.json",
+        "accounts.lock",
+        "accounts.sqlite3",
     }
     for path in (bridge, *paths):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
@@ -143,10 +145,10 @@ def test_the_link_says_what_the_bridge_is(tmp_path: Path) -> None:
         "ptproxy invite new",
     ):
         assert word in output
-    data = Document(config.state, "access").read()
-    assert data is not None
-    assert list(AccessList.from_dict(data).invites) == [token_id(link.token)]
-    assert link.serialize().rpartition("token=")[2] not in (config.state / "access.json").read_text()
+    assert list(access_of(tmp_path / "b").invites) == [token_id(link.token)]
+    for path in config.state.iterdir():
+        assert link.serialize().rpartition("token=")[2].encode() not in path.read_bytes()
+        assert link.token not in path.read_bytes()
 
 
 def test_an_open_bridge_with_its_own_certificate(tmp_path: Path) -> None:
@@ -312,9 +314,8 @@ def test_init_client_refuses(bridge: Path, tmp_path: Path) -> None:
 
 
 def access_of(bridge: Path) -> AccessList:
-    data = Document(bridge / "state", "access").read()
-    assert data is not None
-    return AccessList.from_dict(data)
+    with contextlib.closing(SqliteStore(bridge / "state", Access.ENROLLED)) as store:
+        return store.list
 
 
 def test_invites(bridge: Path) -> None:
@@ -353,14 +354,14 @@ def test_invites(bridge: Path) -> None:
 
 
 def test_clients_are_kept_out(bridge: Path) -> None:
-    document = Document(bridge / "state", "access")
     access_list = access_of(bridge)
     invite = next(iter(access_list.invites))
     for number in range(3):
         access_list.enrol(
             Identity(bytes([number]) * 32, f"client {number}", 1_700_000_000, invite=invite if number else "")
         )
-    document.write(access_list.to_dict())
+    with contextlib.closing(SqliteStore(bridge / "state", Access.ENROLLED)) as store:
+        store.replace(access_list)
     assert re.search(r"client 0 +2023-11-14 22:13 +never", good("invite", "list", bridge))
     assert "(client 0) is kept out" in good("invite", "revoke", bridge, "client 0")
     assert access_of(bridge).identities[bytes(32)].revoked
@@ -400,11 +401,14 @@ def test_invites_of_an_open_bridge_hold_no_token(tmp_path: Path) -> None:
 
 
 def test_a_damaged_access_list(bridge: Path) -> None:
-    path = bridge / "state" / "access.json"
-    path.write_text("{")
+    older = bridge / "state" / "access.json"
+    older.write_text("{")
     for command in (("new", bridge), ("list", bridge), ("revoke", bridge, "first")):
         assert "is damaged" in bad("invite", *command, status=1)
-    path.write_text('{"ptproxy": "access", "version": 1, "data": {"version": 1}}')
+    older.write_text('{"ptproxy": "access", "version": 1, "data": {"version": 1}}')
+    older.unlink()
+    path = bridge / "state" / "accounts.sqlite3"
+    path.write_bytes(b"no database" * 1000)
     assert str(path) in bad("invite", "list", bridge, status=1)
 
 

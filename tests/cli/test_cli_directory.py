@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import signal
-import socket
 import stat
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click import UsageError
 from click.testing import CliRunner
+from free_ports import free_port
 
 sys.path.append(str(Path(__file__).parent.parent / "peers"))
 
-from directory_live import CHEAP, Lab, run, until
+from directory_live import CHEAP, LAB, Lab, identity_of, run, until
 
 from ptproxy.cli import directory as commands
+from ptproxy.cli import directory_beacon
 from ptproxy.cli.main import program
 from ptproxy.config.load import load_directory
+from ptproxy.dht.contact import Address
+from ptproxy.dht.epoch import epoch_of
 from ptproxy.dht.first_nodes import FirstNodes
 from ptproxy.dht.signing import SigningKey
 from ptproxy.errors import ConfigError, StartError
@@ -42,12 +48,6 @@ def call(*arguments: str | Path) -> str:
     if result.exception is not None:
         raise result.exception
     return result.output
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def write_list(folder: Path, *contacts) -> Path:
@@ -176,3 +176,51 @@ def test_check_says_what_it_is(tmp_path: Path) -> None:
     file.write_text((ROOT / "configs" / "directory.yaml").read_text())
     result = CliRunner().invoke(program.get_command(None, "check"), [str(file)])
     assert "a directory node, reached at 203.0.113.5:4646" in result.output
+
+
+def test_signers_agree_on_a_beacon_and_a_node_takes_it(tmp_path: Path) -> None:
+    """Keys, the list, two of three signatures, joined; then a node's file of them."""
+    keys = [call("beacon", "key", tmp_path / f"signer{number}").strip() for number in range(3)]
+    with pytest.raises(StartError):
+        call("beacon", "key", tmp_path / "signer0")
+    good = identity_of(0).contact(Address(b"\x7f\0\0\1", 4_646), 1)
+    options = [word for key in keys for word in ("--beacon-signer", key)]
+    with pytest.raises(UsageError):
+        call("sign", tmp_path, write_node(good), *options)
+    printed = call("sign", tmp_path, write_node(good), *options, "--beacon-agree", "2")
+    network = ("--network", tmp_path / "network.list", "--network-key", printed.split()[-1])
+    call("sign", tmp_path, write_node(good))  # what was agreed on stays
+    today = datetime.datetime.now(datetime.UTC).date()
+    value = ("--value", "ab" * 32)
+
+    def signed(number: int, day: datetime.date = today) -> str:
+        return call("beacon", "sign", tmp_path / f"signer{number}", "--day", day, *value, *network).strip()
+
+    one, two = signed(0), signed(2)
+    with pytest.raises(StartError, match="1 more"):
+        call("beacon", "join", one, one, *network)
+    with pytest.raises(StartError, match="the same"):
+        call("beacon", "join", one, signed(1, today + datetime.timedelta(days=1)), *network)
+    joined = call("beacon", "join", one, two, *network).strip()
+    shown = call("beacon", "show", joined, *value, *network)
+    assert str(today) in shown
+    assert keys[0] in shown
+    assert keys[1] not in shown
+    with pytest.raises(StartError, match="another value"):
+        call("beacon", "show", joined, "--value", "cd" * 32, *network)
+    call("beacon", "key", tmp_path / "stranger")
+    with pytest.raises(StartError, match="none of the signers"):
+        call("beacon", "sign", tmp_path / "stranger", "--day", today, *value, *network)
+    listed = read_first_nodes((tmp_path / "network.list").read_text(), read_signer(network[-1]), time.time())
+
+    async def main():
+        async with Lab(replace(LAB, signers=listed.signers)) as lab:
+            node = await lab.add()
+            file = tmp_path / "beacons"
+            file.write_text(f"nonsense\n{one}\n{joined}\n")
+            following = asyncio.ensure_future(directory_beacon.follow(node, file))
+            await until(lambda: node.beacons.value(epoch_of(time.time())) is not None)
+            following.cancel()
+            await asyncio.wait({following})
+
+    run(main)

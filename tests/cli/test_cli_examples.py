@@ -20,7 +20,7 @@ from ptproxy.config.model import BridgeConfig, ClientConfig, Section
 from ptproxy.config.quantities import Endpoint
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-KEY = re.compile(r"( *)(?:# )?([a-z_0-9]+):(?:| \S+| \[.*\])")
+KEY = re.compile(r"( *)(?:# )?([a-z_0-9]+):(?:| \S+| \[.*\]| \{.*\})")
 EXAMPLES = ("bridge.yaml", "bridge-behind-nginx.yaml", "client.yaml", "directory.yaml")
 
 

@@ -14,7 +14,7 @@ from ptproxy.codec.http import HTTP
 from ptproxy.codec.http_client import MAX_LINKS
 from ptproxy.codec.http_downloads import FIRST_QUOTA
 from ptproxy.codec.http_posts import BODY_SIZES, MAX_UPLOAD, MAX_UPLOADS
-from ptproxy.codec.http_records import FIN, STREAM
+from ptproxy.codec.http_records import DATA, FIN, HELLO, NEXT, STREAM, record
 from ptproxy.codec.interface import CarrierEnded, NotMine, PayloadReceived, SiteAnswered
 from ptproxy.errors import CodecError, LocalProtocolError
 
@@ -330,6 +330,20 @@ def test_interim_answers_are_passed_over():
     (event,) = link.receive_data(hint + answer, 0.0)
     assert type(event) is PayloadReceived
     assert event.data == b"abcd"
+
+
+def test_next_before_the_bridge_is_proved_asks_for_nothing():
+    """Whoever answers in place of the bridge can say it; there is no key yet to name a request with."""
+    client = HTTP.client(SETTINGS, OPENING, random.Random(1))
+    link = client.open_link()
+    link.data_to_send()
+    body = record(HELLO) + record(NEXT)
+    link.receive_data(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + body, 0.0)
+    fresh = client.open_link()
+    assert not fresh.data_to_send()
+    link.receive_data(record(DATA, b"message 2"), 0.0)
+    client.authenticated(bytes(32))
+    assert fresh.data_to_send()
 
 
 def test_a_refused_opening_ends_the_carrier_with_the_status():

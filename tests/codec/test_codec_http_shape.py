@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 from http_rig import Buffering, Direct, H11Front, Rig, noise
 
+from ptproxy.codec import http_downloads as downloads
+from ptproxy.codec import http_posts as posts
 from ptproxy.codec.http_downloads import MOST_IDLE
 from ptproxy.codec.http_posts import GATHERED
-from ptproxy.codec.http_records import POLL, UPLOAD_HEAD
+from ptproxy.codec.http_records import POLL, TOKEN_TEXT, UPLOAD_HEAD
 from ptproxy.codec.shape import BodySizes, ClassShape, Down, Up
 
 SIZES = (320, 480, 700, 1000)
@@ -72,9 +74,22 @@ def test_a_trickle_does_not_wait_for_ever():
     rig = Rig(shape=SHAPE).open()
     began = rig.now
     while not rig.down:
-        rig.send_down(b"x")
+        rig.send_down(b"x" * 20)
         rig.wait(0.006)
     assert 0.02 < rig.now - began <= 0.008 * MOST_IDLE + 0.006
+
+
+def test_what_can_only_be_an_acknowledgement_waits_for_company():
+    for more in (b"", b"y" * 8):
+        rig = Rig(shape=SHAPE).open()
+        rig.send_down(b"x" * downloads.LITTLE)
+        rig.wait(0.008 * 2)
+        assert rig.down == b""
+        rig.send_down(more)
+        rig.wait(0.009)
+        assert len(rig.down) == (downloads.LITTLE + 8 if more else 0), "with more, as any answer"
+        rig.wait(0.008 * MOST_IDLE - 0.025)
+        assert rig.down == b"x" * downloads.LITTLE + more
 
 
 def test_bodies_grow_while_they_come_full_and_no_further_than_said():
@@ -99,7 +114,7 @@ def test_posts_are_padded_to_the_next_size(size):
     before = len(bodies(rig, "up"))
     rig.send_up(noise(size, 1))
     assert rig.up == b"", "it waits for more"
-    rig.wait(0.003)
+    rig.wait(0.003 if size > posts.LITTLE else 0.009)
     assert rig.up == noise(size, 1)
     (length,) = bodies(rig, "up")[before:]
     needed = size + UPLOAD_HEAD
@@ -115,6 +130,22 @@ def test_payload_is_gathered_into_one_post():
     rig.wait(0.003)
     assert len(bodies(rig, "up")) == before + 1
     assert rig.up == b"".join(noise(50, turn) for turn in range(5))
+
+
+def test_a_little_payload_waits_longer_until_it_is_no_longer_little():
+    rig = Rig(shape=SHAPE).open()
+    before = len(bodies(rig, "up"))
+    rig.send_up(noise(posts.LITTLE, 1))
+    rig.wait(0.002 * posts.LITTLE_WAITS - 0.001)
+    assert rig.up == b""
+    rig.send_up(b"x")
+    assert len(rig.up) == posts.LITTLE + 1, "its time is over, now that there is more"
+    rig.send_up(noise(posts.LITTLE, 2))
+    rig.wait(0.001)
+    rig.send_up(b"x")
+    assert len(bodies(rig, "up")) == before + 1
+    rig.wait(0.0011)
+    assert len(bodies(rig, "up")) == before + 2
 
 
 def test_much_payload_is_not_gathered():
@@ -173,9 +204,9 @@ def test_idle_gets_are_answered_and_asked_again():
     rig.wait(60)
     assert rig.ended == {}
     assert len(gets(rig)) == 1
-    rig.send_down(b"late")
+    rig.send_down(b"late" * 10)
     rig.wait(0.01)
-    assert rig.down == b"late"
+    assert rig.down == b"late" * 10
 
 
 def test_what_a_front_did_is_not_learnt_from_a_shaped_carrier():
@@ -184,3 +215,24 @@ def test_what_a_front_did_is_not_learnt_from_a_shaped_carrier():
     rig.wait(1)
     assert rig.client.download == "auto"
     assert Rig({"download": "stream"}, shape=SHAPE).open().client.download == "auto"
+
+
+def cookies(rig):
+    """Those of all requests but the opening."""
+    lines = b"".join(bytes(pipe.sent_up) for pipe in rig.pipes).split(b"\r\n")
+    return [line[8:] for line in lines if line.startswith(b"Cookie: ")][1:]
+
+
+def test_tokens_are_bare():
+    rig, plain = Rig(shape=SHAPE).open(), Rig().open()
+    for _ in range(8):
+        rig.send_up(noise(50, 1))
+        rig.wait(0.01)
+        plain.send_up(noise(50, 1))
+    assert len(cookies(rig)) > 8
+    assert {len(token_of(cookie)) for cookie in cookies(rig)} == {TOKEN_TEXT}
+    assert len({len(token_of(cookie)) for cookie in cookies(plain)}) > 1
+
+
+def token_of(cookie):
+    return cookie.partition(b"; ")[0].partition(b"=")[2]

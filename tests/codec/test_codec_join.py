@@ -319,6 +319,16 @@ def test_a_stranger_is_answered_as_one() -> None:
     assert link.closing
 
 
+def test_nothing_is_heard_of_a_page_after_the_end() -> None:
+    link = http().open_link()
+    ((_, number, _, _),) = asked(link)
+    with pytest.raises(SiteAnswered):
+        link.receive_data(said(record(0, number, status(404))), 0.0)
+    link.data_to_send()
+    assert link.closing
+    assert link.receive_data(b"late, and no frame", 0.0) == []
+
+
 def test_the_end_of_the_page_is_the_carriers() -> None:
     codec, link, _ = opened()
     (event,) = link.receive_eof(0.0)

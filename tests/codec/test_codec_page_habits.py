@@ -77,6 +77,12 @@ def test_what_is_missing_is_said(key):
         Browser.parse(data)
 
 
+def test_data_from_before_the_first_write_s_delay_is_read():
+    data = copy.deepcopy(DATA["chromium"]["loading"])
+    del data["delays"]["hello"]
+    assert LoadingHabits.parse(data).delays["hello"] is None
+
+
 def test_a_step_that_something_belongs_to_has_a_delay():
     data = copy.deepcopy(DATA["firefox"]["loading"])
     data["delays"]["pictures"] = None

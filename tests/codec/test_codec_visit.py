@@ -8,7 +8,7 @@ import random
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from page_rig import CHROMIUM, CLOCK, HOST
 from test_codec_h2_golden import VECTORS, browser, expand
@@ -361,6 +361,7 @@ def test_nothing_a_site_says_raises(pieces, kind):
     assert one.done
 
 
+@example(b"\n", [79])
 @given(st.binary(max_size=120), st.lists(st.integers(0, 400), max_size=6))
 def test_events_do_not_depend_on_how_the_input_is_split(tail, cuts):
     data = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 
 import pytest
@@ -26,7 +27,7 @@ from ptproxy.codec.interface import (
 from ptproxy.codec.websocket import WEBSOCKET
 from ptproxy.codec.ws_connection import CLOSE_TIMEOUT, MAX_MESSAGE, SERVER_FIRST
 from ptproxy.codec.ws_frames import BINARY, CLOSE, PING, close_payload, masked_frame, unmasked_frame
-from ptproxy.codec.ws_upgrade import accept_value
+from ptproxy.codec.ws_upgrade import accept_value, client_key, is_clients_key
 from ptproxy.errors import CodecError, LocalProtocolError
 
 SETTINGS = CodecSettings("example.org", "/chat")
@@ -103,6 +104,69 @@ def test_the_answer_of_rfc_6455():
         offer.accept(bytes(32), 0.0)
 
 
+def changed(old: bytes, new: bytes) -> bytes:
+    assert old in REQUEST
+    return REQUEST.replace(old, new)
+
+
+def offering(key: str, offer: str) -> bytes:
+    request = changed(b"dGhlIHNhbXBsZSBub25jZQ==", key.encode())
+    return request.replace(b"Cookie:", f"Sec-WebSocket-Extensions: {offer}\r\nCookie:".encode(), 1)
+
+
+def answer_to(request: bytes) -> bytes:
+    link = bridge()
+    (offer,) = link.receive_data(request, 0.0)
+    offer.accept(bytes(32), 0.0)
+    return drain(link)
+
+
+CHROMIUMS_OFFER = "permessage-deflate; client_max_window_bits"
+AGREED = b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+
+
+def test_compression_is_agreed_with_our_own_client_and_not_used():
+    ours, theirs = client(), bridge()
+    (offer,) = theirs.receive_data(drain(ours), 0.0)
+    offer.accept(bytes(32), 0.0)
+    answer = drain(theirs)
+    assert answer.endswith(AGREED)
+    ours.receive_data(answer, 0.0)
+    theirs.send_data([b"x" * 100], 0.0)
+    assert drain(theirs) == unmasked_frame(BINARY, b"x" * 100)
+    with pytest.raises(CodecError, match="reserved bits"):
+        ours.receive_data(b"\xc2\x01x", 0.0)
+
+
+@pytest.mark.parametrize("offer", [CHROMIUMS_OFFER, "permessage-deflate", "x-other, permessage-deflate"])
+def test_any_offer_of_our_clients_is_agreed_to(offer):
+    assert answer_to(offering(client_key("/chat", random.Random(3)), offer)).endswith(AGREED)
+
+
+@pytest.mark.parametrize(
+    ("key", "offer"),
+    [
+        ("dGhlIHNhbXBsZSBub25jZQ==", CHROMIUMS_OFFER),  # a browser's key: it would compress
+        (client_key("/chaT", random.Random(3)), CHROMIUMS_OFFER),
+        (client_key("/chat", random.Random(3)), "permessage-deflat"),
+        (client_key("/chat", random.Random(3)), "x-webkit-deflate-frame; permessage-deflate"),
+    ],
+)
+def test_nothing_is_agreed_with_others(key, offer):
+    assert b"Extensions" not in answer_to(offering(key, offer))
+
+
+def test_keys_are_fresh():
+    rng = random.Random(4)
+    keys = {client_key("/chat", rng) for _ in range(50)}
+    assert len(keys) == len({key[:10] for key in keys}) == len({key[-12:] for key in keys}) == 50
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_random_key_is_nobodys(raw):
+    assert not is_clients_key(base64.b64encode(raw).decode(), "/chat")
+
+
 def test_server_and_date_where_the_site_has_them():
     options = {"server": "nginx", "clock_offset": "784111677"}
     link = bridge(CodecSettings("example.org", "/chat", options))
@@ -110,11 +174,6 @@ def test_server_and_date_where_the_site_has_them():
     offer.accept(bytes(32), 100.5)
     head = drain(link).decode().split("\r\n")
     assert head[1:3] == ["Server: nginx", "Date: Sun, 06 Nov 1994 08:49:37 GMT"]
-
-
-def changed(old: bytes, new: bytes) -> bytes:
-    assert old in REQUEST
-    return REQUEST.replace(old, new)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +191,6 @@ def changed(old: bytes, new: bytes) -> bytes:
         changed(b"Version: 13", b"Version: 8"),
         changed(b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25j"),
         changed(b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZQ"),
-        changed(COOKIE.encode(), b"other=1"),
-        changed(COOKIE.encode(), COOKIE[:12].encode()),
-        changed(COOKIE.encode(), COOKIE.encode() + b"!"),
         b"get /chat HTTP/1.1\r\n",
         b"GEX",
         b"\x16\x03\x01",
@@ -186,7 +242,8 @@ GOOD = (
         (*GOOD[:2], "Connection: keep-alive", GOOD[3]),
         (*GOOD[:3], "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
         GOOD[:3],
-        (*GOOD, "Sec-WebSocket-Extensions: permessage-deflate"),
+        (*GOOD, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10"),
+        (*GOOD, "Sec-WebSocket-Extensions: permessage-deflate, x-other"),
         (*GOOD, "Sec-WebSocket-Protocol: chat"),
         ("SSH-2.0-OpenSSH",),
     ],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.config.link import MAX_LINK, Link
+from ptproxy.config.link import MAX_FRONTS, MAX_LINK, Front, Link
 
 KEY = "A" * 43
 GOOD = f"ptproxy://{KEY}@example.org:443?path=/x&codecs=websocket,http"
@@ -30,15 +30,30 @@ codecs = st.lists(
 
 
 @st.composite
+def fronts(draw: st.DrawFn, spoken: list[str]) -> Front:
+    return Front(
+        draw(hosts),
+        draw(st.integers(1, 65535)),
+        draw(st.just("") | hosts),
+        tuple(draw(st.lists(st.sampled_from(spoken), unique=True))),
+        draw(st.none() | st.binary(min_size=32, max_size=32)),
+    )
+
+
+@st.composite
 def links(draw: st.DrawFn) -> Link:
     seal = draw(st.booleans())
+    spoken = draw(codecs)
+    host, port = draw(hosts), draw(st.integers(1, 65535))
+    further = draw(st.lists(fronts(spoken), max_size=3, unique_by=lambda front: (front.host, front.port)))
     return Link(
         key=draw(st.binary(min_size=32, max_size=32)),
-        host=draw(hosts),
-        port=draw(st.integers(1, 65535)),
+        host=host,
+        port=port,
+        fronts=tuple(front for front in further if (front.host, front.port) != (host, port)),
         path=draw(paths),
         server_name=draw(hosts),
-        codecs=tuple(draw(codecs)),
+        codecs=tuple(spoken),
         pages=tuple(draw(pages)),
         pin=draw(st.none() | st.binary(min_size=32, max_size=32)),
         seal=seal,
@@ -117,6 +132,15 @@ def test_garbage_raises_only_value_errors(text: str) -> None:
         (f"{GOOD}&path=/y", "path stands twice"),
         (f"{GOOD}&flavour=1", "unknown parameter 'flavour'"),
         (f"{GOOD}&name=", "name in the link is empty"),
+        (f"{GOOD}&fronts=", "fronts in the link is empty"),
+        (f"{GOOD}&fronts=example.net", "HOST:PORT"),
+        (f"{GOOD}&fronts=example.org:443", "front of a bridge is named once"),
+        (f"{GOOD}&fronts=a.example:1,a.example:1", "front of a bridge is named once"),
+        (f"{GOOD}&fronts=a.example:1;speed=9", "front of the link is damaged"),
+        (f"{GOOD}&fronts=a.example:1;cert=abc", "pin of a front"),
+        (f"{GOOD}&fronts=a.example:1;codecs=http;name=b.example", "too late"),
+        (f"{GOOD}&fronts=a.example:1;codecs=random", "a codec that the bridge does not"),
+        (f"{GOOD}&fronts={','.join(f'a{n}.example:1' for n in range(MAX_FRONTS + 1))}", "further fronts"),
         (f"{GOOD} x", "without spaces"),
         (f"{GOOD}&name={'a' * 3000}", "at most 2048"),
     ],
@@ -165,3 +189,33 @@ def test_a_link_that_is_too_long_in_its_one_spelling_is_none() -> None:
         Link.parse(text)
     short = Link.parse(f"{GOOD}&pages=/((,/))")
     assert Link.parse(short.serialize()) == short
+
+
+def test_a_link_of_before_there_were_fronts_has_its_one():
+    link = Link.parse(GOOD)
+    assert link.fronts == ()
+    assert link.by_front() == (link,)
+    assert "fronts" not in link.serialize()
+
+
+def test_a_bridge_by_each_of_its_fronts():
+    pin, other = base64.urlsafe_b64encode(bytes(32)).decode()[:43], bytes(range(32))
+    shown = base64.urlsafe_b64encode(other).decode()[:43]
+    link = Link.parse(
+        f"{GOOD}&cert={pin}&seal=1&binding=none&fronts=[2001:db8::1]:8443,"
+        f"cdn.example:443;name=site.cdn.example;codecs=http,192.0.2.7:443;name=b.example;cert={shown}"
+    )
+    own, family, cdn, pinned = link.by_front()
+    assert own == replace(link, fronts=())
+    assert (family.host, family.port, family.server_name) == ("2001:db8::1", 8443, "example.org")
+    assert (family.pin, family.codecs) == (bytes(32), ("websocket", "http"))
+    assert (cdn.server_name, cdn.pin, cdn.codecs) == ("site.cdn.example", None, ("http",))
+    assert (pinned.server_name, pinned.pin) == ("b.example", other)
+    assert {each.path for each in link.by_front()} == {"/x"}
+    assert {(each.seal, each.binding, each.fronts) for each in link.by_front()} == {(True, False, ())}
+
+
+@given(links())
+def test_every_front_of_a_link_is_a_link(link: Link) -> None:
+    for each in link.by_front():
+        assert Link.parse(each.serialize()) == each

@@ -32,7 +32,8 @@ from ptproxy.dht.density import NetworkSize
 from ptproxy.dht.diversity import Diversity
 from ptproxy.dht.epoch import opens
 from ptproxy.dht.identifier import NodeId, shared_prefix
-from ptproxy.dht.lookup import PRIVATE, UPKEEP, Lookup, LookupRules
+from ptproxy.dht.lookup import Lookup
+from ptproxy.dht.lookup_rules import PRIVATE, UPKEEP, LookupRules
 from ptproxy.dht.node import LookupFinished, Node
 from ptproxy.dht.probation import NO_PROBATION, Probation
 from ptproxy.dht.record import judge
@@ -291,7 +292,7 @@ class ChurningNetwork:
     def _put(self, peer: Peer, location: NodeId, record: bytes) -> None:
         def leave(lookup: Lookup) -> None:
             for contact in lookup.closest():
-                token = peer.node.tokens.get((contact.id, location))
+                token = lookup.tokens.get(contact.id)
                 if token is not None:
                     peer.node.store(contact, location, token, record, self.now)
 

@@ -11,7 +11,7 @@ from simulated_network import DAY, LOW, SimulatedNetwork, World
 from ptproxy.dht.density import DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK, Diversity
 from ptproxy.dht.identifier import NodeId
-from ptproxy.dht.lookup import PRIVATE, UPKEEP, LookupRules
+from ptproxy.dht.lookup_rules import PRIVATE, UPKEEP, LookupRules
 from ptproxy.dht.probation import NO_PROBATION, Probation
 
 RECORD = b"the record"

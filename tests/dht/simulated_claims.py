@@ -13,7 +13,7 @@ from simulated_attack import Attack, Defences, cluster, insiders, leave_and_fetc
 from simulated_network import SimulatedNetwork, World
 
 from ptproxy.dht.diversity import ANY_NETWORK
-from ptproxy.dht.lookup import PRIVATE, UPKEEP, LookupRules
+from ptproxy.dht.lookup_rules import PRIVATE, UPKEEP, LookupRules
 
 PUT = 30.0
 """Queries until it is known where a record is to be left, on one path and under attack."""
@@ -102,7 +102,8 @@ class Threat:
         trials = few or self.trials
         outcome = leave_and_fetch(self.world, self.attack, self.defences, trials, self.places)
         rate = outcome.at_least() if trials >= CERTAIN else outcome.found / outcome.trials
-        cheap = self.defences.paths or outcome.put <= PUT * outcome.trials * self.places
+        few_queries = outcome.put <= PUT * outcome.trials * self.places
+        cheap = self.defences.paths or trials < CERTAIN or few_queries
         return Verdict(self.claim, str(outcome), rate >= self.least and cheap and not outcome.forged)
 
 

@@ -22,7 +22,8 @@ from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.density import NO_CAP, DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK, Diversity
 from ptproxy.dht.identifier import NodeId
-from ptproxy.dht.lookup import Lookup, LookupRules
+from ptproxy.dht.lookup import Lookup
+from ptproxy.dht.lookup_rules import LookupRules
 from ptproxy.dht.probation import NO_PROBATION, Probation
 from ptproxy.dht.round_trips import RoundTrips
 from ptproxy.dht.table import K, RoutingTable
@@ -223,9 +224,7 @@ class SimulatedNetwork:
         """A whole lookup by the node ``origin``, in simulated time."""
         trips = RoundTrips()
         seeds = self.table(origin).closest(target, rules.seats(size), self.world.k)
-        lookup = Lookup(
-            target, seeds, rules, lambda: trips.timeout, lambda _, now: True, judge, size, id_of(origin)
-        )
+        lookup = Lookup(target, seeds, rules, trips, lambda _, now: True, judge, size, id_of(origin))
         clock = 0.0
         answers: list[tuple[NodeId, list[Contact]]] = []
         events: list[tuple[float, int, int]] = []
@@ -264,7 +263,7 @@ class SimulatedNetwork:
         """Seconds of CPU of a lookup alone: gone through again with the answers that it got."""
         seeds = self.table(origin).closest(target, rules.seats(size), self.world.k)
         began = time.thread_time()
-        lookup = Lookup(target, seeds, rules, lambda: 1e9, lambda _, now: True, None, size, id_of(origin))
+        lookup = Lookup(target, seeds, rules, RoundTrips(), lambda _, now: True, None, size, id_of(origin))
         lookup.queries_to_send(0.0)
         for node, named in costs.answers:
             lookup.receive_nodes(node, named, 0.0)

@@ -154,6 +154,16 @@ def test_the_tables_of_a_process_share_one_object_for_a_contact() -> None:
     assert shared(second) is first
 
 
+def test_a_false_contact_with_the_signature_of_a_true_one_is_read_as_what_it_is() -> None:
+    """Whichever came first, and is held."""
+    true = signed_contact(17)
+    false = replace(true, sequence=9)
+    held = [Contact.parse(false.serialize())[0], Contact.parse(true.serialize())[0]]
+    assert held == [false, true]
+    assert [Contact.parse(one.serialize())[0] for one in (true, false)] == [true, false]
+    assert replace(held[1], sequence=7).serialize() != true.serialize()
+
+
 def test_a_shared_contact_lives_as_long_as_somebody_holds_it() -> None:
     contact = shared(signed_contact(8))
     gone = weakref.ref(contact)

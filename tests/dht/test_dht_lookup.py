@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 from dht_nodes import plain_contact
@@ -15,10 +15,19 @@ from ptproxy.dht.contact import Contact
 from ptproxy.dht.density import DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK, Diversity
 from ptproxy.dht.identifier import NodeId
-from ptproxy.dht.lookup import Judge, Lookup, LookupRules, Query
+from ptproxy.dht.lookup import Lookup, Query
+from ptproxy.dht.lookup_rules import OUT, Judge, LookupRules
 
 TARGET = 0
 PLAIN = LookupRules(diversity=ANY_NETWORK, cap=None)
+
+
+@dataclass
+class Patience:
+    """A second, and until then nobody is slow."""
+
+    slow: float = 1.0
+    timeout: float = 1.0
 
 
 def node(number: int) -> Contact:
@@ -32,8 +41,9 @@ def lookup(
     admit: Callable[[Contact, float], bool | None] = lambda _, now: True,
     judge: Judge | None = None,
     size: float | None = None,
+    waits: Patience | None = None,
 ) -> Lookup:
-    return Lookup(TARGET, seeds, rules, lambda: 1.0, admit, judge, size)
+    return Lookup(TARGET, seeds, rules, waits or Patience(), admit, judge, size)
 
 
 def asked(queries: list[Query]) -> list[int]:
@@ -86,7 +96,7 @@ def test_silent_nodes_are_made_up_for_by_further_ones() -> None:
 
 
 def test_a_node_does_not_ask_itself() -> None:
-    search = Lookup(TARGET, [node(10)], PLAIN, lambda: 1.0, lambda _, now: True, own=5)
+    search = Lookup(TARGET, [node(10)], PLAIN, Patience(), lambda _, now: True, own=5)
     search.queries_to_send(0.0)
     search.receive_nodes(10, [node(5), node(6)], 0.1)
     assert asked(search.queries_to_send(0.1)) == [6]
@@ -394,24 +404,35 @@ def test_a_lookup_asks_only_so_many() -> None:
     assert search.asked == 50
 
 
-@given(st.integers(0, 2**32), st.sampled_from([(1, 1, 0), (3, 1, 0), (8, 8, 3), (4, 2, 0)]))
-def test_whatever_is_answered_it_ends_and_keeps_its_rules(seed: int, shape: tuple[int, int, int]) -> None:
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([(1, 1, 0), (3, 1, 0), (8, 8, 3), (4, 2, 0)]),
+    st.sampled_from([1, 3]),
+)
+def test_whatever_is_answered_it_ends_and_keeps_its_rules(
+    seed: int, shape: tuple[int, int, int], enough: int
+) -> None:
     """Random answers, losses, late and false ones, in any order."""
     rng = random.Random(seed)
     parallel, paths, width = shape
-    rules = LookupRules(5, parallel, paths, width, 60, Diversity(), DensityCap(), 3)
+    rules = LookupRules(5, parallel, paths, width, 60, Diversity(), DensityCap(), enough)
     bad = {rng.getrandbits(256) >> rng.randrange(64) for _ in range(10)}
     pool = [plain_contact(rng.getrandbits(256) >> rng.randrange(64)) for _ in range(60)]
     pool += [plain_contact(place) for place in bad]
     judge: Judge = lambda data: data[0] if data[0] else None  # noqa: E731
-    search = lookup(rng.sample(pool, 6), rules, lambda one, now: one.id not in bad, judge, 200.0)
+    search = lookup(
+        rng.sample(pool, 6), rules, lambda one, now: one.id not in bad, judge, 200.0, Patience(0.15)
+    )
     now, out, everyone = 0.0, [], []
     for _ in range(2_000):
         new = search.queries_to_send(now)
         out += new
         everyone += new
         assert sum(path.asking for path in search._paths) <= parallel
+        assert sum(path.out for path in search._paths) == len(search.waiting())
         for path in search._paths:
+            assert path.asking <= path.out <= OUT * parallel // paths
+            assert path.asking == path.out or search._hasty
             assert not path.idle or path.next_heard(5, width, search._has_room) is None
         if search.finished:
             break
@@ -432,3 +453,145 @@ def test_whatever_is_answered_it_ends_and_keeps_its_rules(seed: int, shape: tupl
     assert len(ids) == len(set(ids)) == search.asked <= 60
     assert not bad & set(ids)
     assert {one.id for one in search.closest()} <= set(ids)
+
+
+HASTY = replace(PLAIN, enough=1)
+NEAR, FAR = 1 << 200, 1 << 255
+"""Among a thousand nodes: one of the closest, and one that is half way round."""
+
+
+def hasty(numbers: Sequence[int], rules: LookupRules = HASTY, size: float | None = 1_000.0) -> Lookup:
+    return lookup(
+        [node(number) for number in numbers], rules, judge=lambda _: 1, size=size, waits=Patience(0.1)
+    )
+
+
+def test_who_should_have_the_record_is_asked_alone() -> None:
+    search = hasty([NEAR + number for number in range(5)])
+    assert asked(search.queries_to_send(0.0)) == [NEAR]
+    assert search.queries_to_send(0.05) == []
+    search.receive_record(node(NEAR).id, b"record", 0.06)
+    assert search.finished
+    assert search.asked == 1
+
+
+def test_the_other_seeds_are_not_even_looked_at_until_they_are_needed() -> None:
+    taken = []
+
+    def seeds() -> Iterator[Contact]:
+        for number in range(5):
+            taken.append(number)
+            yield node(NEAR + number)
+
+    search = Lookup(TARGET, seeds(), HASTY, Patience(0.1), lambda *_: True, lambda _: 1, 1_000.0)
+    (query,) = search.queries_to_send(0.0)
+    assert (query.hoped, taken) == (True, [0])
+    search.receive_nodes(node(NEAR).id, [], 0.05)
+    queries = search.queries_to_send(0.05)
+    assert taken == [0, 1, 2, 3, 4]
+    assert [query.hoped for query in queries] == [False] * 3
+
+
+def test_if_the_hoped_for_contact_is_forged_the_others_are_asked() -> None:
+    seeds = [node(NEAR + number) for number in range(3)]
+    search = Lookup(
+        TARGET, seeds, HASTY, Patience(0.1), lambda contact, _: contact != seeds[0], lambda _: 1, 1_000.0
+    )
+    assert asked(search.queries_to_send(0.0)) == [NEAR + 1]
+    search.receive_record(seeds[1].id, b"record", 0.1)
+    assert search.finished
+
+
+def test_a_record_is_judged_once() -> None:
+    judged = []
+
+    def judge(record: bytes) -> int | None:
+        judged.append(record)
+        return 1 if record == b"record" else None
+
+    search = Lookup(TARGET, [node(NEAR)], HASTY, Patience(0.1), lambda *_: True, judge, 1_000.0)
+    search.queries_to_send(0.0)
+    record = b"record"
+    assert not search.is_ended_by(node(NEAR + 1).id, record)  # was not asked
+    assert not search.is_ended_by(node(NEAR).id, b"false")
+    assert search.is_ended_by(node(NEAR).id, record)
+    search.receive_record(node(NEAR).id, record, 0.1)
+    assert search.finished
+    assert judged == [b"false", b"record"]
+    assert not search.is_ended_by(node(NEAR).id, record)
+
+
+def test_the_next_one_is_asked_when_it_is_slow_and_whoever_answers_first_counts() -> None:
+    search = hasty([NEAR + number for number in range(5)])
+    search.queries_to_send(0.0)
+    assert search.deadline() == 0.1
+    assert search.on_deadline(0.1) == []
+    assert asked(search.queries_to_send(0.1)) == [NEAR + 1]
+    assert search.deadline() == 0.2
+    search.receive_record(node(NEAR).id, b"record", 0.15)
+    assert search.finished
+    assert search.waiting() == [(node(NEAR + 1).id, 1.1)]
+
+
+@pytest.mark.parametrize("says", ["other nodes", "a false record", "what cannot be"])
+def test_when_who_should_have_it_does_not_the_search_goes_on_as_any_other(says: str) -> None:
+    search = hasty([NEAR + number for number in range(5)])
+    search.queries_to_send(0.0)
+    if says == "other nodes":
+        search.receive_nodes(node(NEAR).id, [], 0.05)
+    elif says == "a false record":
+        search._judge = lambda _: None
+        search.receive_record(node(NEAR).id, b"record", 0.05)
+    else:
+        search.receive_refusal(node(NEAR).id)
+    assert asked(search.queries_to_send(0.05)) == [NEAR + 1, NEAR + 2, NEAR + 3]
+
+
+def test_nodes_that_are_far_away_are_asked_three_at_a_time() -> None:
+    search = hasty([FAR + number for number in range(5)])
+    assert len(search.queries_to_send(0.0)) == 3
+    search.receive_nodes(node(FAR).id, [node(NEAR), node(NEAR + 1)], 0.05)
+    assert asked(search.queries_to_send(0.05)) == [NEAR]
+    search.receive_nodes(node(FAR + 1).id, [], 0.05)
+    assert search.queries_to_send(0.05) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "size"),
+    [
+        (HASTY, None),
+        (replace(PLAIN, enough=0), 1_000.0),
+        (replace(PLAIN, enough=2), 1_000.0),
+        (replace(PLAIN, enough=1, parallel=8, paths=8, width=8), 1_000.0),
+        (replace(PLAIN, enough=0, parallel=8, paths=8, width=8), 1_000.0),
+    ],
+)
+def test_nobody_is_asked_alone_where_one_answer_is_not_enough(rules: LookupRules, size: float | None) -> None:
+    search = hasty([NEAR + number for number in range(20)], rules, size)
+    assert len(search.queries_to_send(0.0)) == rules.parallel
+
+
+def test_slow_nodes_free_no_place_on_disjoint_paths() -> None:
+    for paths in (1, 8):
+        rules = replace(PLAIN, enough=0, parallel=8, paths=paths)
+        search = hasty([NEAR + number for number in range(20)], rules)
+        search.queries_to_send(0.0)
+        assert search.deadline() == 1.0
+        search.on_deadline(0.9)
+        assert search.queries_to_send(0.9) == []
+
+
+def test_only_so_many_slow_queries_are_waited_for() -> None:
+    search = hasty([NEAR + number for number in range(64)])
+    now, out = 0.0, 0
+    for _ in range(40):
+        out += len(search.queries_to_send(now))
+        now += 0.02
+        search.on_deadline(now)
+    assert out == len(search.waiting()) == 8  # one each tenth of a second
+    quick = Patience(0.001, 10.0)
+    search = lookup([node(NEAR + n) for n in range(64)], HASTY, judge=lambda _: 1, size=1_000.0, waits=quick)
+    for step in range(100):
+        search.queries_to_send(step * 0.01)
+        search.on_deadline(step * 0.01)
+    assert len(search.waiting()) == OUT * HASTY.parallel

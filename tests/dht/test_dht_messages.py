@@ -20,6 +20,8 @@ from ptproxy.dht.messages import (
     TOKEN,
     Answer,
     Find,
+    Found,
+    Get,
     Holding,
     Leave,
     Nodes,
@@ -51,6 +53,7 @@ REQUESTS = st.one_of(
     st.builds(Ping, SENDERS),
     st.builds(Find, SENDERS, PLACES),
     st.builds(Seek, SENDERS, PLACES),
+    st.builds(Get, SENDERS, PLACES),
     st.builds(Store, SENDERS, PLACES, TOKENS, st.just(RECORD)),
     st.builds(Leave, SENDERS, PLACES, TOKENS, st.just(RECORD)),
 )
@@ -59,6 +62,7 @@ ANSWERS = st.one_of(
     st.builds(Nodes, TOKENS, st.lists(CONTACTS, max_size=20).map(tuple)),
     st.builds(Holding, TOKENS, st.just(RECORD)),
     st.builds(Stored, st.none() | st.sampled_from(Refusal)),
+    st.builds(Found, st.just(RECORD)),
 )
 HERE = Address(b"\x0b\0\0\1", 1)
 

@@ -12,7 +12,8 @@ from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.density import NO_CAP, DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK
 from ptproxy.dht.identifier import NodeId
-from ptproxy.dht.lookup import PRIVATE, Lookup, LookupRules
+from ptproxy.dht.lookup import Lookup
+from ptproxy.dht.lookup_rules import PRIVATE, LookupRules
 from ptproxy.dht.messages import Find, Nodes, Ping, Pong, Seek, Store, Stored, tag_of
 from ptproxy.dht.node import (
     MAX_GREETINGS,
@@ -56,6 +57,7 @@ class Net:
         self.keys: dict[NodeId, NodeKeys] = {}
         self.responders: dict[NodeId, Responder] = {}
         self.gone: set[Address] = set()
+        self.slow: set[Address] = set()
         self.events: list[Event] = []
         self.sent = 0
 
@@ -90,8 +92,13 @@ class Net:
         """Let messages travel and time pass."""
         end = self.now + seconds
         under_way: list[tuple[Address, Address, bytes]] = []
+        behind: list[tuple[float, tuple[Address, Address, bytes]]] = []
         while self.now < end:
             arriving, under_way = under_way, []
+            behind += [(self.now + 0.2, one) for one in arriving if one[1] in self.slow]
+            arriving = [one for one in arriving if one[1] not in self.slow]
+            arriving += [one for due, one in behind if due <= self.now]
+            behind = [(due, one) for due, one in behind if due > self.now]
             for source, to, data in arriving:
                 if to in self.nodes and to not in self.gone and source not in self.gone:
                     self.events += self.nodes[to].receive_message(data, source, self.now)
@@ -101,7 +108,7 @@ class Net:
                 under_way += [(address, to, data) for to, data in node.messages_to_send(self.now)]
             self.sent += len(under_way)
             due = min(node.deadline() for node in self.nodes.values())
-            self.now = self.now + 0.05 if under_way else max(self.now + 0.05, min(end, due))
+            self.now = self.now + 0.05 if under_way or behind else max(self.now + 0.05, min(end, due))
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +152,7 @@ def test_a_record_is_left_with_the_closest_and_found_by_a_client(grown: Net) -> 
     true = sorted(grown.contacts, key=lambda contact: contact.id ^ target)[:20]
     assert len({one.id for one in place.closest()} & {one.id for one in true}) >= 18
     for contact in place.closest():
-        writer.store(contact, target, writer.tokens[contact.id, target], RECORD, grown.now)
+        writer.store(contact, target, place.tokens[contact.id], RECORD, grown.now)
     grown.events.clear()
     grown.run(1.0)
     stored = [event for event in grown.events if isinstance(event, StoreAnswered)]
@@ -177,7 +184,7 @@ def test_a_copy_is_kept_only_of_records_that_may_be_copied(grown: Net) -> None:
     place = search(grown, client, TARGET, RULES)
     for record in (RECORD, sealed(copies=Copies.ON_THE_WAY).serialize()):
         for contact in place.closest()[-2:]:
-            client.leave(contact, TARGET, client.tokens[contact.id, TARGET], record, grown.now)
+            client.leave(contact, TARGET, place.tokens[contact.id], record, grown.now)
         grown.events.clear()
         grown.run(1.0)
         refusals = {event.answer.refusal for event in grown.events if isinstance(event, StoreAnswered)}
@@ -201,6 +208,45 @@ def test_the_network_goes_on_when_a_third_of_it_is_gone() -> None:
     search(net, asker, target ^ 2, RULES)
     named = asker.table.handed_on(target, net.now)
     assert {one.id for one in named} <= alive
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_who_did_not_answer_a_search_that_others_ended_is_known_to_be_silent(late: bool) -> None:
+    """Who only answered later than others is not: its record proves that it was there."""
+    net = Net(seed=2)
+    for _ in range(30):
+        net.add()
+        net.run(0.5)
+    net.run(2.0)
+    asker = net.nodes[net.contacts[-1].address]
+    assert asker.network_size() is not None
+    target = SECRET.keys(RecordType.BRIDGE_BUCKET, EPOCH).locations()[0]
+    place = search(net, asker, target, RULES)
+    for contact in place.closest():
+        asker.store(contact, target, place.tokens[contact.id], RECORD, net.now)
+    net.run(1.0)
+    silent = place.closest()[0]
+    net.gone, net.slow = (set(), {silent.address}) if late else ({silent.address}, set())
+    lookup = search(net, asker, target, RULES, record=True)
+    assert lookup.record is not None
+    assert lookup.waiting()[0][0] == silent.id
+    net.run(3.0)
+    known = asker.table.get(silent.id)
+    assert known is not None
+    assert known.failures == (0 if late else 1)
+
+
+def test_how_large_the_network_is_is_known_as_soon_as_a_node_has_joined() -> None:
+    net = Net(seed=3)
+    for _ in range(10):
+        net.add()
+        net.run(0.5)
+    joined = net.nodes[net.add().address]
+    assert joined.network_size() is None
+    net.run(2.0)
+    estimate = joined.network_size()
+    assert estimate is not None
+    assert 5 < estimate < 40
 
 
 def test_upkeep_refreshes_and_learns_how_large_the_network_is() -> None:
@@ -250,7 +296,7 @@ def test_what_a_node_takes_on_at_a_time_is_bounded() -> None:
     assert sum(not lookup.finished for lookup in lookups) == MAX_LOOKUPS
     net.run(3.0)
     assert all(lookup.finished for lookup in lookups)
-    assert node.tokens.keys() <= {(place, lookup.target) for place in net.storages for lookup in lookups}
+    assert all(lookup.tokens.keys() <= net.storages.keys() for lookup in lookups)
 
 
 def test_a_lookup_by_somebody_who_knows_nobody_ends_at_once() -> None:

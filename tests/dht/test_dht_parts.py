@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ptproxy.dht.contact import Address
 from ptproxy.dht.density import NO_CAP, SAMPLES, DensityCap, NetworkSize, Seats
 from ptproxy.dht.diversity import ANY_NETWORK, IN_BUCKET, Diversity, address_block
-from ptproxy.dht.round_trips import FEW, LONGEST, SHORTEST, RoundTrips
+from ptproxy.dht.round_trips import FACTOR, FEW, LONGEST, SHORTEST, SOONEST, RoundTrips
 
 WHOLE = 1 << 256
 
@@ -89,8 +89,10 @@ def test_a_new_node_waits_the_longest() -> None:
     for _ in range(FEW - 1):
         trips.took(0.01)
         assert trips.timeout == LONGEST
+        assert trips.slow == LONGEST / FACTOR
     trips.took(0.01)
     assert trips.timeout == SHORTEST
+    assert trips.slow == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(("slow", "timeout"), [(0.1, SHORTEST), (0.2, 0.6), (0.4, 1.2), (0.6, LONGEST)])
@@ -99,6 +101,14 @@ def test_time_outs_are_three_times_the_ninetieth_percentile(slow: float, timeout
     for number in range(60):
         trips.took(slow if number % 5 == 0 else 0.01)
     assert trips.timeout == pytest.approx(timeout)
+    assert trips.slow == pytest.approx(min(slow, LONGEST / FACTOR))
+
+
+def test_nobody_is_slow_sooner_than_a_timer_can_tell() -> None:
+    trips = RoundTrips()
+    for _ in range(FEW):
+        trips.took(0.0001)
+    assert trips.slow == SOONEST
 
 
 def test_networks_are_the_blocks_that_providers_are_given() -> None:

@@ -12,12 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptproxy.dht.contact import Address, Contact
+from ptproxy.dht.datagrams import cut
 from ptproxy.dht.diversity import ANY_NETWORK
 from ptproxy.dht.identifier import NodeId
+from ptproxy.dht.lookup import Lookup
+from ptproxy.dht.lookup_rules import LookupRules
 from ptproxy.dht.messages import (
     LONGEST,
     TAG,
     Find,
+    Found,
+    Get,
     Holding,
     Leave,
     Nodes,
@@ -27,11 +32,13 @@ from ptproxy.dht.messages import (
     Seek,
     Store,
     Stored,
+    serialize_answer,
     serialize_request,
     tag_of,
 )
 from ptproxy.dht.probation import NO_PROBATION
 from ptproxy.dht.responder import NodeKeys, Responder, account
+from ptproxy.dht.round_trips import RoundTrips
 from ptproxy.dht.rpc import LATE, MAX_CALLS, Answered, Calls, sign_answer
 from ptproxy.dht.signing import SigningKey
 from ptproxy.dht.storage import Refusal, Write, WriteRefusedError
@@ -120,6 +127,68 @@ def test_a_record_is_kept_and_found_again(asked: Asked) -> None:
     assert asked.shelf.copies == {8: RECORD}
 
 
+OTHER = b"\1" + RECORD[1:]
+
+
+def getting(asked: Asked, *, enough: int = 1) -> tuple[Lookup, bytes]:
+    """A search for ``RECORD`` at 7 that has asked the node, and its request."""
+    rules = LookupRules(diversity=ANY_NETWORK, enough=enough)
+    lookup = Lookup(
+        7, [asked.contact], rules, RoundTrips(), lambda *_: True, lambda data: int(data == RECORD) or None
+    )
+    assert len(lookup.queries_to_send(1.0)) == 1
+    return lookup, asked.calls.ask(asked.contact, Get(None, 7), 1.0, lookup)
+
+
+def test_a_record_that_ends_a_search_needs_no_signature(asked: Asked) -> None:
+    lookup, request = getting(asked)
+    asked.shelf.held[7] = RECORD
+    reply = asked.responder.receive_request(request, SOURCE, 1.0).data
+    assert len(reply) == TAG + 2 + len(RECORD)
+    answered = asked.calls.receive_answer(reply, 1.1)
+    assert (answered.answer, answered.signed, answered.lookup) == (Found(RECORD), False, lookup)
+    assert len(asked.calls) == 0
+
+
+def test_who_asks_for_one_record_and_gets_nodes_has_them_signed(asked: Asked) -> None:
+    _, request = getting(asked)
+    reply = bytearray(asked.responder.receive_request(request, SOURCE, 1.0).data)
+    reply[-1] ^= 1
+    with pytest.raises(DhtError):
+        asked.calls.receive_answer(bytes(reply), 1.1)
+    reply[-1] ^= 1
+    answered = asked.calls.receive_answer(bytes(reply), 1.1)
+    assert isinstance(answered.answer, Nodes)
+    assert answered.signed
+
+
+@pytest.mark.parametrize("why", ["another record", "not asked for", "all are wanted", "it is over", "cut"])
+def test_an_answer_without_a_signature_that_proves_nothing_is_none(asked: Asked, why: str) -> None:
+    lookup, request = getting(asked, enough=0 if why == "all are wanted" else 1)
+    if why == "not asked for":
+        request = asked.calls.ask(asked.contact, Seek(None, 7), 1.0, lookup)
+    if why == "it is over":
+        lookup.receive_record(asked.contact.id, RECORD, 1.0)
+        assert lookup.finished
+    record = OTHER if why == "another record" else RECORD
+    said = serialize_answer(tag_of(request), Found(record))
+    waiting = len(asked.calls)
+    with pytest.raises(DhtError):
+        asked.calls.receive_answer(said[:-1] if why == "cut" else said, 1.1)
+    assert len(asked.calls) == waiting  # the true answer may still come
+
+
+def test_who_should_have_a_record_is_asked_in_two_datagrams(asked: Asked) -> None:
+    data = asked.calls.ask(asked.contact, Get(None, 7), 1.0, hoped=True)
+    assert len(cut(data, bytes)) == 2
+    answered = asked.calls.receive_answer(asked.responder.receive_request(data, SOURCE, 1.0).data, 1.1)
+    assert isinstance(answered.answer, Nodes)
+    assert len(answered.answer.contacts) == 11
+    asked.shelf.held[7] = RECORD
+    data = asked.calls.ask(asked.contact, Get(None, 7), 1.0, hoped=True)
+    assert len(asked.responder.receive_request(data, SOURCE, 1.0).data) <= len(data)
+
+
 def test_a_token_belongs_to_an_address_whatever_its_owner_says(asked: Asked) -> None:
     guard = signed_contact(1)
     tokens = []
@@ -140,12 +209,15 @@ def test_accounts_are_ipv4_addresses_and_ipv6_networks() -> None:
 
 @pytest.mark.parametrize("size", range(0, LONGEST, 197))
 def test_an_answer_is_never_longer_than_its_request(asked: Asked, size: int) -> None:
-    for request in (Ping(None), Find(None, 5), Seek(None, 5), Store(None, 5, b"", RECORD)):
+    asked.shelf.held[6] = RECORD
+    for request in (
+        Ping(None), Find(None, 5), Seek(None, 5), Get(None, 5), Get(None, 6), Store(None, 5, b"", RECORD),
+    ):  # fmt: skip
         data = serialize_request(bytes(TAG), request, size)
         try:
             reply = asked.responder.receive_request(data, SOURCE, 1.0)
         except DhtError:
-            assert len(data) < 350
+            assert len(data) < (2_066 if request == Get(None, 6) else 350)
             continue
         assert len(reply.data) <= len(data)
 

@@ -11,7 +11,7 @@ from simulated_claims import scale, threats
 from simulated_network import DAY, SimulatedNetwork, World
 
 from ptproxy.dht.diversity import ANY_NETWORK
-from ptproxy.dht.lookup import LookupRules
+from ptproxy.dht.lookup_rules import LookupRules
 
 PLAIN = LookupRules(diversity=ANY_NETWORK)
 

@@ -11,7 +11,7 @@ from dht_nodes import plain_contact
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.dht.bucket import FAILURES, LATEST, SPARES, Acquaintance, Bucket
+from ptproxy.dht.bucket import FAILURES, LATEST, OLD, SPARES, Acquaintance, Bucket
 from ptproxy.dht.contact import Contact
 from ptproxy.dht.density import DensityCap
 from ptproxy.dht.diversity import ANY_NETWORK, Diversity
@@ -91,6 +91,54 @@ def test_nodes_that_did_not_answer_lately_are_asked_last() -> None:
     target = contacts[1].id
     known.failed(target)
     assert known.closest(target)[-1].id == target
+
+
+def test_the_nearest_may_be_a_spare_and_is_nobody_who_is_late() -> None:
+    known = table()
+    assert known.nearest(5) is None
+    nodes, spares = bucket_of(0, K), bucket_of(0, 5, seed=1)
+    for contact in nodes + spares:
+        known.answered(contact, 1.0)
+    assert known.nearest(spares[2].id) == spares[2]
+    assert known.nearest(nodes[3].id) == nodes[3]
+    known.failed(nodes[3].id)
+    rest = [one for one in nodes + spares if one != nodes[3]]
+    assert known.nearest(nodes[3].id) == min(rest, key=lambda one: one.id ^ nodes[3].id)
+    known.answered(bucket_of(4, 1)[0], 1.0)
+    assert known.nearest(bucket_of(9, 1)[0].id) == bucket_of(4, 1)[0]
+
+
+def test_a_stranger_is_worth_a_ping_while_there_is_a_place_or_an_old_spare() -> None:
+    known = table()
+    crowd, stranger = bucket_of(0, K + SPARES), bucket_of(0, 1, seed=2)[0]
+    for number, contact in enumerate(crowd):
+        assert known.has_use_for(stranger, 1.0), number
+        known.answered(contact, float(number))
+    assert not known.has_use_for(stranger, 50.0)
+    assert known.has_use_for(bucket_of(1, 1)[0], 50.0)
+    assert known.has_use_for(stranger, K + OLD)
+    known.failed(crowd[-1].id)  # a spare goes at once
+    assert known.has_use_for(stranger, 50.0)
+
+
+def test_buckets_without_spares_share_nothing_that_one_could_write_to() -> None:
+    first, second = table(), table()
+    for contact in bucket_of(0, K + 1):
+        first.answered(contact, 1.0)
+    for contact in bucket_of(0, K):
+        second.answered(contact, 1.0)
+    second.failed(bucket_of(0, K)[0].id)
+    second.forget(bucket_of(0, K)[1].id)
+    assert second.met(bucket_of(0, K + 1)[K].id) is None
+    assert first.met(bucket_of(0, K + 1)[K].id) is not None
+
+
+def test_times_that_no_clock_has_are_kept_within_bounds() -> None:
+    known = table()
+    early, late = bucket_of(3, 2)
+    known.answered(early, -5.0)
+    known.answered(late, 1e30)
+    assert [(one.since, one.seen) for one in known] == [(0, 0), (LATEST, LATEST)]
 
 
 def test_an_answer_after_a_loss_forgives_it() -> None:

@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import yaml
+from free_ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 CODECS = ("websocket", "http", "random")
 MIB = 1 << 20
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which something that should have happened counts as broken."""
 DESCRIPTORS = 16384
 """Descriptors that thousands of streams need, in the tests and in what they start."""
@@ -57,12 +58,6 @@ def until(condition, what):
             raise AssertionError(f"not within {PATIENCE:.0f} s: {told}")
         pause.wait(0.02)
     return found
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind((HOST, 0))
-        return sock.getsockname()[1]
 
 
 def listens(port):

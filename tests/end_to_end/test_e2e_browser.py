@@ -14,7 +14,7 @@ from live import ENVIRONMENT
 pytestmark = [pytest.mark.program("chromium", "unshare", "ip")]
 
 TESTS = Path(__file__).parent.parent
-MODULES = [str(TESTS / "api"), str(TESTS / "proxy"), str(TESTS.parent)]
+MODULES = [str(folder) for folder in (TESTS / "api", TESTS / "proxy", TESTS, TESTS.parent)]
 STUCK = 180
 """Seconds after which it counts as broken."""
 

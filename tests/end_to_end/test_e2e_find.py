@@ -7,25 +7,32 @@ starts it: two guards, the bridges of a bucket, the operator's commands, the cli
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from live import Bridge, Client, Echo, made, ptproxy, read_exactly, serving, through, until
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "peers"))
+from directory_live import LAB, LOCAL, Lab
 from find_live import SIGNER, Clock, directory_of, encoded
 
 from ptproxy.config.link import Link
+from ptproxy.dht.beacon import BeaconSigners, BeaconStatement, sign_value, value_of
+from ptproxy.dht.epoch import epoch_of
+from ptproxy.dht.first_nodes import FirstNodes
 from ptproxy.dht.invite import Invite
 from ptproxy.dht.record_secret import RecordSecret
 from ptproxy.dht.signing import SigningKey
 from ptproxy.e2e import OwnIdentity, Prekeys, Suite, verify
+from ptproxy.peers.directory_network import write_first_nodes
 from ptproxy.peers.find_network import KnownNetwork
 from ptproxy.peers.find_person import PersonRecords, find_bundle, publish_person
 from ptproxy.peers.find_tunnels import directory_through
@@ -59,6 +66,30 @@ class Nodes:
 
     def received(self):
         return b"".join(message for node in self.directory.nodes for message in node.received)
+
+
+class BeaconNodes(Nodes):
+    """Nodes whose places move each day, as a signer says."""
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        signer = SigningKey.generate(os.urandom)
+        network = replace(LAB, signers=BeaconSigners((signer.public,), 1))
+        async with Lab(network) as lab:
+            for number in range(self._count):
+                await lab.add(settings=replace(LOCAL, listen=((f"127.{number + 1}.0.1", 0),)))
+            today = epoch_of(time.time())
+            for epoch in (today, today + 1):  # the second, for an hour in which that day is open already
+                value = value_of(epoch, os.urandom(32))
+                said = BeaconStatement(epoch, value, {0: sign_value(signer, epoch, value)}).serialize()
+                for node in lab.nodes:
+                    node.beacons.learn(said, time.time())
+            now, contacts = int(time.time()), tuple(node.contact for node in lab.nodes[:3])
+            work, signers = network.record_work, network.signers
+            listed = FirstNodes(1, now, now + 86_400, now, network.id_work, work, signers, contacts)
+            self.signed = write_first_nodes(listed.sign(SIGNER))
+            self._ready.set()
+            await self._stop.wait()
 
 
 class Town:
@@ -158,10 +189,10 @@ def test_a_bridge_that_moved_is_found_behind_another_one(tmp_path):
         client = Client(tmp_path / "client", text, "websocket", tls__fingerprint="python")
         with client:
             assert echoes(client, port)
-            town.kill(first)
             moved = town.bridge("moved")
             made("invite", "bucket", operator, "friends", moved.link, second.link, "--now")
-            publish(operator)
+            publish(operator)  # before the loss, at which the client asks: its next question is hours away
+            town.kill(first)
             until(lambda: echoes(client, port), "the second bridge is used")
             until(
                 lambda: "the invite's bridges have changed" in client.program.logged(), client.program.logged
@@ -184,3 +215,19 @@ def test_a_bridge_that_moved_is_found_behind_another_one(tmp_path):
         for bridge in (first, second, moved):
             assert bridge.link.encode() not in nodes.received()
             assert bridge.address.encode() not in nodes.received()
+
+
+def test_a_network_with_a_beacon_is_followed_by_commands_and_clients(tmp_path):
+    """Guards ask for the day's value; an operator publishes, a stranger to all of it finds by the invite."""
+    with BeaconNodes(8) as nodes, Town(tmp_path, nodes) as town:
+        bridge = town.bridge("bridge")
+        for guard in town.guards:
+            until(lambda guard=guard: "the beacon is known" in guard.program.logged(), guard.program.logged)
+        operator = tmp_path / "operator"
+        made("invite", "init", operator, "-", stdin=bridge.link)
+        made("invite", "bucket", operator, "friends", "-", stdin=bridge.link)
+        text = invite_of(made("invite", "new", operator, "--no-qr"))
+        publish(operator)
+        assert made("dht", "find", "-", "--fingerprint", "python", stdin=text).split() == [bridge.link]
+        kept = json.loads((operator / "publisher" / "directory.json").read_text())["data"]
+        assert KnownNetwork.from_dict(kept).statements

@@ -11,7 +11,20 @@ import h2.connection
 import h2.events
 import pytest
 from fronts import SERVERS, Fronted, exchange, masked
-from live import HOST, MIB, PATIENCE, Clients, Origin, curl, until
+from live import (
+    HOST,
+    MIB,
+    PATIENCE,
+    Client,
+    Clients,
+    Echo,
+    Origin,
+    curl,
+    read_exactly,
+    serving,
+    through,
+    until,
+)
 
 pytestmark = [pytest.mark.program(name) for name in ("nginx", "curl", "openssl")]
 
@@ -88,7 +101,9 @@ def test_a_replayed_opening_is_answered_as_any_visitor(fronted, codec):
 
 
 def test_the_upgrades_answer_has_what_the_sites_have(fronted):
-    """One Server header and one Date, those of the site, and what the operator adds to every answer."""
+    """One Server header and one Date, those of the site, and what the operator adds to every answer; the
+    extension that browsers ask for is agreed to.
+    """
 
     def headers(answer):
         lines = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
@@ -103,8 +118,8 @@ def test_the_upgrades_answer_has_what_the_sites_have(fronted):
         assert names.count(b"date") == 1
         assert names.count(b"strict-transport-security") == 1
         switched = [
-            b"connection", b"date", b"sec-websocket-accept", b"server", b"strict-transport-security",
-            b"upgrade",
+            b"connection", b"date", b"sec-websocket-accept", b"sec-websocket-extensions", b"server",
+            b"strict-transport-security", b"upgrade",
         ]  # fmt: skip
         assert codec != "websocket" or names == switched
 
@@ -198,6 +213,21 @@ def test_a_bridge_that_is_down_is_not_there(fronted, clients, origin):
     finally:
         fronted.bridge.start()
     until(lambda: curl(*fetch).returncode == 0, "the client has come back")
+
+
+def test_a_chat_goes_on_on_a_websocket_by_a_ticket(fronted, tmp_path):
+    """The front lets an upgrade through whose only sign is its key; every line comes back."""
+    client = Client(tmp_path / "chat", fronted.bridge.link, "http")
+    client.change(codec=["http", "websocket"])
+    with serving(Echo) as port, client, through(client.port, port) as sock:
+        said = b"NICK bo\r\n"
+        sock.sendall(said)
+        assert read_exactly(sock, len(said)) == said
+        until(lambda: "opened=ahead" in client.program.logged(), "a WebSocket by a ticket")
+        for number in range(3):
+            line = b"PRIVMSG #here :line %d of the talk\r\n" % number
+            sock.sendall(line)
+            assert read_exactly(sock, len(line)) == line
 
 
 @pytest.mark.program("caddy")

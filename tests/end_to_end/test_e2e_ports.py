@@ -60,7 +60,7 @@ def send(sock: socket.socket, block: bytes) -> None:
 
 def test_forwards_and_dns(folder, bridge, echo):
     block = random.Random(9).randbytes(MIB)
-    port, dns = free_port(), free_port(socket.SOCK_DGRAM)
+    port, dns = free_port(), free_port()
     with Reversed() as udp:
         settings = {
             "forward": [f"{port} -> {HOST}:{echo}", f"udp {port} -> {HOST}:{udp.port}"],

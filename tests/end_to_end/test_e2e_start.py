@@ -100,9 +100,13 @@ class TestPorts:
 
 class TestWrongBridges:
     def test_nobody_is_there(self, stopped_bridge, client_of):
-        line = complaint("client", client_of(stopped_bridge.link).config)
-        assert f"the bridge at {stopped_bridge.address} is not reached: " in line
-        assert "refused" in line
+        """The client's port listens, it says what is wrong, and goes on trying."""
+        client = client_of(stopped_bridge.link)
+        with client:
+            told = client.program.logged()  # it listens, and had said so before
+            assert "runs without its bridge" in told
+            assert f"the bridge at {stopped_bridge.address} is not reached: " in told
+            assert "refused" in told
 
     @pytest.mark.parametrize("key", [SOMEBODY_ELSE, NOBODY])
     @pytest.mark.parametrize("codec", ["websocket", "http", "random"])

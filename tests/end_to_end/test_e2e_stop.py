@@ -8,7 +8,7 @@ import socket
 import pytest
 from live import CODECS, HOST, MIB, PATIENCE, Bridge, Client, SocksRefused, read_exactly, through, until
 
-DRAIN = "2m"
+DRAIN = "10m"
 """Longer than any time-out of the tests: what ends earlier ended by itself."""
 
 

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from free_ports import free_port
+
 from ptproxy.tunnel.certificate import self_signed
 
 NAME = "camo.test"
@@ -28,19 +30,11 @@ def identity(folder: Path, name: str = NAME) -> tuple[Path, Path]:
     return paths
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        socks = [held.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]
-
-
 @contextlib.contextmanager
 def nginx_pair(folder: Path, more: str = "") -> Iterator[tuple[int, int]]:
     """Two servers of one nginx with the same site; ``more`` stands in the second one's block."""
     certificate, key = identity(folder)
-    first, second = free_ports(2)
+    first, second = free_port(), free_port()
     root = folder / "www"
     root.mkdir()
     (root / "index.html").write_text("<!doctype html><title>words</title><p>Words.")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from capture_bytes import flow, pcap, tls13
 from click.testing import CliRunner, Result
-from inspect_servers import NAME, free_ports, nginx_pair
+from free_ports import free_port
+from inspect_servers import NAME, nginx_pair
 
 from ptproxy.cli.main import program
 
@@ -53,7 +54,7 @@ def test_probes_tell_alike_from_unlike(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_probed_leaves_with_2(tmp_path: Path) -> None:
-    here = f"127.0.0.1:{free_ports(1)[0]}"
+    here = f"127.0.0.1:{free_port()}"
     pair = ["--reference", here, "--bridge", here]
     assert "--name says which" in run("probes", *pair, status=2).stderr
     assert "cannot be reached" in run("probes", *pair, "--name", "x.test", "--only", "SSH", status=2).stderr

@@ -11,7 +11,7 @@ from ptproxy.dht.admission import Admissions, mint
 from ptproxy.dht.contact import Address
 from ptproxy.dht.datagrams import Reassembly, cut
 from ptproxy.dht.diversity import ANY_NETWORK
-from ptproxy.dht.lookup import LookupRules
+from ptproxy.dht.lookup_rules import LookupRules
 from ptproxy.dht.probation import NO_PROBATION
 from ptproxy.dht.responder import NodeKeys
 from ptproxy.dht.vetting import Vetting

@@ -16,7 +16,7 @@ from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.datagrams import Reassembly, cut
 from ptproxy.dht.diversity import ANY_NETWORK
 from ptproxy.dht.first_nodes import FirstNodes
-from ptproxy.dht.lookup import LookupRules
+from ptproxy.dht.lookup_rules import LookupRules
 from ptproxy.dht.node import Node
 from ptproxy.dht.probation import NO_PROBATION
 from ptproxy.dht.responder import NodeKeys, Responder

@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from directory_live import LAB, LOCAL, RULES, Lab, Stranger, identity_of, run, until
@@ -333,8 +334,8 @@ BEACON = DirectoryNetwork(
 )  # fmt: skip
 
 
-def statement(epoch: int) -> bytes:
-    value = value_of(epoch, b"public")
+def statement(epoch: int, public: bytes = b"public") -> bytes:
+    value = value_of(epoch, public)
     said = {place: sign_value(signer, epoch, value) for place, signer in enumerate(SIGNERS[:2])}
     return BeaconStatement(epoch, value, said).serialize()
 
@@ -359,6 +360,27 @@ def test_a_beacon_passes_from_node_to_node_and_records_lie_where_it_says() -> No
                 stranger.send(b"\5" + statement(EPOCH + 1), lab.nodes[0])
                 await still_answers(lab.nodes[0], stranger)
                 assert lab.nodes[0].beacons.value(EPOCH + 1) is None
+
+    run(main)
+
+
+def test_two_values_of_the_beacon_are_something_for_a_person_to_look_at(monkeypatch) -> None:
+    log = Mock()
+    monkeypatch.setattr(directory, "log", log)
+
+    async def main():
+        async with Lab(BEACON, now=(EPOCH + 1) * DAY - 3_600) as lab:
+            node = await lab.add()
+            assert node.beacons is not None
+            node.beacons.learn(statement(EPOCH), lab.clock())
+            with Stranger() as stranger:
+                asked = stranger.address
+                monkeypatch.setattr(node._gossip, "_asked", {asked})
+                for _ in range(2):
+                    stranger.send(b"\5" + statement(EPOCH, b"other"), node)
+                await until(lambda: node.status().ignored == 2)
+            assert node.beacons.value(EPOCH) == value_of(EPOCH, b"public")
+            log.error.assert_called_once()
 
     run(main)
 
@@ -406,5 +428,27 @@ def test_two_writes_to_silent_nodes_both_end(monkeypatch: pytest.MonkeyPatch) ->
             await until(lambda: len(done) == 2)
             assert [written.silent for written in done] == [len(found.closest())] * 2
             assert not driver._writes
+
+    run(main)
+
+
+def test_upkeep_that_fails_is_told_at_once_and_tried_again(monkeypatch) -> None:
+    log = Mock()
+    monkeypatch.setattr(directory, "log", log)
+    monkeypatch.setattr(directory, "LOOK", 0.01)
+
+    async def main():
+        async with Lab(now=NOW) as lab:
+            node = await lab.add()
+            looks = []
+
+            def expire(now):
+                looks.append(now)
+                if len(looks) == 1:
+                    raise RuntimeError("a fault")
+
+            monkeypatch.setattr(type(node.storage), "expire", lambda _, now: expire(now))
+            await until(lambda: len(looks) >= 3)
+            log.error.assert_called_once()
 
     run(main)

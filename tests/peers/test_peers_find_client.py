@@ -13,9 +13,10 @@ from peers_live import PipeDialer, run, until
 from ptproxy.config.link import Link
 from ptproxy.config.model import FindConfig
 from ptproxy.dht.diversity import ANY_NETWORK
+from ptproxy.dht.invite import Invite
 from ptproxy.dht.signing import SigningKey
 from ptproxy.errors import StartError
-from ptproxy.peers.find_client import BridgeFinder
+from ptproxy.peers.find_client import MOST_CHAT, BridgeFinder
 from ptproxy.peers.find_list import BridgeList
 from ptproxy.peers.find_operator import OperatorFolder
 from ptproxy.peers.find_publisher import Publisher
@@ -70,6 +71,29 @@ def test_files_in_the_order_of_the_sources(tmp_path):
         assert finder.lines == (link(9),)
 
 
+def test_invites_that_were_passed_on_in_the_chat(tmp_path):
+    """Each a source of its own, by the digits that the chat shows; what is not taken is forgotten."""
+    issuer = SigningKey(RNG(32))
+    good = [Invite.issue(issuer, (link(number),), int(NOON) + 60, RNG) for number in (1, 2)]
+    over = Invite.issue(issuer, (link(3),), int(NOON), RNG)
+    text = "# taken\n" + "\n".join(invite.serialize() for invite in (*good, over))
+    section = config(tmp_path, chat=text, lines=link(4).serialize())
+    with found(tmp_path, section) as finder:
+        assert finder.lines == (link(4), link(1), link(2), link(9))
+        origins = [known.origins for known in finder._known.merged()]
+        assert origins == [("lines",), *((f"chat {invite.id.hex()[:10]}",) for invite in good)]
+    (tmp_path / "chat").write_text(good[1].serialize())
+    with found(tmp_path, section) as finder:
+        assert finder.lines == (link(4), link(2), link(9))
+    (tmp_path / "chat").unlink()
+    with found(tmp_path, section) as finder:
+        assert finder.lines == (link(4), link(9))
+    many = [Invite.issue(issuer, (link(number),), int(NOON) + 60, RNG).serialize() for number in range(20)]
+    (tmp_path / "chat").write_text("\n".join(many))
+    with found(tmp_path, section) as finder:
+        assert len(finder.lines) == 1 + MOST_CHAT + 1
+
+
 def test_a_file_that_is_damaged_is_told_and_left_out(tmp_path):
     section = config(tmp_path, lines="nonsense", list="ptproxy-bridges:AAAA")
     with found(tmp_path, section) as finder:
@@ -83,8 +107,8 @@ def test_an_invite_that_is_damaged_keeps_the_client_from_starting(tmp_path):
 
 
 @contextlib.asynccontextmanager
-async def invited(folder):
-    """A published invite, and how to start a finder that has it."""
+async def invited(folder, source="invite"):
+    """A published invite, and how to start a finder that has it from this source."""
     async with scene(folder, 16) as cast:
         relay = await cast.bridge("bridge", await cast.guard("guard"))
         operator = OperatorFolder.create(folder / "operator", (link(8),), RNG)
@@ -98,7 +122,7 @@ async def invited(folder):
         directory = cast.client(relay)
         publisher = Publisher(OperatorFolder(operator.path), directory, RNG, cast.directory.clock)
         await publish_all(publisher)
-        section = config(folder, invite=made[0].serialize())
+        section = config(folder, **{source: made[0].serialize()})
 
         @contextlib.asynccontextmanager
         async def finding():
@@ -118,9 +142,10 @@ async def invited(folder):
             await directory.close()
 
 
-def test_an_invite_follows_its_bucket_and_remembers(tmp_path):
+@pytest.mark.parametrize("source", ["invite", "chat"])
+def test_an_invite_follows_its_bucket_and_remembers(tmp_path, source):
     async def main():
-        async with invited(tmp_path) as (operator, publisher, _, finding):
+        async with invited(tmp_path, source) as (operator, publisher, _, finding):
             async with finding() as (finder, changes):
                 assert finder.lines == OLD
 
@@ -132,9 +157,9 @@ def test_an_invite_follows_its_bucket_and_remembers(tmp_path):
                 await publish_all(publisher)
                 finder.hurry()
                 await until(lambda: changes)
-                assert changes == [NEW]
+                assert changes == [NEW if source == "invite" else (*NEW, OLD[0])]
             async with finding() as (finder, _):
-                assert finder.lines == NEW  # before anything was asked
+                assert finder.lines[:2] == NEW  # before anything was asked
 
     run(main)
 

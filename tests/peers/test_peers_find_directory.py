@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 from collections import Counter
 
 import pytest
-from find_live import CHEAP, NOON, SIGNER, kept, scene
+from find_live import CHEAP, DAY, NOON, SIGNER, kept, scene
 from peers_live import PipeDialer, run, until
 
 from ptproxy.dht import epoch as epochs
@@ -21,6 +22,7 @@ from ptproxy.errors import DialError, Reason
 from ptproxy.peers import find_guard
 from ptproxy.peers.find_directory import DirectoryUnreachable
 from ptproxy.peers.find_frames import Letter, NetworkFrame
+from ptproxy.peers.find_guard import GuardService
 from ptproxy.peers.find_network import KnownNetwork
 from ptproxy.peers.find_relay import STREAMS_OF_ONE
 from ptproxy.peers.find_way import SERVICE
@@ -181,6 +183,90 @@ def test_a_network_of_another_key_is_not_used(tmp_path):
             both = cast.client(false, bridge, network=KnownNetwork.from_dict(network.to_dict()))
             await kept(both, record(cast.directory.clock))
             await both.close()
+
+    run(main)
+
+
+def test_a_network_that_was_begun_anew_is_taken_when_the_old_list_is_over(tmp_path):
+    """Who signed the lists has lost the key: clients are not stuck for ever, unless a person gave them it."""
+
+    async def main():
+        async with scene(tmp_path, 8) as cast:
+            clock, new = cast.directory.clock, SigningKey(bytes(32))
+            old_text = cast.directory.signed_list()
+            text = cast.directory.signed_list(signer=new, expires=int(clock()) + 90 * DAY)
+            bridge = await cast.bridge("bridge", await cast.guard("guard", text, signer=new))
+            for pinned in (b"", SIGNER.public):
+                network = KnownNetwork(pinned=pinned)
+                network.offer(SIGNER.public, old_text, clock())
+                directory = cast.client(bridge, network=network)
+                with pytest.raises(DirectoryUnreachable):
+                    await directory.reach()
+                assert network.key == SIGNER.public
+                await directory.close()
+                late = clock() + 31 * DAY
+                directory = cast.client(bridge, network=network, name="late", clock=lambda late=late: late)
+                with pytest.raises(DirectoryUnreachable):
+                    await directory.reach()
+                if not pinned:
+                    await directory.reach()
+                assert network.key == (SIGNER.public if pinned else new.public)
+                await directory.close()
+
+    run(main)
+
+
+def test_who_gives_up_while_ways_open_leaves_no_stream(tmp_path):
+    """The first way is there, the second guard is slow, and the caller is gone before anything was asked."""
+
+    async def main():
+        async with one_bridge(tmp_path, 4) as (cast, bridge):
+            directory = cast.client(bridge)
+            guards = [service for service, _ in cast.running if isinstance(service, GuardService)]
+            open_some, there = directory._open_some, asyncio.Event()
+
+            async def slow(opening):
+                await asyncio.wait(opening)
+                there.set()
+                await asyncio.Event().wait()
+                return await open_some(opening)
+
+            directory._open_some = slow
+            asking = asyncio.ensure_future(directory.reach())
+            await there.wait()
+            assert sum(len(list(guard._streams)) for guard in guards) == 2
+            asking.cancel()
+            await asyncio.wait({asking})
+            await until(lambda: not any(list(guard._streams) for guard in guards))
+            await directory.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("number", "ends"), [(errno.EMFILE, True), (errno.EAFNOSUPPORT, False)])
+def test_a_guard_without_a_socket_ends_the_stream(tmp_path, monkeypatch, number, ends):
+    """So that its client asks by another way; an address family that the machine has not is only lost."""
+
+    async def main():
+        async with one_bridge(tmp_path, 4) as (cast, bridge):
+            loop, tried = asyncio.get_running_loop(), []
+
+            async def refused(*_):
+                tried.append(number)
+                raise OSError(number, "no socket")
+
+            monkeypatch.setattr(loop, "create_datagram_endpoint", refused)
+            letter = Letter(cast.directory.nodes[0].contact.address, b"\x02" + bytes(300))
+            stream = await PipeDialer("c", bridge).dial(
+                Target.service(SERVICE), asyncio.Protocol(), letter.serialize()
+            )
+            await until(lambda: tried)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            if ends:
+                await until(lambda: stream.lost)
+            assert stream.lost is ends
+            stream.abort()
 
     run(main)
 

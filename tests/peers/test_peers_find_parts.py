@@ -21,7 +21,7 @@ from ptproxy.config.link import Link
 from ptproxy.dht.contact import Address, Contact
 from ptproxy.dht.diversity import ANY_NETWORK
 from ptproxy.dht.first_nodes import FirstNodes
-from ptproxy.dht.lookup import LookupRules
+from ptproxy.dht.lookup_rules import LookupRules
 from ptproxy.dht.probation import NO_PROBATION
 from ptproxy.dht.sealing import SealedRequest
 from ptproxy.dht.signing import SigningKey
@@ -79,7 +79,7 @@ def test_garbage_is_refused_or_waits(data):
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x03\x00\x01x",
+        b"\x04\x00\x01x",
         b"\x02" + (MAX_LETTER + 1).to_bytes(2, "big"),
         b"\x01\xff\xff",
         b"\x01\x00\x20" + bytes(32),
@@ -183,6 +183,13 @@ def test_of_two_lists_the_newer_counts():
     assert again.offer(SIGNER.public, listed(7), NOW)  # an expired one is none
 
 
+def test_nodes_that_answered_last_are_remembered_longest():
+    contacts = [contact(number)[0] for number in range(1, 5)]
+    network = KnownNetwork(contacts=tuple(contacts[:3]))
+    network.met([contacts[0], contacts[3]])
+    assert network.contacts == (contacts[1], contacts[2], contacts[0], contacts[3])
+
+
 # ---- a signed list ------------------------------------------------------------------------------------
 
 
@@ -268,6 +275,9 @@ def test_what_is_known_is_bounded():
 
 @pytest.mark.parametrize(
     "data", [{}, {"sources": 1}, {"sources": [{}]}, {"sources": [{"name": "x", "links": ["y"]}]}]
+    + [{"sources": [{"name": "x", "links": [], "seen": seen, "order": [0, 0]}]}
+       for seen in (10**400, float("inf"), float("nan"), -1, 1e300)]
+    + [{"sources": [{"name": "x", "links": [], "seen": 1, "order": [0, float("inf")]}]}]
 )  # fmt: skip
 def test_damaged_memory(data):
     with pytest.raises(StateError):

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptproxy.config.link import Link
+from ptproxy.dht.invite import Invite
+from ptproxy.dht.signing import SigningKey
 from ptproxy.e2e import MAX_BODY
 from ptproxy.peers.mailbox_delivery import DeliveryPass
 from ptproxy.peers.mailbox_requests import Right
@@ -19,6 +21,7 @@ from ptproxy.peers.payload import (
     MAX_SIGNAL,
     MAX_TEXT,
     MAX_TIME,
+    BridgeInvite,
     Hello,
     Pass,
     Payload,
@@ -27,6 +30,7 @@ from ptproxy.peers.payload import (
     PresenceNotice,
     Read,
     Receipt,
+    Records,
     Signal,
     TextLine,
     Unknown,
@@ -38,6 +42,7 @@ from ptproxy.peers.payload import (
 LINK = Link(
     key=bytes(32), host="example.org", port=443, path="/a", server_name="example.org", codecs=("http",)
 )
+INVITE = Invite.issue(SigningKey(bytes(32)), (LINK,), 2_000_000_000, bytes)
 times = st.integers(0, MAX_TIME)
 numbers = st.integers(1, MAX_NUMBER)
 texts = st.text(max_size=200)
@@ -58,7 +63,9 @@ parts = st.one_of(
     st.builds(PresenceNotice, st.sampled_from(Presence), st.integers(0, MAX_PRESENCE)),
     st.builds(Signal, st.binary(max_size=300)),
     st.builds(Wish, st.integers(0, 0xFFFF)),
-    st.builds(Unknown, st.integers(8, 255), st.binary(max_size=300)),
+    st.builds(BridgeInvite, st.just(INVITE)),
+    st.builds(Records, st.binary(min_size=64, max_size=64)),
+    st.builds(Unknown, st.integers(10, 255), st.binary(max_size=300)),
 )
 
 

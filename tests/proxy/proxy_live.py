@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+from loops import run_in
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.proxy.local import LocalProxy
@@ -16,7 +17,7 @@ from ptproxy.target import Target
 from ptproxy.tunnel import tcp
 from ptproxy.tunnel.runtime import loop_factory
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for something that never comes is a failure."""
 
 LOOPS = ["uvloop", "asyncio", "asyncio without aiofastnet"]
@@ -37,8 +38,7 @@ def run(kind: str, monkeypatch: pytest.MonkeyPatch, main: Callable[[], Awaitable
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    with asyncio.Runner(loop_factory=loop_factory(kind.partition(" ")[0])) as runner:
-        runner.run(watched())
+    run_in(loop_factory(kind.partition(" ")[0]), watched())
     gc.collect()
     assert not errors, errors
 

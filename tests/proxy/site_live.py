@@ -10,6 +10,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+from free_ports import free_port
+
 from ptproxy.tunnel.listen import listen_tcp
 from ptproxy.tunnel.tcp import BufferedReads
 
@@ -66,12 +68,6 @@ async def say(address, data: bytes, *, end: bool = False, tls=None, part: int | 
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
     return answer
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import itertools
 import socket
 
 import pytest
+from free_ports import free_port
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy_live import LOOPS, echo, run, serving, until
@@ -94,12 +95,6 @@ def clogged(host: str, port: int = 0):
         yield listener.getsockname()[1]
 
 
-def closed_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 # ---- streams ----------------------------------------------------------------------------------
 
 
@@ -144,7 +139,7 @@ def test_names_and_both_families(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
                 stream.close()
                 await until(lambda program=program: program.lost)
             assert (
-                await reason(egress_dialer.dial(Target.address("both.example", closed_port()), Program()))
+                await reason(egress_dialer.dial(Target.address("both.example", free_port()), Program()))
                 is Reason.REFUSED
             )
             assert (

@@ -20,10 +20,14 @@ class FakeStream(asyncio.Transport):
     """The tunnel's stream as the exit sees it."""
 
     def __init__(self, protocol) -> None:
+        super().__init__()
         self.protocol = protocol
         self.written = bytearray()
         self.reset_reason: Reason | None = None
         self.ended = self.closed = self.paused = False
+
+    def set_protocol(self, protocol) -> None:
+        self.protocol = protocol
 
     def write(self, data) -> None:
         self.written += data

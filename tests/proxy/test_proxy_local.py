@@ -7,6 +7,7 @@ import gc
 import socket
 
 import pytest
+from free_ports import free_port
 from proxy_live import LOOPS, Program, TableDialer, echo, local_proxy, run, serving, until
 
 from ptproxy.errors import Reason
@@ -77,9 +78,7 @@ def test_direct_dialer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
                     await program.send(b"and late")
                     program.end()
                     assert await program.read_all() == b"early and late"
-            closed = socket.create_server(("127.0.0.1", 0))
-            port = closed.getsockname()[1]
-            closed.close()
+            port = free_port()
             with await Program.connect(address) as program:
                 head = HELLO + b"\x05\x01\x00" + Target("127.0.0.1", port).serialize()
                 assert await program.ask(head, 12) == b"\x05\x00\x05\x05\x00\x01" + bytes(6)

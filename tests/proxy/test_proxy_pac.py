@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from proxy_live import LOOPS, Program, run, until
 
 from ptproxy.config.quantities import Endpoint
-from ptproxy.proxy import pac
-from ptproxy.proxy.pac import PacServer, answer_to, pac_text
+from ptproxy.proxy import this_machine
+from ptproxy.proxy.pac import KIND, PATH, PacServer, pac_text
+from ptproxy.proxy.this_machine import Page, answer_to
+
+
+def pages(path: str) -> Page | None:
+    return Page(KIND, b"the file") if path == PATH else None
+
 
 GET = b"GET /proxy.pac HTTP/1.1\r\nHost: 127.0.0.1:1081\r\n\r\n"
 
@@ -26,7 +32,7 @@ async def ended(program: Program) -> bool:
 
 @pytest.mark.parametrize("kind", LOOPS)
 def test_it_is_served(kind, monkeypatch) -> None:
-    monkeypatch.setattr(pac, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(this_machine, "MAX_CONNECTIONS", 2)
 
     async def main() -> None:
         server = PacServer(asyncio.get_running_loop(), Endpoint("127.0.0.1", 1080))
@@ -68,14 +74,14 @@ def test_it_is_served(kind, monkeypatch) -> None:
     ],
 )
 def test_only_this_machine_is_answered(request_head: bytes, status: bytes) -> None:
-    answer = answer_to(request_head, b"the file")
+    answer = answer_to(request_head, pages)
     assert answer.split(b" ")[1] == status
     assert answer.endswith(b"the file") == (status == b"200" and request_head.startswith(b"GET"))
 
 
 def test_no_page_of_another_site_may_run_it() -> None:
     """It is JavaScript: as ``<script src>`` any page could call it, and learn of the proxy."""
-    head, _, _ = answer_to(GET, b"the file").partition(b"\r\n\r\n")
+    head, _, _ = answer_to(GET, pages).partition(b"\r\n\r\n")
     fields = head.split(b"\r\n")
     assert b"X-Content-Type-Options: nosniff" in fields  # Fetch, section 3.6: no script of that type
     assert b"Cross-Origin-Resource-Policy: same-origin" in fields  # Fetch, section 3.7
@@ -83,7 +89,7 @@ def test_no_page_of_another_site_may_run_it() -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_gets_an_answer(data: bytes) -> None:
-    assert answer_to(data, b"the file").startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 200"))
+    assert answer_to(data, pages).startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 200"))
 
 
 def test_nothing_goes_around_the_proxy() -> None:

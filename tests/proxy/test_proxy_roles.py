@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -14,12 +15,13 @@ from proxy_cert import make_certificate
 from proxy_live import LOOPS, echo, run, serving, until
 from site_live import free_port, say
 
-from ptproxy.auth.access import AccessList
+from ptproxy.auth.access import Access, AccessList
 from ptproxy.auth.credentials import StaticKey, new_token
 from ptproxy.config.link import Link
 from ptproxy.config.model import BridgeConfig, ClientConfig
 from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import ConfigError, StartError
+from ptproxy.proxy.account_store import SqliteStore
 from ptproxy.proxy.bridge import own_addresses, run_bridge
 from ptproxy.proxy.client import run_client
 from ptproxy.proxy.resolve import Resolver
@@ -123,6 +125,31 @@ async def through(proxy: tuple[str, int], target: tuple[str, int], data: bytes) 
     return answer
 
 
+def test_openings_seen_are_left_for_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = Files(tmp_path)
+    asked: list[Signals] = []
+
+    def remember(*arguments) -> Signals:
+        asked.append(Signals(*arguments))
+        return asked[-1]
+
+    async def main() -> None:
+        bridge = Running(run_bridge, files.bridge(), signals_of=remember)
+        await bridge.ready()
+        async with serving(echo) as target:
+            client = Running(run_client, files.client())
+            assert await through(await client.ready(), target, b"seen") == b"seen"
+        os.kill(os.getpid(), signal.SIGTERM)  # the client, which was last to ask for it
+        await client.task
+        asked[0].ask()
+        await bridge.task
+        left = Document(tmp_path / "bridge-state", "openings").read()
+        assert left is not None
+        assert left["seen"], "an opening of the last minute would be taken once more"
+
+    run("asyncio", monkeypatch, main)
+
+
 @pytest.mark.parametrize("kind", LOOPS)
 def test_a_bridge_and_a_client(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = Files(tmp_path)
@@ -142,8 +169,8 @@ def test_a_bridge_and_a_client(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
         await client.task
         bridge.task.cancel()
         await asyncio.gather(bridge.task, return_exceptions=True)
-        enrolled = AccessList.from_dict(Document(tmp_path / "bridge-state", "access").read() or {})
-        assert files.keys["client"].public in enrolled.identities
+        with contextlib.closing(SqliteStore(tmp_path / "bridge-state", Access.ENROLLED)) as store:
+            assert files.keys["client"].public in store.list.identities
 
     run(kind, monkeypatch, main)
 
@@ -265,8 +292,6 @@ def test_what_keeps_a_client_from_starting(tmp_path: Path, monkeypatch: pytest.M
         assert "there is no file" in message
         front = {"user": "anna", "password_file": "missing"}
         assert "missing" in await Running(run_client, files.client(front=front)).fails()
-        message = await Running(run_client, files.client()).fails()
-        assert message.startswith(f"the bridge at 127.0.0.1:{files.port} is not reached: ")
         bridge = Running(run_bridge, files.bridge())
         await bridge.ready()
         stranger = files.link(key=StaticKey.generate(RNG).public)
@@ -276,6 +301,26 @@ def test_what_keeps_a_client_from_starting(tmp_path: Path, monkeypatch: pytest.M
             assert "\n" not in message
         bridge.task.cancel()
         await asyncio.gather(bridge.task, return_exceptions=True)
+
+    run("asyncio", monkeypatch, main)
+
+
+def test_a_client_waits_for_its_bridge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port listens meanwhile, and what a program asks for there comes once the bridge is there."""
+    files = Files(tmp_path)
+
+    async def main() -> None:
+        client = Running(run_client, files.client())
+        proxy = await client.ready()
+        async with serving(echo) as target:
+            asked = asyncio.ensure_future(through(proxy, target, b"early"))
+            await asyncio.sleep(0)
+            bridge = Running(run_bridge, files.bridge())
+            await bridge.ready()
+            assert await asked == b"early"
+        for running in (client, bridge):
+            running.task.cancel()
+            await asyncio.gather(running.task, return_exceptions=True)
 
     run("asyncio", monkeypatch, main)
 

@@ -134,6 +134,14 @@ def pushing(folder: Path, shape: Shape | None = None) -> ShapePush:
     return ShapePush(KEY, Document(folder / "bridge", "shape"), shape)
 
 
+def test_a_replaced_bridge_signs_no_more(tmp_path: Path) -> None:
+    push = pushing(tmp_path, built_in())
+    push.close()
+    before = (tmp_path / "bridge" / "shape.json").stat().st_mtime_ns, push._signed
+    push.change(built_in("chat"))  # SIGHUP, while it serves visitors out
+    assert ((tmp_path / "bridge" / "shape.json").stat().st_mtime_ns, push._signed) == before
+
+
 def test_who_follows_gets_what_there_is_and_what_comes(tmp_path: Path) -> None:
     push = pushing(tmp_path, built_in())
     client, kept = Incoming(), KeptShape(Document(tmp_path, "shape"), KEY.public)

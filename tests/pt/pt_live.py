@@ -54,16 +54,17 @@ class Started:
     def _read_errors(self) -> None:
         self.errors = self.process.stderr.read()
 
-    def line(self, beginning: str) -> str:
-        """The first line that begins so, waited for."""
+    def line(self, beginning: str, holding: str = "") -> str:
+        """The first line that begins so and holds that, waited for."""
 
         def found() -> str | None:
-            return next((line for line in self.lines if line.startswith(beginning)), None)
+            lines = (line for line in self.lines if line.startswith(beginning))
+            return next((line for line in lines if holding in line), None)
 
         with self._news:
             self._news.wait_for(lambda: found() is not None or self._ended, PATIENCE)
             line = found()
-        assert line is not None, (beginning, self.lines, self.errors)
+        assert line is not None, (beginning, holding, self.lines, self.errors)
         return line
 
     def close_input(self) -> int:
@@ -154,14 +155,6 @@ def echo(connection: socket.socket) -> None:
         if data.endswith(b"goodbye"):
             break
     connection.shutdown(socket.SHUT_WR)
-
-
-def free_port() -> int:
-    """A port that is free for TCP and UDP at this moment."""
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", 0))
-        udp.bind(tcp.getsockname())
-        return int(tcp.getsockname()[1])
 
 
 def exactly(connection: socket.socket, size: int) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptproxy.config.link import Link
+from ptproxy.config.link import Front, Link
 from ptproxy.pt.arguments import ArgumentError, serialize_arguments
 from ptproxy.pt.bridge_line import MAX_LINE, SAFE, TRANSPORTS, line_arguments, parse_line
 
@@ -33,6 +33,9 @@ def links(draw: st.DrawFn) -> Link:
         seal=seal,
         binding=not seal or draw(st.booleans()),
         pages=(draw(st.sampled_from(["/", "/about.html"])),),
+        fronts=(Front("cdn.example", 443, "x.example", pin=bytes(32)), Front("2001:db8::1", 8443))[
+            : draw(st.integers(0, 2))
+        ],
     )
 
 
@@ -53,6 +56,24 @@ def test_tor_can_publish_it(link: Link) -> None:
 
 def test_the_usual_line_is_short() -> None:
     assert len(serialize_arguments(line_arguments(LINK, CODECS))) < 150
+
+
+def test_of_many_fronts_the_best_are_published() -> None:
+    fronts = tuple(
+        Front(f"front-{number}.a-long-name.example.org", 443, "", ("http",), bytes(32)) for number in range(7)
+    )
+    arguments = line_arguments(dataclasses.replace(LINK, fronts=fronts), CODECS)
+    read = parse_line(arguments, CODECS, "192.0.2.1", 443).link.fronts
+    assert 2 <= len(read) < 7
+    assert read == fronts[: len(read)]
+
+
+def test_a_front_without_a_codec_of_the_transport_is_left_out() -> None:
+    fronts = (Front("a.example", 443, "", ("http",)), Front("b.example", 443, "", ("random", "http")))
+    arguments = line_arguments(dataclasses.replace(LINK, fronts=fronts), CODECS)
+    assert parse_line(arguments, ("random",), "192.0.2.1", 443).link.fronts == (
+        Front("b.example", 443, "", ("random",)),
+    )
 
 
 def test_what_the_client_chooses() -> None:
@@ -99,7 +120,9 @@ def test_lines_that_cannot_be_used(change: dict[str, str | None], what: str) -> 
     assert line_arguments(LINK, CODECS)["key"] not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["key", "path", "name", "cert", "addr", "page", "codecs", "seal", "shape"])
+@pytest.mark.parametrize(
+    "key", ["key", "path", "name", "cert", "addr", "page", "codecs", "fronts", "seal", "shape"]
+)
 @pytest.mark.parametrize("value", ["tell-nobody ", "/tell-nobody /x", "/tell-nobody?", "tell-nobody:99999"])
 def test_what_is_wrong_is_said_without_the_value(key: str, value: str) -> None:
     """It ends in tor's log, or in what Shadowsocks prints: the line is the secret."""
@@ -110,7 +133,8 @@ def test_what_is_wrong_is_said_without_the_value(key: str, value: str) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["key", "path", "name", "cert", "addr", "page", "codecs", "x"]), st.text(max_size=50)
+        st.sampled_from(["key", "path", "name", "cert", "addr", "page", "codecs", "fronts", "x"]),
+        st.text(max_size=50),
     )
 )
 def test_garbage_raises_only_what_is_documented(arguments: dict[str, str]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,8 @@ from ptproxy.pt.parent import SERVICE, Parent, PlainPort
 from ptproxy.pt.plugged import Plugged, make_config
 from ptproxy.pt.wanted import Wanted
 from ptproxy.target import Target
+from ptproxy.tunnel.surroundings import Change
+from ptproxy.ways import Degree, Gateway, Surroundings, Way
 
 
 class Said(asyncio.Protocol):
@@ -46,6 +51,15 @@ class Nobody:
 
     def association_lost(self, exc: DialError | None) -> None:
         pass
+
+
+PATIENCE = 60.0
+"""Seconds after which something that should have happened counts as broken."""
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a test; one that waits for what never comes is a failure, and does not hang."""
+    asyncio.run(asyncio.wait_for(work, PATIENCE))
 
 
 async def until(condition) -> None:
@@ -105,7 +119,7 @@ def test_the_bridge_is_no_way_out(tmp_path: Path) -> None:
             assert caught.value.reason is Reason.NOT_PERMITTED
             assert parent.streams == 0
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_streams_pass_and_are_counted_out(tmp_path: Path) -> None:
@@ -122,7 +136,7 @@ def test_streams_pass_and_are_counted_out(tmp_path: Path) -> None:
                 stream.close()
             await until(lambda: parent.streams == 0)
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_dial_that_is_given_up_is_counted_out(tmp_path: Path) -> None:
@@ -147,7 +161,7 @@ def test_a_dial_that_is_given_up_is_counted_out(tmp_path: Path) -> None:
             await asyncio.gather(*dials, return_exceptions=True)
             await until(lambda: parent.streams == 0)
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_parent_that_cannot_be_served_refuses_each_stream(tmp_path: Path) -> None:
@@ -162,7 +176,7 @@ def test_a_parent_that_cannot_be_served_refuses_each_stream(tmp_path: Path) -> N
                     await lines.dial(line, Target.service(SERVICE), Said())
             assert parent.streams == 0
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_bridge_that_nobody_uses_is_left_and_found_again(
@@ -181,7 +195,7 @@ def test_a_bridge_that_nobody_uses_is_left_and_found_again(
                 await until(lambda: not len(lines))
             await until(lambda: parent.streams == 0)
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_only_so_many_bridges_are_in_use_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,4 +209,75 @@ def test_only_so_many_bridges_are_in_use_at_once(tmp_path: Path, monkeypatch: py
             assert caught.value.reason is Reason.LIMIT
             stream.close()
 
-    asyncio.run(main())
+    run(main())
+
+
+def test_a_bridge_that_nobody_uses_makes_room_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_module, "MAX_LINES", 1)
+
+    async def main() -> None:
+        async with plugged(tmp_path) as (lines, line, parent):
+            for shape in ("none", "none", "chat"):
+                other = BridgeLine(line.link, "python", shape)
+                stream = await lines.dial(other, Target.service(SERVICE), said := Said(), b"hello")
+                await until(lambda said=said: said.data == b"hello")
+                stream.abort()
+                await until(lambda: parent.streams == 0)
+                assert len(lines) == 1
+
+    run(main())
+
+
+def test_one_that_is_left_while_another_is_stopped_is_not_left_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place may be empty, which ended the looks for good, or be another one's by then."""
+    monkeypatch.setattr(lines_module, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(lines_module, "IDLE", 0.0)
+
+    class Idle:
+        is_idle, used_at, stops = True, -1.0, 0
+
+        async def stop(self) -> None:
+            self.stops += 1
+
+    class InUse(Idle):
+        is_idle = False
+
+    async def main() -> None:
+        lines: Any = Lines(asyncio.get_running_loop())
+        left, replaced, new, last = Idle(), Idle(), InUse(), Idle()
+
+        class First(Idle):
+            async def stop(self) -> None:
+                del lines._open["left"]
+                lines._open |= {"replaced": new, "last": last}
+
+        lines._open |= {"first": First(), "left": left, "replaced": replaced}
+        await until(lambda: last.stops == 1)
+        assert [each.stops for each in (left, replaced, new)] == [0, 0, 0]
+        assert lines._open == {"replaced": new}
+        await lines.stop()
+
+    run(main())
+
+
+def test_what_is_known_of_ways_is_of_all_lines_and_of_the_network_where_they_are(tmp_path: Path) -> None:
+    """A certificate replaced beside a line that works is no login page's; elsewhere that says nothing."""
+
+    async def main() -> None:
+        async with plugged(tmp_path) as (lines, line, _):
+            await lines.dial(line, Target.service(SERVICE), Said(), b"he")
+            other = replace(line, link=replace(line.link, key=bytes(32), pin=bytes(32)))
+            with pytest.raises(DialError):
+                await lines.dial(other, Target.service(SERVICE), Said())
+            ways, now = lines._ways, time.time()
+            front = Way(other.link.key, other.link.host, other.link.port)
+            assert not ways.portal.stands(now)
+            assert ways.degree(front, now) is Degree.CERTIFICATE
+            assert ways.rests_until(front, now)
+            elsewhere = Surroundings(frozenset({"192.0.2.7"}), (Gateway("wlan0", "192.0.2.1"),))
+            lines._watch._changed(Change(elsewhere))
+            assert ways.degree(front, now) is Degree.OPEN
+
+    run(main())

@@ -14,7 +14,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from pt_live import PATIENCE, ROOT, free_port
+from free_ports import free_port
+from pt_live import PATIENCE, ROOT
 
 COMMON = """\
 DataDirectory {folder}

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from free_ports import free_port
 from hypothesis import given
 from hypothesis import strategies as st
-from pt_live import PATIENCE, ROOT, Started, Threads, echo, exactly, free_port, started
+from pt_live import PATIENCE, ROOT, Started, Threads, echo, exactly, started
 
 from ptproxy.errors import StartError
 from ptproxy.pt.sip003_environment import PluginSide, read_plugin

@@ -108,7 +108,6 @@ def test_an_empty_extended_port_is_none() -> None:
         (CLIENT | {"TOR_PT_PROXY": "socks5://user@127.0.0.1:1"}, "PROXY-ERROR "),
         (CLIENT | {"TOR_PT_OUTBOUND_BIND_ADDRESS_V4": "::1"}, "ENV-ERROR "),
         (CLIENT | {"TOR_PT_CLIENT_TRANSPORTS": ",".join(f"t{n}" for n in range(100))}, "ENV-ERROR "),
-        (without(BRIDGE, "SERVER_BINDADDR"), "ENV-ERROR no TOR_PT_SERVER_BINDADDR"),
         (BRIDGE | {"TOR_PT_SERVER_BINDADDR": "ptproxy-nowhere:1"}, "ENV-ERROR "),
         (BRIDGE | {"TOR_PT_SERVER_BINDADDR": "ptproxy-127.0.0.1:1,ptproxy-127.0.0.1:2"}, "ENV-ERROR "),
         (BRIDGE | {"TOR_PT_SERVER_BINDADDR": "ptproxy-127.0.0.1:65536"}, "ENV-ERROR "),
@@ -200,3 +199,10 @@ def test_lines_as_the_specification_has_them() -> None:
     assert lines.client_method("ptproxy", ("127.0.0.1", 1)) == "CMETHOD ptproxy socks5 127.0.0.1:1"
     assert lines.bridge_method("ptproxy", ("::1", 2), {"a": "b"}) == "SMETHOD ptproxy [::1]:2 ARGS:a=b"
     assert lines.bridge_method("ptproxy", ("::1", 2), {}) == "SMETHOD ptproxy [::1]:2"
+
+
+def test_a_tor_that_does_not_say_where_to_listen():
+    """pt-spec 3.2.3: the variable may be omitted; appendix B: and a transport in it."""
+    side = read(without(BRIDGE, "SERVER_BINDADDR"))
+    assert isinstance(side, BridgeSide)
+    assert side.listen == {}

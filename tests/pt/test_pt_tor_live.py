@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 from pt_live import (
     COOKIE,
     HEADER,
+    PATIENCE,
+    ROOT,
     Started,
     Threads,
     echo,
@@ -141,7 +145,7 @@ def test_lines_that_cannot_be_used_are_refused_and_explained(tmp_path: Path) -> 
             code, connection = socks5(proxy, "127.0.0.1:1", arguments)
             connection.close()
             assert code == -1
-            assert any(what in line for line in [process.line("LOG SEVERITY=warning"), *process.lines])
+            process.line("LOG SEVERITY=warning", what)
             process.lines.clear()
         with socket.create_connection(tuple_of(proxy)) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -250,3 +254,62 @@ def test_an_unknown_transport_is_left_to_others(tmp_path: Path) -> None:
         assert process.status() == 1
         assert process.lines[:2] == ["VERSION 1", "CMETHODS DONE"]
         assert process.lines[2].startswith("LOG SEVERITY=error")
+
+
+def test_a_bridge_that_is_not_told_where_chooses_a_port(tmp_path: Path) -> None:
+    environment = tor_environment(tmp_path / "s", SERVER_TRANSPORTS="ptproxy_ws", ORPORT="127.0.0.1:1")
+    with started("tor-pt", environment=environment) as process:
+        place, _ = line_of(process.line("SMETHOD ptproxy_ws "))
+        assert place.startswith("0.0.0.0:")
+        assert tuple_of(place)[1] > 0
+        assert process.close_input() == 0
+
+
+def test_a_tor_that_is_killed_takes_it_along(tmp_path: Path) -> None:
+    """pt-spec 3.4: without TOR_PT_EXIT_ON_STDIN_CLOSE, the parent's death is noticed all the same."""
+    environment = tor_environment(tmp_path / "s", CLIENT_TRANSPORTS="ptproxy_ws", EXIT_ON_STDIN_CLOSE="0")
+    tor = (  # starts it with an input that stays open, says its number, and is killed
+        "import subprocess, sys, time; "
+        "one = subprocess.Popen([sys.executable, '-m', 'ptproxy', 'tor-pt'], stdin=subprocess.PIPE); "
+        "print('PID', one.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", tor],
+        stdout=subprocess.PIPE, cwd=ROOT, text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environment,
+    )  # fmt: skip
+    number = 0
+    try:
+        number = int(parent.stdout.readline().removeprefix("PID "))
+        while not (line := parent.stdout.readline()).startswith("STATUS TYPE=version"):
+            assert line
+        parent.kill()
+        parent.communicate(timeout=PATIENCE)  # to the end of its output, which ours held open
+        number = 0
+    finally:
+        parent.kill()
+        if number:
+            os.kill(number, signal.SIGKILL)
+        parent.wait()
+        parent.stdout.close()
+
+
+def test_an_upstream_proxy_that_cannot_be_used_is_said_before_anything(tmp_path: Path) -> None:
+    """pt-spec 3.3.2: not PROXY DONE where the library for it is missing."""
+    environment = tor_environment(
+        tmp_path / "s", CLIENT_TRANSPORTS="ptproxy_ws", PROXY="socks5://127.0.0.1:1080"
+    )
+    hidden = (
+        "import importlib.util, sys; from ptproxy.cli.main import main; find = importlib.util.find_spec; "
+        "hide = lambda name, *more: None if name == 'python_socks' else find(name, *more); "
+        "importlib.util.find_spec = hide; main(['tor-pt'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hidden],
+        capture_output=True, cwd=ROOT, text=True, timeout=PATIENCE, check=False,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environment,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "VERSION 1"
+    assert done.stdout.splitlines()[1].startswith("PROXY-ERROR ")
+    assert "CMETHOD" not in done.stdout

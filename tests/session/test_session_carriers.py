@@ -399,7 +399,7 @@ def test_a_way_that_has_become_slower_is_not_suspect_at_once() -> None:
     near.send_data(b"slow", pair.now)
     sent = pair.drain(pair.client, 1)
     sent_at = pair.now
-    while pair.now < sent_at + 1.3:
+    while pair.now < sent_at + 0.85:
         pair.now += 0.1
         pair.tell(pair.client, pair.client.on_deadline(pair.now))
         sent += pair.drain(pair.client, 1)
@@ -408,6 +408,31 @@ def test_a_way_that_has_become_slower_is_not_suspect_at_once() -> None:
     pair.pump()
     pair.wait(5)
     assert not pair.client.carriers[1].suspect
+
+
+def test_a_silent_carrier_is_suspect_a_second_after_what_it_swallowed() -> None:
+    """R20: the second runs from the byte that was sent, however lately a PING could leave."""
+    pair = Pair()
+    near, _ = pair.open()
+    pair.wait(5)
+    for text in (b"asked lately", b"swallowed"):
+        near.send_data(text, pair.now)
+        sent_at, sent = pair.now, pair.drain(pair.client, 1)
+        while text == b"asked lately" and pair.now < sent_at + 0.5:
+            pair.now += 0.05
+            pair.tell(pair.client, pair.client.on_deadline(pair.now))
+            sent += pair.drain(pair.client, 1)
+        if text == b"asked lately":
+            pair.give(pair.bridge, 1, sent)
+            pair.pump()
+    while pair.now < sent_at + 0.95:
+        pair.now += 0.05
+        pair.tell(pair.client, pair.client.on_deadline(pair.now))
+        pair.drain(pair.client, 1)
+        assert not pair.client.carriers[1].suspect
+    pair.now = sent_at + 1.01
+    pair.tell(pair.client, pair.client.on_deadline(pair.now))
+    assert pair.client.carriers[1].suspect
 
 
 def test_idle_carriers_are_not_pinged() -> None:

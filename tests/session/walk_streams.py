@@ -211,7 +211,7 @@ class Streams(Carriers):
             session = side.session
             streams = session.streams.values()
             datagrams = sum(_size(end.datagrams) for end in side.ends.values() if end.datagrams)
-            retained = sum(stream.retained for stream in streams) + datagrams
+            retained = sum(stream.buffer.kept for stream in streams) + datagrams
             if retained != session.account.retained:
                 raise BudgetExceeded(f"{side.name}: account of {session.account.retained} for {retained}")
             first = sum(end.first for end in side.ends.values())

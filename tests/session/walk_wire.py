@@ -270,9 +270,10 @@ class Watch:
                 f"{self.side.name}: {stream!r} acknowledged {stream.acknowledged} of {stream.limit}"
             )
         end = stream.owner
-        if end.waiting and not end.over:
-            share = self.session._stream_share(stream.retained)
-            if min(stream.limit - stream.acknowledged, share) > stream.retained:
+        if end.waiting and not end.over and number not in self.session._blocked:  # those look by themselves
+            kept = stream.buffer.kept
+            share = self.session._stream_share(kept)
+            if stream.limit - stream.acknowledged > stream.retained and share > kept:
                 raise NotReady(f"{end!r}: not told of room")
         binding = None if self.is_client else self.bindings.get(number)
         if binding is not None and stream.carrier is not None and stream.carrier not in binding.carriers:

@@ -15,7 +15,9 @@ import pytest
 from ptproxy import state
 from ptproxy.errors import StartError
 from ptproxy.state import StateFolder
-from ptproxy.state.files import LEFT
+from ptproxy.state.database import open_database, open_shared
+from ptproxy.state.files import LEFT, open_log, write_file
+from ptproxy.state.lock import open_lock
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 
@@ -114,3 +116,59 @@ write_file(Path({str(tmp_path)!r}) / "key", "secret")
     os.utime(left, (old, old))
     StateFolder(tmp_path).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".key.swp", "lock"]
+
+
+@posix
+def test_what_root_writes_into_a_users_folder_is_that_users(tmp_path, monkeypatch):
+    """A command with sudo beside a service: the service has to read what was written."""
+    given = []
+    theirs = os.stat_result((stat.S_IFDIR | 0o700, 1, 1, 1, 1234, 5678, 0, 0, 0, 0))
+    real = Path.stat
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _, user, group: given.append((user, group)))
+    monkeypatch.setattr(Path, "stat", lambda path, **how: theirs if path == tmp_path else real(path, **how))
+    write_file(tmp_path / "access.json", b"{}")
+    open_lock(tmp_path / "lock").close()
+    open_log(tmp_path / "log").close()
+    open_database(tmp_path / "accounts.sqlite3", "CREATE TABLE a (b)", 1).close()
+    assert given == [(1234, 5678)] * 4
+
+
+@posix
+def test_nobody_but_root_gives_files_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "fchown", lambda *_: pytest.fail("given away"))
+    write_file(tmp_path / "access.json", b"{}")
+
+
+@posix
+@pytest.mark.parametrize("exists", [False, True])
+def test_root_gives_nothing_away_through_a_users_link(
+    exists: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns a service's folder made root's files theirs: a link at the name of a lock was enough."""
+    theirs, roots = tmp_path / "theirs", tmp_path / "roots"
+    theirs.mkdir()
+    if exists:
+        roots.write_bytes(b"")
+    monkeypatch.setattr("ptproxy.state.files.other_owner", lambda folder: (1000, 1000))
+    monkeypatch.setattr("ptproxy.state.database.other_owner", lambda folder: (1000, 1000))
+    given: list[int] = []
+    monkeypatch.setattr(os, "fchown", lambda descriptor, *_: given.append(os.fstat(descriptor).st_ino))
+    for name in ("a.lock", "b.sqlite3", "c.sqlite3-wal", "log"):
+        (theirs / name).symlink_to(roots)
+    with pytest.raises(OSError, match="symbolic"):
+        open_lock(theirs / "a.lock")
+    for name in ("a", "b", "c"):
+        with pytest.raises(StartError, match="symbolic"):
+            open_shared(theirs / f"{name}.sqlite3", "", 1, 1.0)
+    with pytest.raises(StartError, match="symbolic"):
+        open_database(theirs / "b.sqlite3", "", 1)
+    with pytest.raises(StartError, match="symbolic"):
+        open_log(theirs / "log")
+    assert roots.exists() == exists
+    if exists:
+        assert roots.read_bytes() == b""
+        os.link(roots, theirs / "d.lock")
+        open_lock(theirs / "d.lock").close()
+        assert roots.stat().st_ino not in given

@@ -12,7 +12,7 @@ import asyncio
 import random
 import socket
 import struct
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,6 +21,8 @@ from typing import Any, Final
 HIGH_WATER: Final = 256 << 10
 """Bytes that wait for one end before the other is read no more."""
 NEVER: Final = float("inf")
+TICK: Final = 0.0005
+"""Seconds by which something may arrive early: timers have no finer hand."""
 AT_ONCE: Final = 0.01
 """Seconds of throttled flow that are let through at once."""
 
@@ -55,6 +57,8 @@ class Fate:
     seconds: float = NEVER
     rate: float = NEVER
     """Bytes a second of each direction, for THROTTLE."""
+    turns: float = NEVER
+    """... or when the client speaks for the so many-th time, having heard something in between."""
 
 
 @dataclass(slots=True)
@@ -89,6 +93,9 @@ class End(asyncio.Protocol):
         self.transport: Any = None
         self.waiting = bytearray()
         self.eof = False
+        self.due = 0.0
+        """When what was sent to this end last arrives."""
+        self.coming: deque[tuple[float, Callable[[], object]]] = deque()
 
     @property
     def other(self) -> End:
@@ -147,6 +154,8 @@ class Pair:
         self.near = End(self)
         self.far = End(self)
         self.passed = 0
+        self.turns = 0
+        self.spoke: End | None = None
         self.silent = fate.kind is Kind.BLACKHOLE
         self.over = False
         self.paused: dict[End, set[str]] = {}
@@ -161,7 +170,9 @@ class Pair:
             if self.fate.seconds < NEVER and self.fate.kind not in (Kind.FINE, Kind.THROTTLE, Kind.HELLO):
                 self._later(self.fate.seconds, self._time_is_up)
             if not self.silent and self.fate.kind is not Kind.HELLO:
-                self.relay.spawn(self._join())
+                # A SYN takes its round trip too, though the kernel here has answered at once.
+                self.far.due = asyncio.get_running_loop().time() + 2 * self.relay.delay
+                self._arrives(self.far, lambda: self.relay.spawn(self._join()))
         elif self.near.waiting:
             data, self.near.waiting = bytes(self.near.waiting), bytearray()
             end.transport.write(data)
@@ -178,10 +189,16 @@ class Pair:
         """Bytes from one end to the other, as far as the fate lets them."""
         if self.fate.kind is Kind.HELLO:
             self.relay.struck(self.fate.kind)
-            self._cut()
+            self.cut()
             return
         if self.silent or self.over:
             return
+        if self.spoke is not end:
+            self.spoke = end
+            self.turns += end is self.near
+            if end is self.near and self.turns >= self.fate.turns:
+                self._strike()
+                return
         left = self.fate.after - self.passed
         kind = self.fate.kind
         if len(data) <= left or kind in (Kind.FINE, Kind.THROTTLE):
@@ -196,16 +213,51 @@ class Pair:
     def _give(self, end: End, data: bytes) -> None:
         self.passed += len(data)
         self.relay.passed += len(data)
-        to = end.other
-        if to.transport is None:
-            end.waiting += data
+        if len(data) <= self.fate.rate * AT_ONCE:
+            self._arrives(end.other, lambda: self._deliver(end, data))
         else:
-            to.transport.write(data)
-        if self.fate.rate < NEVER:
-            pause = len(data) / self.fate.rate
-            if pause > AT_ONCE:
-                end.pause("slow")
-                self._later(pause, lambda: end.resume("slow"))
+            end.pause("slow")
+            self._drip(end, data)
+
+    def _drip(self, end: End, data: bytes) -> None:
+        """As much as the rate lets through, and the rest later."""
+        if self.over:
+            return
+        size = len(data) if self.fate.rate == NEVER else max(int(self.fate.rate * AT_ONCE), 1)
+        now, later = data[:size], data[size:]
+        self._arrives(end.other, lambda: self._deliver(end, now))
+        if later:
+            self._later(AT_ONCE, lambda: self._drip(end, later))
+        else:
+            self._later(AT_ONCE, lambda: end.resume("slow"))
+
+    def _deliver(self, end: End, data: bytes) -> None:
+        to = end.other.transport
+        if to is None:
+            end.waiting += data
+        elif not to.is_closing():
+            to.write(data)
+
+    def _arrives(self, end: End, call: Callable[[], object]) -> None:
+        """Call when what is sent to ``end`` now has come through, in the order of sending."""
+        if not self.relay.delay:
+            call()
+            return
+        now = asyncio.get_running_loop().time()
+        end.due = max(end.due, now + self.relay.delay)
+        end.coming.append((end.due, call))
+        if len(end.coming) == 1:
+            self._later(end.due - now, lambda: self._arrived(end))
+
+    def _arrived(self, end: End) -> None:
+        """Everything whose time has come, in order; one timer waits for the rest."""
+        now = asyncio.get_running_loop().time()
+        while end.coming and end.coming[0][0] <= now + TICK:
+            end.coming[0][1]()
+            if end.coming:
+                end.coming.popleft()
+        if end.coming:
+            self._later(end.coming[0][0] - now, lambda: self._arrived(end))
 
     def _strike(self) -> None:
         """The fate comes true, once."""
@@ -218,7 +270,7 @@ class Pair:
         elif kind is Kind.CORRUPT:
             self.fate = Fate()
         elif kind is Kind.CUT:
-            self._cut()
+            self.cut()
         elif kind is Kind.END:
             self.over = True
             for end in (self.near, self.far):
@@ -231,22 +283,29 @@ class Pair:
         else:
             self._strike()
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """Reset both sides."""
         self.over = True
         self.near.abort()
         self.far.abort()
 
     def ends(self, end: End) -> None:
         """One peer sends no more."""
+        if not self.silent:
+            self._arrives(end.other, lambda: self._end_of_input(end))
+
+    def _end_of_input(self, end: End) -> None:
         end.eof = True
         to = end.other.transport
-        if not self.silent and to is not None and not to.is_closing():
+        if to is not None and not to.is_closing():
             to.write_eof()
 
     def lost(self, end: End, exc: Exception | None) -> None:
         """One side is gone: so is the other, unless silence keeps that from being known."""
-        if self.silent:
-            return
+        if not self.silent and self in self.relay.pairs:
+            self._arrives(end.other, lambda: self._gone(end, exc))
+
+    def _gone(self, end: End, exc: Exception | None) -> None:
         self.over = True
         to = end.other.transport
         if to is not None and not to.is_closing():
@@ -265,6 +324,8 @@ class Pair:
         for timer in self.timers:
             timer.cancel()
         self.timers.clear()
+        self.near.coming.clear()
+        self.far.coming.clear()
         self.relay.pairs.discard(self)
 
 
@@ -274,6 +335,8 @@ class ChaosRelay:
 
     port: int
     fate: Callable[[], Fate] = Fate
+    delay: float = 0.0
+    """Seconds from one end to the other, of bytes and of ends; resets by fate come at once."""
     strikes: Counter[Kind] = field(default_factory=Counter)
     passed: int = 0
     accepted: int = 0
@@ -296,11 +359,18 @@ class ChaosRelay:
             if not pair.silent:
                 pair.fate = Fate()
 
+    def throttle(self, rate: float) -> None:
+        """From now on everything is slow, what is open too."""
+        slow = Fate(Kind.THROTTLE, rate=rate)
+        self.fate = lambda: slow
+        for pair in self.pairs:
+            pair.fate = slow
+
     def cut_all(self) -> None:
         """Reset every connection."""
         for pair in tuple(self.pairs):
             pair.silent = False
-            pair._cut()
+            pair.cut()
 
     async def stop(self) -> None:
         """Stop listening and drop everything."""
@@ -310,7 +380,7 @@ class ChaosRelay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for pair in tuple(self.pairs):
             pair.silent = False
-            pair._cut()
+            pair.cut()
             pair.release()
         await asyncio.sleep(0)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loops import run_in
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -22,7 +23,7 @@ try:
 except StartError:
     pass
 
-TEST_TIMEOUT = 20.0
+TEST_TIMEOUT = 90.0
 """Seconds after which a test is stuck: a tripwire, no verdict of a passing test depends on it."""
 
 
@@ -39,7 +40,6 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
             assert not left, f"tasks left: {left}"
             return result
 
-        with asyncio.Runner(loop_factory=loop_factory(request.param)) as runner:
-            return runner.run(guarded())
+        return run_in(loop_factory(request.param), guarded())
 
     return go

@@ -29,7 +29,7 @@ from ptproxy.tunnel.bridge import Bridge
 from ptproxy.tunnel.listen import listen_tcp
 from ptproxy.tunnel.tls import bridge_context
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a peer that waits in vain fails."""
 NAME = "localhost"
 RESET = b"\x01\0\0\0\0\0\0\0"

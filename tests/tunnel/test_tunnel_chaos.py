@@ -9,6 +9,7 @@ import pytest
 import uvloop
 from chaos_relay import Kind
 from chaos_scenario import Outcome, Plan, weathered
+from loops import run_in
 
 CODECS = ("websocket", "http", "random")
 TRIPWIRE = 240.0
@@ -20,8 +21,7 @@ def carried(folder: Path, plan: Plan) -> Outcome:
         async with asyncio.timeout(TRIPWIRE):
             return await weathered(folder, plan)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
+    return run_in(uvloop.new_event_loop, main())
 
 
 @pytest.mark.parametrize("codecs", [*((codec,) for codec in CODECS), CODECS], ids=[*CODECS, "all of them"])

@@ -25,6 +25,7 @@ from ptproxy.tunnel import dial as dial_module
 from ptproxy.tunnel import tcp as tcp_module
 from ptproxy.tunnel.client import ClientTunnel
 from ptproxy.tunnel.dial import TunnelDialer
+from ptproxy.tunnel.redial import AT_ONCE, EVERY
 from ptproxy.tunnel.tls import ClientTrust, bridge_context, client_context
 
 
@@ -279,7 +280,7 @@ def test_carriers_that_are_cut_at_once_make_no_storm(
     monkeypatch.setattr(dial_module, "BACKOFF_FIRST", 0.1)
 
     async def main() -> None:
-        async with live(tmp_path) as bridge:
+        async with live(tmp_path) as bridge, asyncio.timeout(60):
             openings = 0
             confirmed = bridge.bridge.gate._confirmed
 
@@ -291,9 +292,12 @@ def test_carriers_that_are_cut_at_once_make_no_storm(
                     connection.abort()
 
             bridge.bridge.gate._confirmed = cut
+            began = time.monotonic()
             dialer = await bridge.client()
-            await asyncio.sleep(1.0)
-            assert 2 < openings < 9
+            while openings <= AT_ONCE:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
+            assert openings <= AT_ONCE + 2 + (time.monotonic() - began) / (0.75 * EVERY)
             bridge.bridge.gate._confirmed = confirmed
             local = Collect()
             await dialer.dial(ECHO, local, b"at last")
@@ -311,19 +315,19 @@ def test_the_keeper_survives(
     async def main() -> None:
         async with live(tmp_path) as bridge:
             dialer = await bridge.client()
-            real = ClientTunnel.connect
+            real = ClientTunnel.attempt
             failed = asyncio.Event()
 
-            async def connect(tunnel: ClientTunnel, codec: str) -> Any:
+            async def attempt(tunnel: ClientTunnel, *arguments: Any) -> Any:
                 if failed.is_set():
-                    return await real(tunnel, codec)
+                    return await real(tunnel, *arguments)
                 failed.set()
                 if error is not None:
                     raise error
                 tunnel.close(Reason.TUNNEL_DOWN)
                 raise DialError(Reason.REFUSED)
 
-            monkeypatch.setattr(ClientTunnel, "connect", connect)
+            monkeypatch.setattr(ClientTunnel, "attempt", attempt)
             [carrier] = dialer.tunnel.carriers.values()
             carrier.end("test")
             await failed.wait()

@@ -442,7 +442,7 @@ def test_whatever_happens_carriers_are_bounded_and_streams_are_where_they_may_be
 
 @pytest.mark.parametrize(
     ("port", "traffic"),
-    [(22, "chat"), (6697, "chat"), (5222, "chat"), (443, "browse"), (873, "bulk"), (6881, "bulk")],
+    [(22, "browse"), (6697, "chat"), (5222, "chat"), (443, "browse"), (873, "bulk"), (6881, "bulk")],
 )
 def test_ports_suggest_a_class(port: int, traffic: str) -> None:
     assert by_target(Target.address("192.0.2.1", port), "browse") == traffic
@@ -460,7 +460,7 @@ def test_other_targets() -> None:
 @pytest.mark.parametrize(
     ("data", "traffic"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "chat"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", None),
         (b"NICK anna\r\n", "chat"),
         (b"CAP LS 302\r\n", "chat"),
         (b"<?xml version='1.0'?><stream:stream", "chat"),

@@ -21,6 +21,7 @@ from ptproxy.errors import DialError, Reason
 from ptproxy.proxy.shape_files import built_in
 from ptproxy.target import Target
 from ptproxy.tunnel import client as client_module
+from ptproxy.tunnel.beginning import _Nobody
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
 from ptproxy.tunnel.dial import TunnelDialer
@@ -90,10 +91,10 @@ async def test_chat_is_seen_by_its_first_bytes_and_moves_to_a_websocket(tmp_path
         echo = Collect()
         stream = await dialer.dial(ECHO, echo)
         assert codec_of(dialer, stream) == "http"
-        stream.write(b"SSH-2.0-x\r\n")
+        stream.write(b"NICK boo1\r\n")
         await until(lambda: codec_of(dialer, stream) == "websocket")
         stream.write(b"a line\r\n")
-        assert await echo.until(19) == b"SSH-2.0-x\r\na line\r\n"
+        assert await echo.until(19) == b"NICK boo1\r\na line\r\n"
         stream.abort()
 
 
@@ -120,10 +121,10 @@ async def test_what_outgrows_its_class_moves_twice_and_nothing_is_lost(tmp_path:
     async with shaped(tmp_path, small) as (_, dialer):
         echo = Collect()
         stream: Any = await dialer.dial(ECHO, echo)
-        stream.write(b"SSH-2.0-x\r\n")
+        stream.write(b"NICK boo1\r\n")
         await until(lambda: codec_of(dialer, stream) == "websocket")
         seen = [stream.traffic]
-        sent = bytearray(b"SSH-2.0-x\r\n")
+        sent = bytearray(b"NICK boo1\r\n")
         for at in range(0, len(NOISE), 30_000):
             await echo.writable.wait()
             stream.write(NOISE[at : at + 30_000])
@@ -266,11 +267,36 @@ async def test_a_bridge_that_speaks_one_codec_carries_every_class_over_it(tmp_pa
     async with shaped(tmp_path, codecs=("random",)) as (_, dialer):
         echo = Collect()
         stream: Any = await dialer.dial(ECHO, echo)
-        stream.write(b"SSH-2.0-x\r\n")
-        assert await echo.until(11) == b"SSH-2.0-x\r\n"
+        stream.write(b"NICK boo1\r\n")
+        assert await echo.until(11) == b"NICK boo1\r\n"
         await until(lambda: len(dialer.tunnel.carriers) >= 2)
         assert set(codecs(dialer)) == {"random"}
         stream.abort()
+
+
+@on_each_loop
+async def test_no_websocket_is_opened_ahead(tmp_path: Path) -> None:
+    """One that says nothing is nobody's, whatever the class has warm."""
+    async with shaped(tmp_path, codecs=("websocket",)) as (_, dialer):
+        echo = Collect()
+        stream: Any = await dialer.dial(ECHO, echo)
+        stream.write(b"GET / HTTP/1.1\r\n")
+        assert await echo.until(16) == b"GET / HTTP/1.1\r\n"
+        looks = []
+        dialer._open_ahead = looks_at(dialer._open_ahead, looks)  # type: ignore[method-assign]
+        await until(lambda: len(looks) >= 3)
+        assert codecs(dialer) == {"websocket": 1}
+        assert dialer._placement is not None
+        assert not dialer._placement._dialling
+        stream.abort()
+
+
+def looks_at(method: Callable[..., None], looks: list[float]) -> Callable[..., None]:
+    def looked(placement: Any, dials: Any, now: float) -> None:
+        method(placement, dials, now)
+        looks.append(now)
+
+    return looked
 
 
 @on_each_loop
@@ -369,6 +395,33 @@ async def test_without_a_shape_nothing_waits(tmp_path: Path) -> None:
 
 
 @on_each_loop
+async def test_what_was_kept_without_a_shape_ends_when_there_is_one(tmp_path: Path) -> None:
+    async with shaped(tmp_path, None) as (_, dialer):
+        echo = Collect()
+        stream = await dialer.dial(ECHO, echo, b"hi")
+        await echo.until(2)
+        dialer._keep_standby(dialer.tunnel)
+        await until(lambda: dialer._standby._ready)
+        assert dialer._parting._look is not None
+        dialer.set_shape(SHAPE)
+        assert dialer._standby._ready is None
+        assert dialer._parting._look is None
+        stream.abort()
+
+
+@on_each_loop
+async def test_pages_that_wait_go_with_the_network_that_they_came_over(tmp_path: Path) -> None:
+    async with shaped(tmp_path) as (_, dialer):
+        loaded = wait_on(dialer, 60.0)
+        stream = await dialer.dial(ECHO, Collect())
+        await until(lambda: len(dialer._waiting) == SHAPE.browse.warm_carriers)
+        before = list(loaded)
+        dialer.network_changed({"127.0.0.1"})
+        assert all(one.dropped for one in before)
+        stream.abort()
+
+
+@on_each_loop
 async def test_who_is_stopped_while_waiting_for_the_first_carrier_leaves_no_connection(
     tmp_path: Path,
 ) -> None:
@@ -403,7 +456,7 @@ def test_what_died_while_it_waited_costs_no_codec_and_no_stream(run: Any, tmp_pa
                 dialer._waiting.add("browse", one)  # type: ignore[arg-type]
             carrier = await dialer._connect_as(dialer._placement, "browse")  # type: ignore[arg-type]
             assert carrier.codec_name == "http"
-            assert on == [loaded[0], None]
+            assert on == [loaded[0]]  # what follows is a race of ways
             assert loaded[1].dropped
             assert not dialer._waiting
 
@@ -420,14 +473,14 @@ def test_an_opening_on_what_has_waited_is_given_up_soon(
             loop = dialer._loop
             peers: list[asyncio.StreamWriter] = []
             server = await asyncio.start_server(lambda _, peer: peers.append(peer), "127.0.0.1", 0)
-            connection = Connection(client_module._Nobody(), loop)
+            connection = Connection(_Nobody(), loop)
             await loop.create_connection(lambda: connection, *server.sockets[0].getsockname())
             tunnel: Any = dialer.tunnel
 
-            async def first(codec: str, shape: Any, visited: Any) -> Any:
+            async def first(*_: Any) -> Any:
                 return connection, bytes(32), dialer._route.settings()
 
-            tunnel._first_connection = first
+            tunnel._beginning.first_connection = first
             visited: Any = Waiting(time.monotonic() + 60)
             async with asyncio.timeout(5):
                 with pytest.raises(DialError):

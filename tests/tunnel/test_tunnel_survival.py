@@ -12,6 +12,7 @@ from chaos_relay import ChaosRelay, Fate, Kind
 from tunnel_live import ECHO, SOURCE, Collect, live
 
 from ptproxy.errors import DialError, Reason
+from ptproxy.tunnel.client import ClientTunnel, OpeningRefused
 
 CODECS = ["websocket", "http", "random"]
 
@@ -40,6 +41,35 @@ def test_a_transfer_survives_cuts_at_random_bytes(run: Any, tmp_path: Any, codec
             relay.calm()
             stream.close()
             await local.lost
+            await dialer.stop()
+            await relay.stop()
+
+    run(main())
+
+
+def test_what_is_refused_beside_a_carrier_that_fell_silent_is_tried_again(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opening whose connection is lost counts as refused; the silent carrier is all there is then."""
+
+    async def main() -> None:
+        async with live(tmp_path) as bridge:
+            fates = iter((Fate(Kind.STALL, 20_000),))
+            relay = ChaosRelay(bridge.port, lambda: next(fates, Fate()))
+            dialer = await bridge.client(port=await relay.start(), carriers=2)
+            attempt, refused = ClientTunnel.attempt, []
+
+            async def refuse_once(tunnel: ClientTunnel, *arguments: Any) -> Any:
+                if not refused:
+                    refused.append(arguments)
+                    raise OpeningRefused("connection lost")
+                return await attempt(tunnel, *arguments)
+
+            monkeypatch.setattr(ClientTunnel, "attempt", refuse_once)
+            local, said = Collect(), os.urandom(60_000)
+            await dialer.dial(ECHO, local, said)
+            assert await local.until(len(said)) == said
+            assert refused
             await dialer.stop()
             await relay.stop()
 

@@ -15,7 +15,7 @@ from ptproxy.errors import DialError, Reason, StartError
 from ptproxy.proxy.shape_files import built_in
 from ptproxy.tunnel import visit as visit_module
 from ptproxy.tunnel.appearance import appearance_of
-from ptproxy.tunnel.client import UNSHAPED
+from ptproxy.tunnel.beginning import UNSHAPED
 from ptproxy.tunnel.client_carrier import greeting_of
 from ptproxy.tunnel.client_tls import BrowserLikeTls
 from ptproxy.tunnel.dial import TunnelDialer

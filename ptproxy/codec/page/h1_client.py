@@ -114,8 +114,10 @@ class H1Client:
             self._head(stream, head, events)
         else:
             parts: list[memoryview] = []
-            used = self._body.receive_data(data, parts)
-            events += [DataReceived(stream, part) for part in parts]
+            try:
+                used = self._body.receive_data(data, parts)
+            finally:  # what came before nonsense counts, whether it came with it or not
+                events += [DataReceived(stream, part) for part in parts]
             data = data[used:]
         if self._body is not None and self._body.done:
             self._complete(stream, events)

@@ -43,16 +43,17 @@ ROLES: Final = frozenset(
 STEPS: Final = frozenset(("scan", "pictures", "layout", "icon"))
 DELAYS: Final = frozenset(
     (
-        "request", "scan", "scan_more", "pictures", "layout", "fonts", "sight", "broken", "icon", "ask_gap",
-        "ask_pause",
+        "hello", "request", "scan", "scan_more", "pictures", "layout", "fonts", "sight", "broken", "icon",
+        "ask_gap", "ask_pause",
     )
 )  # fmt: skip
-"""From the handshake (over HTTP/2 the connection's first write) to the page's request; from the page's first
+"""From the handshake to an HTTP/2 connection's first write, and from there (over HTTP/1.1 from the handshake)
+to the page's request; from the page's first
 bytes to the first requests; from further bytes to theirs; from there to pictures; from the last blocking
 answer to what layout finds; from there to its fonts, and to pictures in sight becoming urgent; from the first
 bytes of what is no picture to its request being given up; from the last answer to the icon; between requests
 that are found at once; the same where the page's process does something else."""
-_OPTIONAL: Final = frozenset(("pictures", "sight", "broken"))
+_OPTIONAL: Final = frozenset(("hello", "pictures", "sight", "broken"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class LoadingHabits:
             }
             delays = {
                 str(name): None if one is None else (float(one[0]), float(one[1]))
-                for name, one in data["delays"].items()
+                for name, one in {"hello": None, **data["delays"]}.items()  # recorded before there was one
             }
             habits = cls(
                 roles,

@@ -12,6 +12,7 @@ Read in this order:
 - ``chat``       does what is asked, and says what the messenger's events mean
 - ``files``      files on their way, by numbers
 - ``own``        what is asked about ourselves
+- ``bridges``    invites to bridges that are passed on and taken, and who finds us in the directory
 - ``safety``     safety numbers as rows; ``qr``: QR codes as rows and as pictures
 - ``line_mode``  commands in, records out; ``pipes``: from and to descriptors; ``beside``: until one ends
 - ``screen/``    the full screen, in textual

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ptproxy.e2e import Standing
 from ptproxy.errors import PtproxyError
 from ptproxy.peers.chat import commands as asked
+from ptproxy.peers.chat.bridges import FILE, BridgeInvites
 from ptproxy.peers.chat.commands import Command, CommandError
 from ptproxy.peers.chat.files import Files
 from ptproxy.peers.chat.own import SHOWN_ID, TYPED_WORDS, Own, names_start
@@ -39,6 +40,7 @@ from ptproxy.peers.chat.told_own import InviteChanged
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import (
+    BridgesPassedOn,
     ContactAdded,
     ContactChanged,
     ContactId,
@@ -78,15 +80,20 @@ class Chat:
     """A messenger with labels for its contacts."""
 
     def __init__(self, messenger: Messenger, files: Path, tell: Callable[[Record], None]) -> None:
-        """Files of contacts are saved in ``files``; what happens to them is told to ``tell``, in the loop."""
+        """Files of contacts are saved in ``files``; what happens to them is told to ``tell``, in the loop.
+
+        Beside that folder is the file of invites to bridges that were taken.
+        """
         self.messenger = messenger
         self.roster = Roster(messenger)
         self.own = Own(messenger, self.roster)
+        self.bridges = BridgeInvites(messenger, self.roster, files.parent / FILE)
         self.files = Files(messenger.streams, files, self.roster.label, tell)
         self.present: set[ContactId] = set()
         """Who is told that we are there; nobody at the start, whatever was so before."""
         self._do: dict[type[Command], Callable[[Any], Awaitable[list[Record]]]] = {
             **self.own.do,
+            **self.bridges.do,
             asked.Say: self._say,
             asked.Add: self._add,
             asked.Contacts: self._contacts,
@@ -244,6 +251,10 @@ class Chat:
         if isinstance(event, InviteReady | InviteUsed):
             left = event.left if isinstance(event, InviteUsed) else -1
             return [InviteChanged(event.invite.hex()[:SHOWN_ID], left)]
+        if isinstance(event, BridgesPassedOn):
+            known = self.messenger.bridges.known()
+            same = (each for each in known if each.invite.id == event.invite)
+            return [self.bridges.told(each) for each in same if each.contact == event.contact]
         if isinstance(event, MailboxChanged):
             return [TroubleTold("", "", TROUBLES[event.trouble])]
         return self._told_of_contact(event)

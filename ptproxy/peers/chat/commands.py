@@ -33,6 +33,11 @@ remove    who                             forget a contact
 rename    who name                        call a contact something else, on this side only
 presence  who on|off                      whether this contact is told that we are there
 history   who [count]                     the last lines
+share     who invite                      pass on an invite to bridges, itself or ``@FILE``
+bridges                                   those that contacts have passed on
+use       invite                          take one of them, by the start of its id, for a client
+drop      invite                          do not, or no longer
+findable  who on|off                      whether this contact finds our mailbox in the directory
 send      who path                        offer a file
 take      offer                           take a file that is offered
 refuse    offer                           do not
@@ -51,6 +56,8 @@ import json
 import shlex
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final, TypeVar, cast
+
+from ptproxy.peers.chat.commands_bridges import Bridges, Drop, Findable, Share, Use
 
 MAX_LINE: Final = 1 << 18
 """Bytes of a line: the longest message with every character escaped as JSON does."""
@@ -257,7 +264,7 @@ class Quit:
 Command = (
     Say | Add | Invite | Invites | Revoke | WhoAmI | MyName | Receipts | Mailbox | Successor | Become
     | Contacts | Welcome | Number | Verify | Accept | Keep | Remove | Rename | Presence | History | Send
-    | Take | Refuse | Stop | Quit
+    | Take | Refuse | Stop | Share | Bridges | Use | Drop | Findable | Quit
 )  # fmt: skip
 
 VERBS: Final[dict[str, type[Command]]] = {
@@ -265,7 +272,7 @@ VERBS: Final[dict[str, type[Command]]] = {
     for kind in (
         Say, Add, Invite, Invites, Revoke, WhoAmI, MyName, Receipts, Mailbox, Successor, Become, Contacts,
         Welcome, Number, Verify, Accept, Keep, Remove, Rename, Presence, History, Send, Take, Refuse, Stop,
-        Quit,
+        Share, Bridges, Use, Drop, Findable, Quit,
     )
 }  # fmt: skip
 _REST: Final[dict[type[Command], str]] = {

@@ -28,6 +28,7 @@ from typing import Final
 
 from ptproxy.codec.client_hello import ClientHelloReader
 from ptproxy.errors import CodecError
+from ptproxy.tunnel.arrival import Arrival
 from ptproxy.tunnel.beside.couple import Couple
 from ptproxy.tunnel.beside.ends import RawEnd, TlsEnd
 from ptproxy.tunnel.beside.h2_couple import H2Couple
@@ -36,7 +37,6 @@ from ptproxy.tunnel.beside.site_connection import SiteConnection, SiteServer
 from ptproxy.tunnel.beside.terms import Terms
 from ptproxy.tunnel.beside.watch import Watch
 from ptproxy.tunnel.boring.connection import Want
-from ptproxy.tunnel.gate import Arrival
 from ptproxy.tunnel.polling import polled
 
 PEEK: Final = 40 * 1024

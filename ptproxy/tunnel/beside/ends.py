@@ -35,9 +35,9 @@ from ptproxy.tunnel.beside.openssl import (
     ERROR_WANT_WRITE,
     ERROR_ZERO_RETURN,
     INFO_CALLBACK,
-    TLS1_3,
     OpenSSL,
 )
+from ptproxy.tunnel.boring.agreed import Agreed
 from ptproxy.tunnel.boring.connection import Want, address_of
 
 RAW_READ: Final = 64 * 1024
@@ -135,7 +135,7 @@ class RawEnd:
         self.close()
 
 
-class TlsEnd(RawEnd):
+class TlsEnd(RawEnd, Agreed):
     """OpenSSL on a connected, non-blocking socket; also what a transport drives (``TlsStream``)."""
 
     __slots__ = ("_error_of", "_library", "_pointer", "_read", "_write", "corks")
@@ -306,27 +306,3 @@ class TlsEnd(RawEnd):
     def getpeercert(self, binary_form: Literal[True] = True) -> bytes | None:  # noqa: ARG002  (ssl's)
         """None: what a client shows was checked by OpenSSL."""
         return None
-
-    def version(self) -> str | None:
-        """``TLSv1.3``, or none."""
-        return "TLSv1.3" if self._pointer and self._library.SSL_version(self._pointer) == TLS1_3 else None
-
-    def selected_alpn_protocol(self) -> str | None:
-        """The protocol agreed on."""
-        if not self._pointer:
-            return None
-        data, size = ctypes.c_void_p(), ctypes.c_uint()
-        self._library.SSL_get0_alpn_selected(self._pointer, ctypes.byref(data), ctypes.byref(size))
-        return ctypes.string_at(data.value, size.value).decode("latin-1") if data.value else None
-
-    def cipher(self) -> tuple[str, str, int] | None:
-        """Name of the cipher suite, protocol version, bits of the key."""
-        cipher = self._library.SSL_get_current_cipher(self._pointer) if self._pointer else None
-        if not cipher:
-            return None
-        name: bytes = self._library.SSL_CIPHER_get_name(cipher)
-        return name.decode(), "TLSv1.3", self._library.SSL_CIPHER_get_bits(cipher, None)
-
-    def resumed(self) -> bool:
-        """Whether a ticket was taken."""
-        return bool(self._pointer and self._library.SSL_session_reused(self._pointer))

@@ -26,9 +26,9 @@ from ptproxy.codec.http2.own import (
 )
 from ptproxy.codec.http_body import BodyReader, response_body
 from ptproxy.errors import CodecError, LocalProtocolError
+from ptproxy.tunnel.arrival import Arrival
 from ptproxy.tunnel.beside.couple import Couple, Flow, read_on
 from ptproxy.tunnel.beside.ends import RawEnd
-from ptproxy.tunnel.gate import Arrival
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes of an answer that wait, above which no more is made, unless the protocol sets a limit."""

@@ -27,7 +27,6 @@ ERROR_WANT_READ: Final = 2
 ERROR_WANT_WRITE: Final = 3
 ERROR_SYSCALL: Final = 5
 ERROR_ZERO_RETURN: Final = 6
-TLS1_3: Final = 0x0304
 
 WRITE_MODE: Final = 0x2 | 0x10
 """``SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS``: an idle connection keeps no buffers."""
@@ -69,7 +68,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "ERR_peek_last_error": (ctypes.c_ulong,),
     "ERR_reason_error_string": (_S, ctypes.c_ulong),
     "SSL_CIPHER_get_bits": (_I, _P, _P),
-    "SSL_CIPHER_get_name": (_S, _P),
+    "SSL_CIPHER_standard_name": (_S, _P),
     "SSL_CTX_clear_options": (ctypes.c_uint64, _P, ctypes.c_uint64),
     "SSL_CTX_callback_ctrl": (_L, _P, _I, _NAME_CALLBACK),
     "SSL_CTX_ctrl": (_L, _P, _I, _L, _P),

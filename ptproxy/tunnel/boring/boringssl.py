@@ -35,7 +35,6 @@ SESSIONS_OURS: Final = 0x1 | 0x300
 """``SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL``: tickets go to the callback, nowhere else."""
 NO_TICKET: Final = 0x4000
 """``SSL_OP_NO_TICKET``: no session_ticket extension (RFC 5077); tickets of TLS 1.3 come all the same."""
-TLS1_3: Final = 0x0304
 
 _P = ctypes.c_void_p
 _I = ctypes.c_int

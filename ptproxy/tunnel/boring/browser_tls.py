@@ -38,7 +38,7 @@ from ptproxy.tunnel.boring.hello import (
 )
 from ptproxy.tunnel.boring.tickets import Tickets
 from ptproxy.tunnel.boring.transport import BrowserTransport
-from ptproxy.tunnel.outward import STRAIGHT, Outward
+from ptproxy.tunnel.outward import STRAIGHT, Connects
 from ptproxy.tunnel.polling import polled
 from ptproxy.tunnel.tcp import reason_of
 from ptproxy.tunnel.tls import ClientTrust, check_leaf
@@ -113,6 +113,7 @@ class BrowserTls:
         hello: Hello,
         server_name: str,
         trust: ClientTrust,
+        outward: Connects | None = None,
     ) -> tuple[BrowserTransport, bytes]:
         """Connect to an IP literal and port within ``timeout`` seconds; the transport and the leaf's SHA-256.
 
@@ -128,7 +129,9 @@ class BrowserTls:
             return TlsConnection(self.library, made, sock)
 
         try:
-            return await open_transport(loop, protocol, address, timeout, begin, trust.pin, self.outward)
+            return await open_transport(
+                loop, protocol, address, timeout, begin, trust.pin, outward or self.outward
+            )
         except BaseException:
             made.close()
             raise
@@ -152,7 +155,7 @@ async def open_transport(
     timeout: float,  # noqa: ASYNC109  (as above)
     begin: Callable[[socket.socket], TlsStream],
     pin: bytes | None,
-    outward: Outward,
+    outward: Connects,
 ) -> tuple[BrowserTransport, bytes]:
     """Connect, shake hands and check the leaf; see :meth:`BrowserTls.connect`."""
     connection: TlsStream | None = None

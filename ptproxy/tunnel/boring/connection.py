@@ -14,13 +14,13 @@ from typing import Final, Literal, Protocol
 
 from ptproxy.buffer import Buffer
 from ptproxy.errors import AuthenticationError, DialError, Reason
+from ptproxy.tunnel.boring.agreed import TLS1_3, Agreed
 from ptproxy.tunnel.boring.boringssl import (
     ERROR_SSL,
     ERROR_SYSCALL,
     ERROR_WANT_READ,
     ERROR_WANT_WRITE,
     ERROR_ZERO_RETURN,
-    TLS1_3,
     BoringSSL,
 )
 from ptproxy.tunnel.boring.hello import Ssl
@@ -76,7 +76,7 @@ class TlsStream(Protocol):
         """Whether a ticket was taken."""
 
 
-class TlsConnection:
+class TlsConnection(Agreed):
     """BoringSSL on a connected, non-blocking socket; owns both."""
 
     __slots__ = ("_error_of", "_library", "_pointer", "_read", "_ssl", "_write", "ended", "failure", "sock")
@@ -173,30 +173,6 @@ class TlsConnection:
         """The peer's own certificate, DER (the other form, as a dictionary, does not exist here)."""
         del binary_form
         return self._library.leaf(self._pointer) if self._pointer else None
-
-    def version(self) -> str | None:
-        """``TLSv1.3``, or none."""
-        return "TLSv1.3" if self._pointer and self._library.SSL_version(self._pointer) == TLS1_3 else None
-
-    def selected_alpn_protocol(self) -> str | None:
-        """The protocol that the peer chose of those offered."""
-        if not self._pointer:
-            return None
-        data, size = ctypes.c_void_p(), ctypes.c_uint()
-        self._library.SSL_get0_alpn_selected(self._pointer, ctypes.byref(data), ctypes.byref(size))
-        return ctypes.string_at(data.value, size.value).decode("latin-1") if data.value else None
-
-    def cipher(self) -> tuple[str, str, int] | None:
-        """Name of the cipher suite, protocol version, bits of the key."""
-        cipher = self._library.SSL_get_current_cipher(self._pointer) if self._pointer else None
-        if not cipher:
-            return None
-        name: bytes = self._library.SSL_CIPHER_standard_name(cipher)
-        return name.decode(), "TLSv1.3", self._library.SSL_CIPHER_get_bits(cipher, None)
-
-    def resumed(self) -> bool:
-        """Whether the peer took the ticket that was offered."""
-        return bool(self._pointer and self._library.SSL_session_reused(self._pointer))
 
     def _stopped(self, result: int) -> None:
         """Note why a read or write did nothing."""

@@ -35,7 +35,7 @@ from ptproxy.tunnel.boring.check import proven_browser_tls
 from ptproxy.tunnel.boring.connection import Want, address_of
 from ptproxy.tunnel.boring.hello import Hello, url_of
 from ptproxy.tunnel.boring.transport import BrowserTransport
-from ptproxy.tunnel.outward import STRAIGHT
+from ptproxy.tunnel.outward import STRAIGHT, Connects
 from ptproxy.tunnel.tls import ClientTrust, client_context
 
 _P = ctypes.c_void_p
@@ -150,6 +150,7 @@ class CurlTls:
         hello: Hello,
         server_name: str,
         trust: ClientTrust,
+        outward: Connects | None = None,
     ) -> tuple[BrowserTransport, bytes]:
         """As :meth:`BrowserTls.connect <ptproxy.tunnel.boring.browser_tls.BrowserTls.connect>`."""
         self.trust(trust)
@@ -162,7 +163,9 @@ class CurlTls:
         def begin(sock: socket.socket) -> CurlConnection:
             return CurlConnection(self, sock, hello, server_name, trust, key)
 
-        return await open_transport(loop, protocol, address, timeout, begin, trust.pin, self.outward)
+        return await open_transport(
+            loop, protocol, address, timeout, begin, trust.pin, outward or self.outward
+        )
 
     def close(self) -> None:
         """Free the tickets that no open connection holds any more."""

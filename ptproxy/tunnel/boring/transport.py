@@ -26,7 +26,7 @@ from ptproxy.tunnel.boring.connection import TlsStream, address_of
 from ptproxy.tunnel.polling import PolledLoop
 from ptproxy.tunnel.tcp import SHUTDOWN_TIMEOUT
 
-ROUNDS: Final = 4
+ROUNDS: Final = 1
 """Buffers read in one turn of the loop, after which others get theirs."""
 HIGH_WATER: Final = 64 * 1024
 """Unsent bytes above which the protocol is asked to pause, unless it sets a limit (asyncio's default)."""
@@ -56,6 +56,8 @@ class BrowserTransport(asyncio.Transport):
         self._low, self._high = HIGH_WATER // 4, HIGH_WATER
         self._protocol_paused = False
         self._paused = False
+        self._goes_on = False
+        """A turn of the loop is asked for, to read on."""
         self._reading = False
         self._writing = False
         self._closing = False
@@ -147,9 +149,15 @@ class BrowserTransport(asyncio.Transport):
                     return
                 if count < room:
                     return
-            self._loop.call_soon(self._read_ready)  # BoringSSL may hold the rest of a record
+            if not self._goes_on:  # the descriptor may tell as well: each word would else add one more
+                self._goes_on = True
+                self._loop.call_soon(self._read_on)  # BoringSSL may hold the rest of a record
         except Exception as error:
             self._bug(error)
+
+    def _read_on(self) -> None:
+        self._goes_on = False
+        self._read_ready()
 
     def _room(self) -> int:
         """See to the protocol's buffer; its size."""

@@ -113,6 +113,12 @@ class Chromium:
         async with self._turn:
             await self._end()
 
+    async def rest(self) -> None:
+        """End the browser while nothing is carried; the next carrier starts it again."""
+        if not any(not known.ended for known in self._joins):
+            async with self._turn:
+                await self._end()
+
     def codecs(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of ``names`` that a browser speaks; StartError where it speaks none."""
         spoken = tuple(name for name in names if name in JOINED)

@@ -110,13 +110,14 @@ class DevTools(asyncio.Protocol):
 
     def send(self, method: str, session: str = "", **params: Any) -> int:
         """Send a command whose answer nobody waits for; its number."""
-        if self._out is None or self.closed.done() or len(self._calls) >= MAX_CALLS:
+        out = self._out
+        if out is None or out.is_closing() or self.closed.done() or len(self._calls) >= MAX_CALLS:
             raise gone()
         number, self._next = self._next, self._next + 1
         message = {"id": number, "method": method, "params": params}
         if session:
             message["sessionId"] = session
-        self._out.write(json.dumps(message).encode() + b"\0")
+        out.write(json.dumps(message).encode() + b"\0")
         return number
 
     def listen(self, session: str, method: str, on_event: OnEvent | None) -> None:

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 from ptproxy.config.link import Link
+from ptproxy.dht.invite import Invite
 from ptproxy.e2e import Fingerprint, Standing
 from ptproxy.errors import DialError, E2EError, Reason
 from ptproxy.peers.file_transfer import ABANDONED
 from ptproxy.peers.messenger_events import (
+    BridgesPassedOn,
     ContactAdded,
     ContactChanged,
     ContactRemoved,
@@ -26,6 +28,7 @@ from ptproxy.peers.messenger_events import (
     StandingChanged,
     Trouble,
 )
+from ptproxy.peers.messenger_passed_on import PassedOn
 
 NOON = 1_795_435_200.0
 """A time of day that every picture shows: 2026-11-23, 12:00 UTC."""
@@ -67,6 +70,7 @@ class FakePeer:
         self.trouble = Trouble.NONE
         self.lines: list[Line] = []
         self.read_to = 0
+        self.passed_on: list[Invite] = []
         self.presence: list[tuple[object, float]] = []
 
     @property
@@ -126,10 +130,17 @@ class FakePeer:
             if line.direction is Direction.THEIRS and line.number <= number:
                 self._to(line.number, LineState.READ)
 
+    async def pass_on(self, invite: Invite) -> None:
+        self.passed_on.append(invite)
+
     async def tell_presence(self, presence: object, seconds: float) -> None:
         self.presence.append((presence, seconds))
 
     # ---- what the test does in the contact's place
+
+    def passes_on(self, invite: Invite) -> None:
+        self.messenger.bridges.entries.append(PassedOn(self.id, NOON, invite))
+        self.messenger.tell(BridgesPassedOn(self.id, invite.id))
 
     def writes(self, text: str, *, told: bool = True) -> Line:
         line = self._append(Direction.THEIRS, LineState.DELIVERED, text)
@@ -196,6 +207,23 @@ class FakeStreams:
         raise DialError(Reason.TIMED_OUT, "the contact is not there")
 
 
+class FakeBridges:
+    """Invites to bridges that contacts have passed on."""
+
+    def __init__(self) -> None:
+        self.entries: list[PassedOn] = []
+
+    def known(self) -> list[PassedOn]:
+        return list(self.entries)
+
+    async def take(self, number: bytes) -> None:
+        for each in self.entries:
+            each.taken |= each.invite.id == number
+
+    async def drop(self, number: bytes) -> None:
+        self.entries = [each for each in self.entries if each.invite.id != number]
+
+
 class FakeMessenger:
     name = "Me"
     trouble = Trouble.NONE
@@ -213,6 +241,7 @@ class FakeMessenger:
         self.open_invites: list[FakeInvite] = []
         self.running = False
         self.streams = FakeStreams()
+        self.bridges = FakeBridges()
         for name in names:
             self.meets(name)
 

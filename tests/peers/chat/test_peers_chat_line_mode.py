@@ -19,7 +19,7 @@ from ptproxy.peers.chat.line_mode import Ending, Form, run_lines
 from ptproxy.peers.chat.pipes import MAX_UNWRITTEN, MAX_WAITING, LineReader, LineWriter
 from ptproxy.peers.messenger_events import LineState, Trouble
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 FILES = Path("files")
 ENDING = Ending()
 

@@ -44,7 +44,8 @@ from ptproxy.peers.messenger_events import (
 )
 from ptproxy.peers.payload import Presence
 
-PATIENCE = 30.0
+PATIENCE = 120.0
+"""Seconds after which what should have happened counts as broken; a busy machine takes ten times its time."""
 HOSTILE = "\x1b[2J\x1b]0;owned\x07[@click=app.quit]x[/] \u202egnp.exe \x9b31m[red]r[/red]"
 
 
@@ -58,6 +59,17 @@ class Rig:
         async with asyncio.timeout(PATIENCE):
             while not condition():
                 await self.pilot.pause(0.02)
+
+    async def click(self, selector: str) -> None:
+        """Click a widget once it is laid out: before that another one is in its place, and gets the click."""
+
+        def there() -> bool:
+            widget = self.app.screen.query(selector).first()
+            x, y = (int(place) for place in widget.region.center)
+            return widget.region.area > 0 and self.app.screen.get_widget_at(x, y)[0] is widget
+
+        await self.until(there)
+        assert await self.pilot.click(selector)
 
     def text(self, selector: str) -> str:
         return str(self.app.screen.query_one(selector, Static).content)
@@ -103,6 +115,7 @@ def shown(messenger: FakeMessenger, look, size=(100, 30), files=Path("files")) -
 
     async def main() -> None:
         app = ChatApp(messenger, files, clock=lambda: NOON + 3600)
+        app.NOTIFICATION_TIMEOUT = 3600  # seconds: however slow the machine, what was told is still there
         async with app.run_test(size=size) as pilot:
             rig = Rig(messenger, pilot)
             await rig.until(lambda: app.open is not None or not messenger.peers)
@@ -201,7 +214,7 @@ def test_another_identity(choice: str) -> None:
         assert rig.app.query_one(Compose).disabled
         assert "CHANGED" in rig.text("#head")
         assert rig.rows() == ["!     Anna"]
-        await rig.pilot.click(f"#{choice}")
+        await rig.click(f"#{choice}")
         await rig.until(lambda: not rig.app.query_one(Decision).display)
         assert anna.fingerprint == (seen if choice == "accept" else known)
         await rig.until(lambda: not rig.app.query_one(Compose).disabled)
@@ -217,7 +230,7 @@ def test_accepting_means_the_identity_that_was_shown() -> None:
         anna.changes_identity(vouched=True)
         await rig.until(lambda: rig.app.query_one(Decision).display)
         anna.candidate = fingerprint_of("Eve")  # nobody was told
-        await rig.pilot.click("#accept")
+        await rig.click("#accept")
         await rig.until(lambda: len(rig.app._notifications) == 1)
         assert anna.standing is Standing.CHANGED
 
@@ -233,14 +246,14 @@ def test_a_stranger_is_welcomed_or_removed() -> None:
         await rig.pilot.press("ctrl+n")
         await rig.until(lambda: rig.app.query_one(Decision).display)
         assert "stranger" in rig.text("#question")
-        await rig.pilot.click("#welcome")
+        await rig.click("#welcome")
         await rig.until(lambda: not rig.app.query_one(Decision).display)
         assert not ben.stranger
         eve = messenger.meets("Eve", stranger=True)
         await rig.until(lambda: len(rig.rows()) == 3)
         await rig.pilot.press("ctrl+n")
         await rig.until(lambda: rig.app.open == eve.id and rig.app.query_one(Decision).display)
-        await rig.pilot.click("#remove")
+        await rig.click("#remove")
         await rig.until(lambda: len(rig.rows()) == 2 and rig.app.open != eve.id)
 
     shown(messenger, look)
@@ -274,7 +287,7 @@ def test_safety_numbers_are_compared_by_eye_or_by_the_program() -> None:
         anna.standing = Standing.UNVERIFIED
         await rig.pilot.press("f4")
         await rig.until(lambda: bool(rig.app.screen.query("#same")))
-        await rig.pilot.click("#same")
+        await rig.click("#same")
         await rig.until(lambda: anna.standing is Standing.VERIFIED)
 
     shown(messenger, look)
@@ -290,7 +303,7 @@ def test_invites_are_shown_and_added(monkeypatch) -> None:
         await rig.pilot.press("f2")
         await rig.until(lambda: bool(rig.app.screen.query("#invite-text")))
         assert rig.text("#invite-text").startswith("ptproxy-contact:")
-        await rig.pilot.click("#copy")
+        await rig.click("#copy")
         await rig.until(lambda: rig.app.clipboard.startswith("ptproxy-contact:"))
         await rig.pilot.press("escape", "f3")
         await rig.until(lambda: bool(rig.app.screen.query("#name")))
@@ -335,7 +348,7 @@ def test_an_invite_is_shown_as_a_code_where_that_fits_and_saved_as_a_picture(tmp
         rig.app._files = tmp_path / "files"
         await rig.pilot.press("f2")
         await rig.until(lambda: bool(rig.app.screen.query("#show")))
-        await rig.pilot.click("#show")
+        await rig.click("#show")
         await rig.until(lambda: isinstance(rig.app.screen, QrScreen))
         await rig.until(lambda: "this window has 100 and 26" in rig.text("#qr"))
         await rig.pilot.resize_terminal(120, 60)
@@ -343,7 +356,7 @@ def test_an_invite_is_shown_as_a_code_where_that_fits_and_saved_as_a_picture(tmp
         assert rig.text("#qr").split("\n") == qr_rows(messenger.open_invites[0].invite.qr_text())
         await rig.pilot.press("escape")
         await rig.until(lambda: bool(rig.app.screen.query("#save")))
-        await rig.pilot.click("#save")
+        await rig.click("#save")
         await rig.until(lambda: len(rig.app._notifications) == 1)
         [path] = (tmp_path / "files").iterdir()
         assert path.read_bytes() == qr_png(messenger.open_invites[0].invite.qr_text())
@@ -364,18 +377,18 @@ def test_oneself_name_receipts_and_a_new_identity() -> None:
         field.focus()
         await rig.pilot.press("enter")
         await rig.until(lambda: messenger.name == "Anna Lind")
-        await rig.pilot.click("#receipts")
+        await rig.click("#receipts")
         await rig.until(lambda: not messenger.receipts)
         assert old.words().split()[0] in rig.text("#my-words")
         messenger.waiting = [anna.id]
-        await rig.pilot.click("#announce")
+        await rig.click("#announce")
         await rig.until(lambda: new.words().split()[0] in rig.text("#successor"))
         assert "not told of it yet: Anna" in rig.text("#successor")
         assert not rig.app.screen.query_one("#sure").display
-        await rig.pilot.click("#become")
+        await rig.click("#become")
         await rig.until(lambda: "no way back" in rig.text("#successor"))
         assert messenger.fingerprint == old
-        await rig.pilot.click("#sure")
+        await rig.click("#sure")
         await rig.until(lambda: messenger.fingerprint == new)
         await rig.until(lambda: new.words().split()[0] in rig.text("#my-words"))
         await rig.pilot.press("escape")
@@ -573,7 +586,8 @@ def test_lines_are_not_drawn_in_another_conversation() -> None:
             await asyncio.sleep(0.001)
         go.set()
         await turning
-        await rig.until(lambda: rig.app.open == ben.id and len(rig.texts()) == PAGE)
+        # on a busy machine one more page of Ben's may be there: what matters is whose lines they are
+        await rig.until(lambda: rig.app.open == ben.id and len(rig.texts()) >= PAGE)
         await rig.pilot.pause()
         assert {text.split("\n")[1].split()[0] for text in rig.texts()} == {"ben"}
 
@@ -744,19 +758,19 @@ def test_files_are_offered_taken_and_refused() -> None:
         rig.app._tell_file(told("2", ben, FileState.OFFERED))
         await rig.until(lambda: len(rig.app.query(FileView)) == 1 and len(rig.app._notifications) == 1)
         assert "4.0 MiB  �[2Jphoto.jpg" in rig.drawn()
-        await rig.pilot.click(".take")
+        await rig.click(".take")
         await rig.until(lambda: done == [Take("1")])
         rig.app._tell_file(told("1", anna, FileState.RECEIVING, 2 << 20))
         await rig.until(lambda: "━" * 15 + "─" * 15 + " 50 %" in rig.drawn())
         assert not rig.app.query_one(".take").display
-        await rig.pilot.click(".stop")
+        await rig.click(".stop")
         await rig.until(lambda: done == [Take("1"), Stop("1")])
         rig.app._tell_file(told("1", anna, FileState.DONE, 4 << 20))
         await rig.until(lambda: "has arrived" in rig.drawn())
         assert not rig.app.query_one(".file-buttons").display
         await rig.pilot.press("ctrl+n")
         await rig.until(lambda: "offers a file" in rig.drawn())
-        await rig.pilot.click(".refuse")
+        await rig.click(".refuse")
         await rig.until(lambda: done == [Take("1"), Stop("1"), Refuse("2")])
 
     shown(messenger, look)

@@ -8,7 +8,6 @@ import contextlib
 import glob
 import hashlib
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from free_ports import free_port
 from tunnel_live import Live, make_certificate
 
 from ptproxy.auth.binding import Binding
@@ -68,12 +68,6 @@ def spki(certificate: Path) -> str:
     key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(hashlib.sha256(der).digest()).decode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Site(Live):

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loops import run_in
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ptproxy.errors import StartError
 from ptproxy.tunnel.runtime import loop_factory
 
-TEST_TIMEOUT = 60.0
+TEST_TIMEOUT = 180.0
 """Seconds after which a test is stuck: a tripwire, no verdict of a passing test depends on it."""
 
 
@@ -36,7 +37,6 @@ def browse() -> Callable[[Coroutine[Any, Any, Any]], Any]:
             assert not left, f"tasks left: {left}"
             return result
 
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(guarded())
+        return run_in(factory, guarded())
 
     return go

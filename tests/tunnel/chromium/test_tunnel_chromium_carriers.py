@@ -18,11 +18,12 @@ from tunnel_live import ECHO, Collect, digest
 from ptproxy.codec.cookie import session_cookie_name
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.errors import AuthenticationError, DialError, LocalProtocolError, Reason, StartError
+from ptproxy.tunnel.beginning import _Nobody
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.chromium.browser import MAX_JOINS, BrowserFull, Run
 from ptproxy.tunnel.chromium.guest import Guest
 from ptproxy.tunnel.chromium.tab import Tab
-from ptproxy.tunnel.client import OpeningRefused, _Nobody
+from ptproxy.tunnel.client import OpeningRefused
 from ptproxy.tunnel.connect import connect_tls
 
 pytestmark = pytest.mark.program("chromium", "nginx")
@@ -220,7 +221,7 @@ def test_polls_where_the_front_buffers(browse: Any, tmp_path: Path, h2: str) -> 
             dialer.tunnel._download = "poll"  # as once found out
             await dialer.start()
             await to_and_fro(dialer, 2 << 20)
-            assert len(dialer.tunnel.carriers) == 1
+            assert 1 in dialer.tunnel.carriers  # it served to the end; bulk may have brought another
 
     browse(main())
 

@@ -18,6 +18,7 @@ from ptproxy.codec.interface import CodecSettings
 from ptproxy.codec.join import page_origin
 from ptproxy.config.link import Link
 from ptproxy.errors import AuthenticationError, StartError
+from ptproxy.tunnel.beginning import _Nobody
 from ptproxy.tunnel.carrier import Connection
 from ptproxy.tunnel.chromium import browser as browser_module
 from ptproxy.tunnel.chromium import devtools as devtools_module
@@ -27,7 +28,6 @@ from ptproxy.tunnel.chromium.devtools import BrowserError, CommandRefused, DevTo
 from ptproxy.tunnel.chromium.door import Door
 from ptproxy.tunnel.chromium.process import Process
 from ptproxy.tunnel.chromium.program import Program
-from ptproxy.tunnel.client import _Nobody
 from ptproxy.tunnel.tls import ClientTrust
 
 ORIGIN = page_origin(CodecSettings("site.example", "/assets/live"))
@@ -65,6 +65,9 @@ class Out:
 
     def close(self) -> None:
         self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
 
 
 def spoken(loop: asyncio.AbstractEventLoop) -> tuple[DevTools, Out]:

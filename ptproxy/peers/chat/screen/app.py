@@ -38,6 +38,7 @@ from ptproxy.peers.chat.told_files import FileState, FileTold
 from ptproxy.peers.contact_invite import ContactInvite
 from ptproxy.peers.messenger import Messenger
 from ptproxy.peers.messenger_events import (
+    BridgesPassedOn,
     ContactId,
     ContactRemoved,
     Event,
@@ -197,7 +198,8 @@ class ChatApp(App[None]):
         elif isinstance(event, ContactRemoved):
             self._here_until.pop(event.contact, None)
         elif isinstance(event, InviteReady | InviteUsed) or (
-            isinstance(event, UnknownReceived) and self._may("unknown", event.contact)
+            isinstance(event, UnknownReceived | BridgesPassedOn)
+            and self._may(type(event).__name__, event.contact)
         ):
             self._room.notify_records(records)
 

@@ -1,4 +1,4 @@
-"""What only the person can decide: another identity in a contact's place, a stranger who wrote."""
+"""What only the person can decide: another identity in a contact's place, a stranger, bridges."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widgets import Button, Static
 
 from ptproxy.e2e import Fingerprint
+from ptproxy.peers.chat.bridges import BridgesTold
 from ptproxy.peers.chat.safety import word_rows
 from ptproxy.peers.messenger_events import ContactId
 from ptproxy.peers.peer import Peer
@@ -24,6 +25,8 @@ class Choice(Enum):
     KEEP = "keep"
     WELCOME = "welcome"
     REMOVE = "remove"
+    USE = "use"
+    DROP = "drop"
 
 
 class Decision(Vertical):
@@ -31,20 +34,23 @@ class Decision(Vertical):
 
     @dataclass
     class Made(Message):
-        """A button was pressed; ``contact`` and the identity ``seen`` are those that were shown beside it."""
+        """A button was pressed; ``contact``, identity ``seen`` and ``invite`` were shown beside it."""
 
         choice: Choice
         contact: ContactId
         seen: Fingerprint | None
+        invite: str = ""
+        """The start of the id of an invite to bridges."""
 
     def __init__(self) -> None:
         super().__init__(id="decision")
         self.display = False
         self._contact: ContactId | None = None
         self._seen: Fingerprint | None = None
+        self._offered: BridgesTold | None = None
 
     def compose(self) -> ComposeResult:
-        """Text, and the two pairs of buttons of which one is there."""
+        """Text, and the three pairs of buttons of which one is there."""
         yield Static(id="question", markup=False)
         with Horizontal(id="identity-buttons"):
             yield Button("Stay with the known identity", id=Choice.KEEP.value, variant="primary")
@@ -52,25 +58,33 @@ class Decision(Vertical):
         with Horizontal(id="stranger-buttons"):
             yield Button("Answer as a contact", id=Choice.WELCOME.value, variant="primary")
             yield Button("Remove", id=Choice.REMOVE.value, variant="error")
+        with Horizontal(id="bridges-buttons"):
+            yield Button("No", id=Choice.DROP.value, variant="primary")
+            yield Button("Take them", id=Choice.USE.value)
 
-    def show(self, peer: Peer | None, label: str) -> None:
-        """What is to be decided about this contact, if anything."""
+    def show(self, peer: Peer | None, label: str, offered: BridgesTold | None = None) -> None:
+        """What is to be decided about this contact, if anything; bridges that it ``offered`` come last."""
         self._contact = peer.id if peer is not None else None
         self._seen = peer.candidate if peer is not None else None
         stranger = peer is not None and peer.stranger
-        self.display = self._seen is not None or stranger
+        self._offered = offered if self._seen is None and not stranger else None
+        self.display = self._seen is not None or stranger or self._offered is not None
         self.query_one("#identity-buttons").display = self._seen is not None
-        self.query_one("#stranger-buttons").display = self._seen is None
+        self.query_one("#stranger-buttons").display = self._seen is None and stranger
+        self.query_one("#bridges-buttons").display = self._offered is not None
         if peer is not None and self._seen is not None:
             self.query_one("#question", Static).update(_changed(self._seen, label, vouched=peer.vouched))
         elif stranger:
             self.query_one("#question", Static).update(_stranger(label))
+        elif self._offered is not None:
+            self.query_one("#question", Static).update(_bridges(self._offered))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Decided."""
         event.stop()
         if self._contact is not None:
-            self.post_message(self.Made(Choice(event.button.id), self._contact, self._seen))
+            invite = self._offered.invite if self._offered is not None else ""
+            self.post_message(self.Made(Choice(event.button.id), self._contact, self._seen, invite))
 
 
 def _changed(seen: Fingerprint, label: str, *, vouched: bool) -> Content:
@@ -95,5 +109,16 @@ def _stranger(label: str) -> Content:
         [
             Content.styled("A stranger wrote, without an invite of yours. Nothing is answered yet.", "bold"),
             Content(f"Calls itself: {label}"),
+        ]
+    )
+
+
+def _bridges(offered: BridgesTold) -> Content:
+    return Content("\n").join(
+        [
+            Content.styled("An invite to bridges was passed on to you. Nothing is done with it yet.", "bold"),
+            Content("Whoever runs them sees that you come. Take them if you trust whom they are from."),
+            Content(f"Bridges: {', '.join(offered.bridges)}"),
+            Content(f"From: {offered.who}"),
         ]
     )

@@ -18,6 +18,7 @@ from ptproxy.e2e import Standing
 from ptproxy.errors import PtproxyError
 from ptproxy.peers.chat.chat import Chat
 from ptproxy.peers.chat.commands import Command, CommandError, Quit, parse_slash
+from ptproxy.peers.chat.commands_bridges import Drop, Use
 from ptproxy.peers.chat.files import MAX_FILES, OVER
 from ptproxy.peers.chat.screen.compose import Compose
 from ptproxy.peers.chat.screen.conversation import PAGE, Conversation
@@ -127,7 +128,9 @@ class Room(Vertical):
     def draw(self, *, there: bool) -> None:
         """The head and what is to be decided; ``there``: whether the contact says that it is."""
         peer = self.peer
-        self.query_one(Decision).show(peer, self._label())
+        waiting = self._chat.bridges.waiting(peer.id) if peer is not None else None
+        offered = self._chat.bridges.told(waiting) if waiting is not None else None
+        self.query_one(Decision).show(peer, self._label(), offered)
         for name in ("#head", "#conversation", "#compose"):
             self.query_one(name).display = peer is not None
         self.query_one("#nobody").display = peer is None
@@ -313,6 +316,9 @@ class Room(Vertical):
                 await peer.welcome()
             elif message.choice is Choice.REMOVE:
                 await peer.remove()
+            elif message.choice in (Choice.USE, Choice.DROP):
+                kind = Use if message.choice is Choice.USE else Drop
+                self.notify_records(await self._chat.do(kind(message.invite)))
         except PtproxyError as error:
             self.notify_records([Refused(str(error))])
         except KeyError:  # a Peer's word for it
