@@ -43,6 +43,9 @@ MAX_RETIRED: Final = 8
 """Passes of one contact that are not good any more and may still have mail waiting."""
 FETCH_USES: Final = 8
 """Bundles that a contact can fetch with one pass: for sessions that were lost."""
+ARRIVES: Final = DAY // 2
+"""Seconds for which a pass that a contact was told of may not have come yet: less than a contact that has run
+out waits until it asks again."""
 RESERVE: Final = 2
 """Tokens that only messages with a pass inside may use: two who have run out could never write again."""
 
@@ -177,6 +180,8 @@ class Given:
     state: PassState = PassState.MADE
     used: int = 0
     """A bit for each token."""
+    told: float = 0.0
+    """When the contact was told of it; not stored, 0: before this program was started, or not yet."""
     granted: bool = field(init=False)
     """The mailbox knows it, as far as we know: not stored, since it may lose it again."""
     tokens: tuple[DeliveryToken, ...] = field(init=False, repr=False)
@@ -255,6 +260,22 @@ class GivenPasses:
     def on_the_way(self) -> bool:
         """Whether the contact is about to be told of a pass to deposit."""
         return any(each.state is not PassState.TOLD for each in self.of(Right.DEPOSIT))
+
+    def may_be_unseen(self, now: float) -> bool:
+        """Whether the contact was told of a pass to deposit that it may not have had yet when it wrote to us.
+
+        Nothing came under any of its tokens. Two who write much at once ask in every message until a pass
+        has come: who answered each wish with a pass would have the older ones retire, those under way first.
+        """
+        return any(
+            each.state is PassState.TOLD and not each.used and abs(now - each.told) < ARRIVES
+            for each in self.of(Right.DEPOSIT)
+        )
+
+    def may_be_lost(self) -> None:
+        """The contact introduces itself, anew perhaps: what it asks for then, it has not."""
+        for each in self.passes:
+            each.told = 0.0
 
     def answerable(self) -> bool:
         """Whether the contact has a pass to answer with, or can be told of one."""

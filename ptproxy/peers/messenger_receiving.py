@@ -182,7 +182,8 @@ def _take_in(
             record.wishes = False
             change.contact(record)
         case Wish():
-            if part.left * 2 <= ledger.wanted and not record.given.on_the_way():
+            given = record.given
+            if part.left * 2 <= ledger.wanted and not (given.on_the_way() or given.may_be_unseen(change.now)):
                 record.pass_due = True
                 change.contact(record)
                 change.want_box()
@@ -204,6 +205,7 @@ def _hello(ledger: Ledger, change: Change, record: ContactRecord, hello: Hello, 
     if sent < told <= change.now + OWN_CLOCK:
         return  # an older one that comes late
     record.told = round(sent * 1000)
+    record.given.may_be_lost()
     change.contact(record)
     before = record.said_name, record.mailbox, record.prekeys_key
     record.said_name = hello.name

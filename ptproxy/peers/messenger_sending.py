@@ -157,7 +157,7 @@ def _seal(ledger: Ledger, change: Change, record: ContactRecord, outbox: Outbox)
     record.held.take(change.now)
     record.owes_hello = record.wishes = False
     for each in passes:
-        each.state = PassState.TOLD
+        each.state, each.told = PassState.TOLD, change.now
     outbox.presence = None
     for waiting in taken:
         outbox.waiting.remove(waiting)

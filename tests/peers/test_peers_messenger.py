@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from messenger_live import link_of, world
-from peers_live import PipeDialer, run
+from peers_live import START, PipeDialer, run
 
 from ptproxy.e2e import IdentityChangedError, OwnIdentity, Standing, Suite
 from ptproxy.e2e.prekeys import Prekeys
@@ -19,6 +19,7 @@ from ptproxy.peers import messenger, messenger_sending
 from ptproxy.peers.contact_invite import DEPOSITS, InviteError
 from ptproxy.peers.dialers import Errand
 from ptproxy.peers.mailbox_client import BoxTakenOver, MailboxOwner, MailboxSender
+from ptproxy.peers.mailbox_delivery import DeliveryPass
 from ptproxy.peers.mailbox_requests import Right
 from ptproxy.peers.messenger import MAX_INVITES, Messenger, OutboxFullError
 from ptproxy.peers.messenger_box import make_pass
@@ -42,7 +43,16 @@ from ptproxy.peers.messenger_events import (
     UnknownReceived,
 )
 from ptproxy.peers.messenger_outbox import MAX_WAITING
-from ptproxy.peers.messenger_passes import MAX_GIVEN, RESERVE, TOKENS
+from ptproxy.peers.messenger_passes import (
+    ARRIVES,
+    GOOD_FOR,
+    MAX_GIVEN,
+    RESERVE,
+    TOKENS,
+    Given,
+    GivenPasses,
+    PassState,
+)
 from ptproxy.peers.payload import MAX_TEXT, Hello, Payload, Presence, Unknown, serialize_part
 
 KILLS = int(os.environ.get("PTPROXY_MESSENGER_KILLS", "4"))
@@ -103,6 +113,58 @@ def test_many_lines_come_once_and_in_order_and_passes_are_refilled(tmp_path):
         assert len(alice.messenger.ledger.contacts[alice.peer(bob).id].given.of(Right.DEPOSIT)) <= MAX_GIVEN
 
     at(tmp_path, story)
+
+
+def test_wishes_that_were_written_before_a_pass_came_are_answered_by_that_one(tmp_path):
+    """Two who had each other's wishes answered one by one had all their older passes retire at once."""
+
+    async def story(here):
+        alice, bob = await here.met()
+        await bob.peer(alice).send("a line under the pass that alice gave")
+        await alice.heard(1)
+        await alice.messenger.settled()
+        await bob.messenger.settled()
+        record = bob.messenger.ledger.contacts[bob.peer(alice).id]
+        given = alice.messenger.ledger.contacts[alice.peer(bob).id].given
+        async with bob.messenger.ledger.change() as change:
+            while record.held.left(Right.DEPOSIT, here.clock.now) > RESERVE + 6:
+                record.held.take(here.clock.now)  # as for mail that expired
+            change.contact(record)
+        before = len(given.of(Right.DEPOSIT))
+        await alice.stop()
+        for number in range(5):  # each of them asks
+            await bob.peer(alice).send(f"line {number}")
+            await bob.messenger.settled()
+        await alice.start()
+        await alice.messenger.settled()
+        await bob.until(lambda: record.held.left(Right.DEPOSIT, here.clock.now) > TOKENS)
+        given = alice.messenger.ledger.contacts[alice.peer(bob).id].given
+        assert len(given.of(Right.DEPOSIT)) == before + 1
+
+    at(tmp_path, story)
+
+
+def test_a_pass_may_be_unseen_until_something_comes_under_it_or_for_half_a_day():
+    def make():
+        return DeliveryPass.make(
+            os.urandom, START, seconds=GOOD_FOR, count=TOKENS, uses=1, right=Right.DEPOSIT
+        )
+
+    given = Given(make())
+    passes = GivenPasses([given])
+    assert not passes.may_be_unseen(START)  # nobody was told of it
+    given.state, given.told = PassState.TOLD, START
+    assert passes.may_be_unseen(START)
+    assert passes.may_be_unseen(START - 60.0)
+    assert passes.may_be_unseen(START + ARRIVES - 1.0)
+    assert not passes.may_be_unseen(START + ARRIVES)
+    passes.may_be_lost()
+    assert not passes.may_be_unseen(START)
+    given.told = START
+    given.used = 4
+    assert not passes.may_be_unseen(START)
+    fetch = Given(replace(make(), right=Right.FETCH, count=1), PassState.TOLD, told=START)
+    assert not GivenPasses([fetch]).may_be_unseen(START)
 
 
 def test_mail_that_waits_under_a_retired_pass_is_read(tmp_path):
