@@ -233,8 +233,8 @@ class ClientCarrier(Carrier):
         """The bridge has proved itself; ``confirm`` is still to be said, ``rest`` was, behind the answer."""
         keys = self.opening.keys
         self.client_codec.authenticated(keys.token_key)
-        if confirm:
-            self.send(confirm)
+        if confirm:  # together with the first frames: a POST of its own would cost them a round trip
+            self.codec.send_data(confirm, self.loop.time())
         if self._route.line.seal:
             self.sealer, self.opener = Sealer(keys.seal_send), Opener(keys.seal_receive)
         self.on_payload = _early
@@ -244,6 +244,8 @@ class ClientCarrier(Carrier):
                 self._route.key, self._route.line.key, keys.handshake_hash, random.SystemRandom()
             )
         self.on_answer(self, answer)
+        self.pump()
+        self.flush()
         if rest:
             self.on_payload(self, rest)
         self._join_more()

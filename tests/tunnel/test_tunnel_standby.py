@@ -16,6 +16,8 @@ import uvloop
 from chaos_relay import ChaosRelay
 from tunnel_live import ECHO, Collect, live
 
+from ptproxy.codec.http_exchange import Upload
+from ptproxy.codec.http_posts import UploadQueue
 from ptproxy.errors import DialError, Reason
 from ptproxy.tunnel import client as client_module
 from ptproxy.tunnel.carrier import Connection
@@ -23,6 +25,9 @@ from ptproxy.tunnel.client_carrier import ClientCarrier
 from ptproxy.tunnel.dial import TunnelDialer
 from ptproxy.tunnel.standby import ACTIVE, LAPSE_FIRST, Ready, Standby
 from ptproxy.ways import Degree, memory
+
+CONFIRM_SIZE = 16
+"""Bytes of message 3 of the opening: an empty payload's tag."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +41,43 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def test_an_http_carrier_says_its_first_frames_in_its_first_post(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A POST of CONFIRM alone would cost a stream that moves a round trip: the next one waits for it."""
+    first: list[int] = []
+    take = UploadQueue.take
+
+    def noting(queue: UploadQueue) -> Upload:
+        upload = take(queue)
+        if upload.number == 0:
+            first.append(upload.size)
+        return upload
+
+    monkeypatch.setattr(UploadQueue, "take", noting)
+
+    async def main() -> None:
+        async with live(tmp_path) as bridge:
+            relay = ChaosRelay(bridge.port)
+            dialer = await bridge.client("http", port=await relay.start(), carriers=1)
+            program = Collect()
+            stream = await dialer.dial(ECHO, program)
+            stream.write(b"before")
+            assert await program.until(6) == b"before"
+            first.clear()
+            for pair in list(relay.pairs):
+                pair.cut()
+            stream.write(b" after")
+            assert await program.until(12) == b"before after"
+            assert first
+            assert first[0] > CONFIRM_SIZE + len(b" after")
+            await dialer.stop()
+            bridge.dialers.remove(dialer)
+            await relay.stop()
+
+    asyncio.run(main())
 
 
 def test_a_stream_goes_on_over_the_connection_that_was_ready(tmp_path: Path) -> None:
