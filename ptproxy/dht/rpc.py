@@ -140,6 +140,8 @@ class Calls:
             call.false += 1
             raise
         del self._calls[tag_of(data)]
+        if not self._calls:
+            self._calls.clear()  # an empty dictionary keeps its room
         return Answered(call.contact, call.request, answer, now - call.sent, call.lookup, signed)
 
     def expire(self, now: float) -> None:
