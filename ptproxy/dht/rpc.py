@@ -45,7 +45,7 @@ MAX_CALLS: Final = 1_024
 LATE: Final = 10.0
 """Seconds until an answer is no longer expected at all; a lookup gave up on it long before."""
 MAX_FALSE: Final = 16
-"""False answers to one request that are looked at, 0.1 ms each; whoever knows its tag could send any number."""
+"""False answers to one request that are looked at, 0.1 ms each: whoever knows its tag can send more."""
 
 _LABEL: Final = b"ptproxy 1 dht answer "
 _ANSWERS: Final[dict[type[Request], tuple[type[Answer], ...]]] = {
