@@ -105,3 +105,6 @@ class Reassembly:
             self._from[source] = left
         else:
             del self._from[source]
+        if not self._partial:  # empty dictionaries keep their room, and of many nodes most are idle
+            self._partial.clear()
+            self._from.clear()

@@ -88,6 +88,8 @@ class Lookup:
         self.seeks_one = self.seeks_record and rules.enough == 1
         """Whether the first record that is accepted ends it."""
         self.finished = False
+        self.met_silence = False
+        """Whether somebody was late: gone, or of a version that does not know all requests."""
         self.asked = 0
         """Queries sent."""
         self.record: Found | None = None
@@ -189,6 +191,7 @@ class Lookup:
                 self._free(candidate)
             if candidate.deadline <= now:
                 self._settle(candidate, Standing.SILENT)
+                self.met_silence = True
                 late.append(candidate.contact)
         return late
 

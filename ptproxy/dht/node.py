@@ -178,10 +178,17 @@ class Node:
 
     def deadline(self) -> float:
         """When :meth:`on_deadline` is due; long ago if a lookup ended before anybody was asked."""
-        if any(lookup.finished for lookup in self._lookups):
-            return float("-inf")
-        waiting = [due for lookup in self._lookups if (due := lookup.deadline()) is not None]
-        return min([self._next_upkeep, *waiting, *self._greeting.values(), *self._missed.values()])
+        soonest = self._next_upkeep
+        for lookup in self._lookups:
+            if lookup.finished:
+                return float("-inf")
+            due = lookup.deadline()
+            if due is not None and due < soonest:
+                soonest = due
+        for owing in (self._greeting, self._missed):
+            if owing:
+                soonest = min(soonest, *owing.values())
+        return soonest
 
     def on_deadline(self, now: float) -> list[Event]:
         """Time has passed: late queries, upkeep."""
@@ -241,9 +248,14 @@ class Node:
         return lookup
 
     def _continue(self, lookup: Lookup, now: float) -> None:
-        kind = Get if lookup.seeks_one else Seek if lookup.seeks_record else Find
+        queries = lookup.queries_to_send(now)
+        if not queries:
+            return
+        # A node from before GET is silent to it: once somebody was, the others are asked by SEEK.
+        gets = lookup.seeks_one and not lookup.met_silence
+        kind = Get if gets else Seek if lookup.seeks_record else Find
         request = kind(self._sender(), lookup.target)
-        for query in lookup.queries_to_send(now):
+        for query in queries:
             self._ask(query.contact, request, now, lookup, query)
 
     def _ask(
@@ -317,7 +329,6 @@ class Node:
             lookup.receive_nodes(contact.id, answer.contacts, now)
         elif isinstance(answer, Holding | Found):
             lookup.receive_record(contact.id, answer.record, now)
-        self._continue(lookup, now)
         return self._finished(now)
 
     def _expose(self, contact: Contact, lookup: Lookup | None, now: float) -> list[Event]:

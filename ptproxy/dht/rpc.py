@@ -44,6 +44,8 @@ MAX_CALLS: Final = 1_024
 """Requests that wait for an answer, also a late one; the oldest is given up for a new one."""
 LATE: Final = 10.0
 """Seconds until an answer is no longer expected at all; a lookup gave up on it long before."""
+MAX_FALSE: Final = 16
+"""False answers to one request that are looked at, 0.1 ms each: whoever knows its tag can send more."""
 
 _LABEL: Final = b"ptproxy 1 dht answer "
 _ANSWERS: Final[dict[type[Request], tuple[type[Answer], ...]]] = {
@@ -86,6 +88,8 @@ class _Call:
     digest: bytes
     sent: float
     lookup: Lookup | None
+    false: int = 0
+    """Answers that were not proved."""
 
 
 class Calls:
@@ -120,16 +124,24 @@ class Calls:
         """What an answer says; :class:`DhtError` for one that belongs to no request, or is not proved.
 
         A false one is no proof against the node that was asked: anybody may have sent
-        it. The request goes on waiting for the true one.
+        it. The request goes on waiting for the true one, which after :data:`MAX_FALSE` others is lost too.
         """
         call = self._calls.get(tag_of(data))
         if call is None:
             raise DhtError("an answer to nothing that was asked")
         if len(data) > LONGEST:
             raise DhtError("an answer of an impossible length")
+        if call.false >= MAX_FALSE:
+            raise DhtError("one more answer where many were false")
         signed = is_signed(data)
-        answer = _signed(call, data) if signed else _proved(call, data)
+        try:
+            answer = _signed(call, data) if signed else _proved(call, data)
+        except DhtError:
+            call.false += 1
+            raise
         del self._calls[tag_of(data)]
+        if not self._calls:
+            self._calls.clear()  # an empty dictionary keeps its room
         return Answered(call.contact, call.request, answer, now - call.sent, call.lookup, signed)
 
     def expire(self, now: float) -> None:

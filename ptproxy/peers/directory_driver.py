@@ -215,11 +215,11 @@ class NodeDriver:
             return
         self._flushing = True
         try:
-            self._work()
+            due = self._work()
         finally:
             self._flushing = False
         if not self._closed:
-            self._arm()
+            self._arm(due)
             if self._requests and not self._pacing:
                 self._pace()
 
@@ -229,19 +229,20 @@ class NodeDriver:
         if self._closed:
             raise NodeBusyError("the node has stopped")
 
-    def _work(self) -> None:
-        node, now = self.node, self.clock()
+    def _work(self) -> float:
+        """Send, and do what is due; when the node wants to wake up."""
+        node, now, due = self.node, self.clock(), float("inf")
         while not self._closed:
-            out = node.messages_to_send(now)
-            for address, message in out:
+            for address, message in node.messages_to_send(now):
                 if message[0] != VERSION or message[1] & _ANSWER:  # what is sealed here is an answer
                     self._send(address, message)
                 else:
                     self._requests.append((address, message))
-            if node.deadline() <= now:
-                self._tell(node.on_deadline(now))
-            elif not out:
-                return
+            due = node.deadline()
+            if due > now:
+                break
+            self._tell(node.on_deadline(now))
+        return due
 
     def _pace(self) -> None:
         """One request each turn of the loop, so that an answer to the first is not behind three of them."""
@@ -288,9 +289,8 @@ class NodeDriver:
         if not self._writes[key]:
             del self._writes[key]
 
-    def _arm(self) -> None:
+    def _arm(self, due: float) -> None:
         """Wake up when the node wants to; a timer that is early enough stays."""
-        due = self.node.deadline()
         if self._timer is not None:
             if self._due <= due:
                 return

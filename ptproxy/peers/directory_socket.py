@@ -118,6 +118,7 @@ class DirectorySocket:
             raise StartError("loop: this event loop cannot wait for datagrams; set loop: uvloop") from None
 
     def _readable(self, one: socket.socket) -> None:
+        now = self._clock()
         for _ in range(AT_ONCE):
             try:
                 data, source = one.recvfrom(datagrams.DATAGRAM + 1)
@@ -125,7 +126,7 @@ class DirectorySocket:
                 break
             try:
                 address = address_of(source[0], source[1])
-                message = self._reassembly.receive_datagram(data, address, self._clock())
+                message = self._reassembly.receive_datagram(data, address, now)
                 if message is not None:
                     self._arrived(message, address)
             except DhtError:

@@ -53,6 +53,8 @@ class Defences:
     probation: bool = False
     beacon: bool = False
     diversity: bool = False
+    enough: int = 1
+    """Records that end a search: one (GET, answers without a signature), or 0 for all holders' (SEEK)."""
 
     def rules(self) -> LookupRules:
         rules = PRIVATE if self.paths else UPKEEP
@@ -60,7 +62,7 @@ class Defences:
             rules,
             diversity=Diversity() if self.diversity else ANY_NETWORK,
             cap=DensityCap() if self.cap else None,
-            enough=1,
+            enough=self.enough,
         )
 
     def world(self, world: World) -> World:

@@ -115,6 +115,8 @@ def threats(nodes: int, many: int) -> list[Threat]:
     return [
         Threat(f"half of {nodes:,} hostile: .995", 0.995, half, nobody, Defences(), 1_000),
         Threat("the same with forgeries: .995", 0.995, replace(half, forge=True), nobody, Defences(), 1_000),
+        Threat("the same, all holders sought: .995",
+               0.995, replace(half, forge=True), nobody, Defences(enough=0), 1_000),
         Threat(f"half of {many:,} hostile: .96", 0.96, large, nobody, Defences(), 300),
         *(
             Threat(f"{n:,} ids at the record, one path: .99", 0.99, world, cluster(n), single, 1_000)

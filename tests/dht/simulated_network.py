@@ -243,6 +243,8 @@ class SimulatedNetwork:
                 clock, _, head = heapq.heappop(events)
                 said = self.answer(head, target, wants_record=judge is not None)
                 if isinstance(said, bytes):
+                    if lookup.seeks_one and not lookup.is_ended_by(id_of(head), said):
+                        continue  # a FOUND that proves nothing is ignored: its node is silent (``rpc``)
                     took = lookup.receive_record(id_of(head), said, clock)
                 else:
                     took = lookup.receive_nodes(id_of(head), said, clock)
