@@ -18,6 +18,14 @@ settings.register_profile(
 settings.load_profile("ptproxy")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _these_tests_stay_as_they_are():
+    """Commands that run inside the tests' own process do not confine it: that would be for good."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ptproxy.proxy.confine.confine", lambda **_: ())
+        yield
+
+
 MOST_SHOWN = 64
 """Bytes of a parameter that a test's name shows."""
 

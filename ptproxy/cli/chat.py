@@ -60,6 +60,9 @@ def chat(
     that line to somebody, who adds it with ptproxy chat add. The passphrase is asked for;
     PTPROXY_PASSPHRASE_FD can name a descriptor that it is read from.
     """
+    from ptproxy.proxy.confine import confine
+
+    confine()
     context.obj = Place(folder, key_file, passphrase_file, accepted, log_file)
     if context.invoked_subcommand is None:
         from ptproxy.cli.chat_run import screen

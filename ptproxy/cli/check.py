@@ -21,7 +21,7 @@ def load_checked(path: Path, role: str | None = None) -> AnyConfig:
 
     Raises :class:`~ptproxy.errors.ConfigError`.
     """
-    rules = (_egress, _codecs, _shape, _tls, _profile)
+    rules = (_egress, _codecs, _shape, _tls, _profile, _user)
     return load(path, role=role, codecs=tuple(codec_table()), rules=rules)
 
 
@@ -99,6 +99,18 @@ def _profile(config: Config) -> Iterator[Conflict]:
             yield Conflict("tls.profile", str(error).removeprefix("tls.profile: "))
 
 
+def _user(config: Config) -> Iterator[Conflict]:
+    """Whom the bridge becomes, looked up by what does it."""
+    if isinstance(config, BridgeConfig) and config.user is not None:
+        from ptproxy.proxy.become import RunAs
+
+        try:
+            RunAs.of(config.user, config.group)
+        except StartError as error:
+            field, _, text = str(error).partition(": ")
+            yield Conflict(field, text)
+
+
 def _tls_field(config: Config) -> str:
     if isinstance(config, ClientConfig):
         return "tls.client_certificate"
@@ -120,8 +132,12 @@ def check(path: Path) -> None:
 
     Everything that is wrong is told at once, each with its line and what would be right.
     """
+    from ptproxy.proxy.become import RunAs
+
     config = load_checked(path)
     if isinstance(config, DirectoryConfig):
+        if config.user is not None:
+            RunAs.of(config.user, config.group)
         click.echo(f"{path} is fine: a directory node, reached at {config.address}")
         return
     listening = ", ".join(str(endpoint) for endpoint in config.listen)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -159,23 +161,54 @@ def sign(
 def run(path: Path) -> None:
     """Run a node until SIGTERM or Ctrl-C. SIGHUP writes its status into the log."""
     from ptproxy import log
+    from ptproxy.proxy.confine import confine
     from ptproxy.tunnel import runtime
 
+    confine()
     config = _config(path)
+    prepared = _prepare(config)
     log.set_up(config.log)
-    runtime.run(_run(config), loop=config.loop)
+    runtime.run(_run(config, prepared), loop=config.loop)
 
 
-async def _run(config: DirectoryConfig) -> None:
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a node has bound and read, perhaps while it was root."""
+
+    network: DirectoryNetwork
+    first: list[Contact]
+    identity: NodeIdentity
+    sockets: list[socket.socket]
+
+
+def _prepare(config: DirectoryConfig) -> _Prepared:
+    """Bind, read, and become ``config.user``; raises StartError, after which the process must end."""
+    from ptproxy.peers.directory_socket import bind_datagrams
+    from ptproxy.proxy.become import RunAs
+    from ptproxy.proxy.unprivileged import check_reach, hand_to, refuse_others
+
+    run_as = None if config.user is None else RunAs.of(config.user, config.group)
+    if run_as is not None and not run_as.is_us:
+        refuse_others(run_as)
+    network, first = _network(config.network, config.network_key, lab=config.addresses == "any")
+    first += [_node(line) for line in config.nodes]
+    identity = _identity(config.key, network.id_work)
+    sockets = [bind_datagrams(endpoint.literal, endpoint.port) for endpoint in config.listen]
+    if run_as is not None and not run_as.is_us:
+        hand_to(run_as, config.state, config.log.file)
+        run_as.become()
+        check_reach(run_as, config.state)
+    return _Prepared(network, first, identity, sockets)
+
+
+async def _run(config: DirectoryConfig, prepared: _Prepared) -> None:
     from ptproxy.peers.directory import DirectoryNode, DirectorySettings
     from ptproxy.proxy.startup import Signals
     from ptproxy.state import StateFolder
 
-    network, first = _network(config.network, config.network_key, lab=config.addresses == "any")
-    first += [_node(line) for line in config.nodes]
-    identity = _identity(config.key, network.id_work)
+    network, first, identity = prepared.network, prepared.first, prepared.identity
     settings = DirectorySettings(
-        [(endpoint.literal, endpoint.port) for endpoint in config.listen],
+        prepared.sockets,
         _address_of(config.address),
         config.limits.records,
         float(config.limits.requests),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ptproxy.cli.run import make_ready, raise_descriptor_limit
+from ptproxy.cli.run import make_ready
 from ptproxy.cli.words import FILE
 from ptproxy.config.reverses import Reverse
 
@@ -38,12 +38,13 @@ def reverse(path: Path, words: tuple[str, ...]) -> None:
     from ptproxy.cli.check import load_checked
     from ptproxy.config.model import ClientConfig
     from ptproxy.proxy.client import run_client
+    from ptproxy.proxy.confine import confine
     from ptproxy.tunnel import runtime
 
     reverses = read_reverses(words)
-    raise_descriptor_limit()
     config = load_checked(path, "client")
     assert isinstance(config, ClientConfig)
+    confine(may_gain=config.tls.fingerprint == "browser")
     only: dict[str, Any] = {
         "listen": (), "forward": (), "pac": None, "dns": config.dns.model_copy(update={"listen": None}),
         "reverse": reverses,

@@ -21,6 +21,7 @@ from ptproxy.config.quantities import Endpoint
 if TYPE_CHECKING:
     from ptproxy.config.model import BridgeConfig
     from ptproxy.proxy.control_reload import ConfigSource
+    from ptproxy.proxy.unprivileged import Kept
 
 REPLACE_TIMEOUT: Final = 150.0
 """Seconds until a bridge was replaced or goes on as it was: its own limits end sooner."""
@@ -48,32 +49,42 @@ def bridge(path: Path, replace: bool) -> None:
     from ptproxy.cli.services import services_of
     from ptproxy.config.model import BridgeConfig
     from ptproxy.proxy.bridge import run_bridge
+    from ptproxy.proxy.confine import confine
     from ptproxy.proxy.handover import Former
     from ptproxy.proxy.startup import Signals
     from ptproxy.proxy.succession import Succession
+    from ptproxy.proxy.unprivileged import give_up_root, tell_unreadable
+    from ptproxy.proxy.workers import refuse_what_cannot_be
     from ptproxy.tunnel import runtime
 
     former = Former.of(os.environ)
-    raise_descriptor_limit()
+    confine()
     config = load_checked(path, "bridge")
     assert isinstance(config, BridgeConfig)
     if replace:
         wait_for_successor(config.state)
         return
+    if config.workers > 1:
+        refuse_what_cannot_be(config)  # before anything is bound or given away
+    kept = give_up_root(config, path)
     log.set_up(config.log)
     if hasattr(signal, "SIGUSR2"):
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # one that comes before it is watched must not end us
+    if kept is not None:
+        tell_unreadable(kept, config)
     if config.workers > 1:
-        _run_workers(path, config)
+        _run_workers(path, config, kept)
         return
+    key = kept.files.key if kept is not None else None
     command = [sys.executable, *sys.orig_argv[1:]]
     running = run_bridge(
         config,
-        services=services_of(config),
+        services=services_of(config, key),
         ready=make_ready("bridge"),
         signals_of=functools.partial(Signals, replacing=("SIGUSR2",)),
-        succession=Succession(command, lambda: services_of(config), former),
+        succession=Succession(command, lambda: services_of(config, key), former),
         source=_source_of(path),
+        kept=kept,
     )
     runtime.run(running, loop=config.loop)
 
@@ -87,7 +98,7 @@ def _source_of(path: Path) -> ConfigSource:
     return ConfigSource(path, functools.partial(load_checked, path, "bridge"), log.set_up)
 
 
-def _run_workers(path: Path, config: BridgeConfig) -> None:
+def _run_workers(path: Path, config: BridgeConfig, kept: Kept | None) -> None:
     """The bridge in several processes; returns in each of them once it has ended."""
     from ptproxy.cli.services import services_of
     from ptproxy.proxy.bridge import run_bridge
@@ -96,7 +107,7 @@ def _run_workers(path: Path, config: BridgeConfig) -> None:
     from ptproxy.tunnel import runtime
 
     source = _source_of(path)
-    with Workers(config, make_ready("bridge")) as workers:
+    with Workers(config, make_ready("bridge"), kept) as workers:
         post = workers.watch()
         if post is None:
             return
@@ -133,12 +144,13 @@ def _run_client(path: Path, doors: dict[Endpoint, socket.socket]) -> None:
     from ptproxy.cli.services import finder_of
     from ptproxy.config.model import ClientConfig
     from ptproxy.proxy.client import run_client
+    from ptproxy.proxy.confine import confine
     from ptproxy.proxy.control_reload import ConfigSource
     from ptproxy.tunnel import runtime
 
-    raise_descriptor_limit()
     config = load_checked(path, "client")
     assert isinstance(config, ClientConfig)
+    confine(may_gain=config.tls.fingerprint == "browser")
     log.set_up(config.log)
     source = finder_of(config) if config.find.is_used else None
     running = run_client(
@@ -188,14 +200,3 @@ def make_ready(role: str) -> Callable[[Sequence[str]], None]:
             os.write(1, f"ptproxy {role} listening on {', '.join(addresses)}\n".encode())
 
     return ready
-
-
-def raise_descriptor_limit() -> None:
-    """As many descriptors as the system lets us have: the usual 1024 are 500 streams at a client."""
-    try:
-        import resource
-    except ImportError:
-        return
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS: no limit is more than it takes
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -6,7 +6,7 @@ import functools
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from ptproxy.auth.credentials import decode_key
+from ptproxy.auth.credentials import StaticKey, decode_key
 from ptproxy.config.model import BridgeConfig, ClientConfig, LookupsConfig
 from ptproxy.config.quantities import Endpoint
 from ptproxy.tunnel.stream import BridgeService, Dialer
@@ -18,15 +18,18 @@ GUARD_IDLE: Final = 600.0
 """Seconds that a tunnel to a guard is kept without a stream: the next client's look-up is quicker."""
 
 
-def services_of(config: BridgeConfig) -> list[BridgeService]:
-    """The services that ``config`` offers; raises :class:`~ptproxy.errors.StartError`."""
+def services_of(config: BridgeConfig, key: StaticKey | None = None) -> list[BridgeService]:
+    """The services that ``config`` offers; raises :class:`~ptproxy.errors.StartError`.
+
+    ``key``: the bridge's, where it was read already.
+    """
     from ptproxy.proxy.startup import load_key
 
     services: list[BridgeService] = []
     if config.mailbox.offer:
         from ptproxy.peers.mailbox_service import MailboxService
 
-        services.append(MailboxService(load_key(config.key).public, config.mailbox))
+        services.append(MailboxService((key or load_key(config.key)).public, config.mailbox))
     if config.rendezvous.offer:
         from ptproxy.peers.rendezvous_service import RendezvousService
 

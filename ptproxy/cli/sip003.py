@@ -23,11 +23,13 @@ def sip003(folder: Path | None) -> int:
     Shadowsocks starts it and says by its environment what it wants. Run by hand, it prints
     how to make Shadowsocks do so.
     """
+    from ptproxy.proxy.confine import confine
     from ptproxy.pt.sip003 import client_options, run_sip003
 
     if folder is not None:
         click.echo(client_options(folder))
         return 0
+    confine()
     return run_sip003(os.environ)
 
 

@@ -14,6 +14,8 @@ def tor_pt() -> int:
     tor starts it and says by its environment what it wants. Run by hand, it prints the lines
     that make tor do so.
     """
+    from ptproxy.proxy.confine import confine
     from ptproxy.pt.tor import run_tor
 
+    confine()
     return run_tor(os.environ)

@@ -67,6 +67,11 @@ class DirectoryConfig(Section):
     addresses: Literal["public", "any"] = "public"
     """``any``: nodes may be in networks that are not the Internet, and many in one: for trials."""
     state: File = Field(..., examples=["state"])
+    user: str | None = Field(default=None, min_length=1, max_length=64, examples=["ptproxy"])
+    """Whom a process that was started as root becomes, for good, once it has bound its addresses and read
+    its keys; None: it stays who it is."""
+    group: str | None = Field(default=None, min_length=1, max_length=64, examples=["ssl-cert"])
+    """Its only group; None: the user's own."""
     limits: DirectoryLimits = DirectoryLimits()
     log: LogConfig = LogConfig()
     loop: Loop = "auto"

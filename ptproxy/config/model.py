@@ -224,6 +224,11 @@ class BridgeConfig(Section):
     """``behind``: seconds of silence after which something in front cuts a connection; 0: nothing does."""
     access: Literal["enrolled", "open"] = "enrolled"
     state: File = Field(..., examples=["state"])
+    user: str | None = Field(default=None, min_length=1, max_length=64, examples=["ptproxy"])
+    """Whom a process that was started as root becomes, for good, once it has bound its addresses and read
+    its keys; None: it stays who it is."""
+    group: str | None = Field(default=None, min_length=1, max_length=64, examples=["ssl-cert"])
+    """Its only group; None: the user's own."""
     session_state: Literal["end", "keep"] = "end"
     """``"keep"``: when the bridge is replaced by a new process (SIGUSR2, ``ptproxy bridge --replace``),
     that goes on with the sessions and streams."""

@@ -158,6 +158,8 @@ def _bridge(config: BridgeConfig) -> Iterator[Conflict]:
         check_fronts(config.fronts, (config.address.host, config.address.port), config.codecs)
     except ValueError as error:
         yield Conflict("fronts", str(error), ("address", "codecs"))
+    if config.group is not None and config.user is None:
+        yield Conflict("group", "is the user's: set user as well", ("user",))
     tls = config.tls
     if tls.binding == "none" and not config.seal:
         yield Conflict(

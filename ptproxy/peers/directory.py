@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -69,8 +70,8 @@ log = get_logger(__name__)
 class DirectorySettings:
     """What an operator decides."""
 
-    listen: Sequence[tuple[str, int]]
-    """IP literals and UDP ports, one of each family at most; port 0: any."""
+    listen: Sequence[tuple[str, int] | socket.socket]
+    """IP literals and UDP ports, or bound sockets, one of each family at most; port 0: any."""
     address: Address | None = None
     """Where others reach us; None: where we listen (tests)."""
     records: int = MAX_RECORDS

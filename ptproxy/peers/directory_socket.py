@@ -40,13 +40,14 @@ class DirectorySocket:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        listen: Sequence[tuple[str, int]],
+        listen: Sequence[tuple[str, int] | socket.socket],
         arrived: Arrived,
         read_all: Callable[[], None],
         rng: Rng,
         clock: Callable[[], float],
     ) -> None:
-        """``listen``: IP literals and ports; ``read_all`` is called after the last of some messages.
+        """``listen``: IP literals and ports, or sockets of :func:`bind_datagrams`, ours from now on;
+        ``read_all`` is called after the last of some messages.
 
         Raises :class:`StartError` where one of them cannot be had.
         """
@@ -62,8 +63,8 @@ class DirectorySocket:
         self._reassembly = datagrams.Reassembly()
         self._sockets: dict[int, socket.socket] = {}
         try:
-            for host, port in listen:
-                self._open(host, port)
+            for place in listen:
+                self._add(place if isinstance(place, socket.socket) else bind_datagrams(*place))
         except BaseException:
             self.close()
             raise
@@ -98,22 +99,14 @@ class DirectorySocket:
             one.close()
         self._sockets.clear()
 
-    def _open(self, host: str, port: int) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        size = 16 if family == socket.AF_INET6 else 4
+    def _add(self, one: socket.socket) -> None:
+        size = 16 if one.family == socket.AF_INET6 else 4
         if size in self._sockets:
+            one.close()
             raise StartError("listen: a directory node listens on one address of each family at most")
-        one = socket.socket(family, socket.SOCK_DGRAM)
         self._sockets[size] = one
         try:
-            one.setblocking(False)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind((host, port))
             self._loop.add_reader(one, self._readable, one)
-        except OSError as error:
-            raise StartError(f"listen: cannot listen on {host} port {port} (UDP): {why(error)}") from None
         except NotImplementedError:
             raise StartError("loop: this event loop cannot wait for datagrams; set loop: uvloop") from None
 
@@ -132,6 +125,22 @@ class DirectorySocket:
             except DhtError:
                 self.ignored += 1
         self._read_all()
+
+
+def bind_datagrams(host: str, port: int) -> socket.socket:
+    """A UDP socket at an IP literal and port; raises :class:`StartError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    one = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((host, port))
+    except OSError as error:
+        one.close()
+        raise StartError(f"listen: cannot listen on {host} port {port} (UDP): {why(error)}") from None
+    return one
 
 
 @lru_cache(MAX_ADDRESSES)

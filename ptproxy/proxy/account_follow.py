@@ -53,13 +53,18 @@ class AccountFollower:
         self._stream: _Frames | None = None
         self._shown: tuple[str, int] | None = None
         self._shown_at = 0.0
+        self._waiting: asyncio.TimerHandle | None = None  # what came last is shown then
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ask, and follow, from some seconds on."""
         self._task = loop.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Follow no longer."""
+        """Follow no longer; what waits to be shown is shown."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._shown_at = -SHOW_EVERY
+            self._show()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -80,9 +85,22 @@ class AccountFollower:
     def received(self, told: Told) -> None:
         """The bridge says how we stand."""
         self.told = told
-        now, shown = time.monotonic(), self._shown
+        if self._waiting is None:
+            self._show()
+
+    def _show(self) -> None:
+        """What came last into the log, if that is new; a little later where there was a line just now.
+
+        Never not at all: the last word, why nothing works any more, often comes right behind another.
+        """
+        self._waiting = None
+        told, now, shown = self.told, time.monotonic(), self._shown
         first = shown is None
-        if shown == (told.state, told.share) or (not first and now - self._shown_at < SHOW_EVERY):
+        if told is None or shown == (told.state, told.share):
+            return
+        rest = self._shown_at + SHOW_EVERY - now
+        if not first and rest > 0:
+            self._waiting = asyncio.get_running_loop().call_later(rest, self._show)
             return
         self._shown, self._shown_at = (told.state, told.share), now
         if told.state != "in force":

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ptproxy.addresses import IP
 from ptproxy.auth.access import Access
-from ptproxy.auth.binding import Binding
 from ptproxy.auth.replay import ReplayFilter
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.model import BridgeConfig
@@ -32,6 +31,7 @@ from ptproxy.proxy.account_meter import AccountMeter
 from ptproxy.proxy.account_store import SqliteStore
 from ptproxy.proxy.accounts import Accounts
 from ptproxy.proxy.bridge_exit import BridgeExit
+from ptproxy.proxy.bridge_files import BridgeFiles
 from ptproxy.proxy.egress import EgressDialer
 from ptproxy.proxy.handover import Former, Inheritance
 from ptproxy.proxy.openings import DOCUMENT as OPENINGS
@@ -45,7 +45,7 @@ from ptproxy.proxy.shape_push import ShapePush
 from ptproxy.proxy.shared_openings import SharedOpenings
 from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
 from ptproxy.proxy.site_beside import make_doorway
-from ptproxy.proxy.startup import Ready, Signals, cannot_listen, first_of, load_key, within
+from ptproxy.proxy.startup import Ready, Signals, cannot_listen, first_of, within
 from ptproxy.proxy.succession import Parts, Succession, hand_over
 from ptproxy.proxy.supervisor import tell_supervisor
 from ptproxy.session import Limits, RetentionBudget
@@ -57,10 +57,10 @@ from ptproxy.tunnel.handover import Following
 from ptproxy.tunnel.listen import ACCEPTS, Listener, listen_tcp, listen_unix
 from ptproxy.tunnel.recognise import SHAPE_SERVICE
 from ptproxy.tunnel.stream import BridgeService, Exit, Site
-from ptproxy.tunnel.tls import bridge_context, leaf_digest, load_chain, load_clients
 
 if TYPE_CHECKING:
     from ptproxy.proxy.control_reload import ConfigSource
+    from ptproxy.proxy.unprivileged import Kept
 
 OWN_NAME_TIMEOUT: Final = 3.0
 """Seconds for the look-up of the bridge's own name at the start; without an answer it goes on."""
@@ -79,6 +79,7 @@ async def run_bridge(
     succession: Succession | None = None,
     post: Post | None = None,
     source: ConfigSource | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """Run a bridge, with these ``services`` besides its own, until SIGTERM or SIGINT.
 
@@ -86,7 +87,7 @@ async def run_bridge(
     bridge inside another program leaves that program's signals alone. With a
     ``succession`` it may follow another process, and be followed by one. With a ``post`` it is
     one of several workers. ``source``: where ``config`` came from and is read again
-    (:mod:`ptproxy.proxy.control_reload`).
+    (:mod:`ptproxy.proxy.control_reload`). ``kept``: what it got ready while it was root, if it was.
     Raises :class:`~ptproxy.errors.StartError` or
     :class:`~ptproxy.errors.ConfigError` where it cannot start; then, and after
     a cancel, nothing is left open.
@@ -95,11 +96,12 @@ async def run_bridge(
 
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
-        context = tls_context(config, post)
-        parts = await put_together(config, loop, stack, context, services, succession, post)
+        files = kept.files if kept is not None else BridgeFiles.read(config, post)
+        sockets = kept.sockets[0] if kept is not None else {}
+        parts = await put_together(config, loop, stack, files, services, succession, post, sockets)
         following = succession is not None and succession.former is not None
         worker = post.place.index if post is not None else 0
-        attended = await attend(parts, loop, stack, context, source, following=following, worker=worker)
+        attended = await attend(parts, loop, stack, files.context, source, following=following, worker=worker)
         with signals_of(loop, attended.reloads.soon) as signals:
             for address in parts.listening:
                 log.info("listening", listen=address, mode=config.mode, codecs=",".join(config.codecs))
@@ -138,26 +140,30 @@ async def put_together(
     config: BridgeConfig,
     loop: asyncio.AbstractEventLoop,
     stack: contextlib.AsyncExitStack,
-    context: ssl.SSLContext | None,
+    files: BridgeFiles,
     services: Sequence[BridgeService],
     succession: Succession | None,
-    post: Post | None = None,
+    post: Post | None,
+    sockets: dict[str, socket.socket],
 ) -> Parts:
     """A bridge that listens; what it opens is closed by ``stack``.
 
     One that follows another process does what may fail or take long before it asks for that one's
-    state, and touches nothing that both would notice before it is in charge.
+    state, and touches nothing that both would notice before it is in charge. ``sockets``: those that are
+    bound already, by address.
     """
+    for sock in sockets.values():
+        stack.callback(sock.close)
     dialer = await make_dialer(config, loop)
     stack.push_async_callback(dialer.close)
     site = make_site(config, loop)
     stack.push_async_callback(site.close)
-    key, shape = load_key(config.key), load_shape(config.shape)
+    shape, context = load_shape(config.shape), files.context
 
     def arrival() -> Arrival:
         return parts.bridge.arrival()  # made below; nothing arrives before
 
-    doorway = await make_doorway(config, loop, context, arrival)
+    doorway = await make_doorway(config, loop, context, arrival, files.leaf)
     if doorway is not None:
         stack.push_async_callback(doorway.close)
     former = succession.former if succession is not None else None
@@ -174,7 +180,7 @@ async def put_together(
     def sessions() -> Iterable[BridgeTunnel]:
         return parts.bridge.sessions.values()
 
-    push = ShapePush(key, state.document(SHAPE), shape)
+    push = ShapePush(files.key, state.document(SHAPE), shape)
     exit_ = BridgeExit(
         loop, dialer, services={SHAPE_SERVICE: push}, dialer_of=AccountDialers(dialer, accounts)
     )
@@ -191,7 +197,7 @@ async def put_together(
         replay = post.openings
     else:
         replay = take_up(state.document(OPENINGS)) if inherited is None else inherited.replay()
-    bridge = start_tunnel(config, loop, accounts, narrowing, site, replay, push.signing_key, post)
+    bridge = start_tunnel(config, loop, accounts, narrowing, site, replay, push.signing_key, files, post)
     bridge.on_session_over = meter.session_over
     parts = Parts(
         config, state, accounts, narrowing, meter, push, dialer, exit_, site, replay, bridge, doorway
@@ -206,7 +212,7 @@ async def put_together(
         await listen(parts, loop, context, post.listeners, accepts=post.accepts)
     else:
         await listen(
-            parts, loop, context, inherited.listeners if inherited else {}, following=bool(inherited)
+            parts, loop, context, inherited.listeners if inherited else sockets, following=bool(inherited)
         )
     if former is not None and inherited is not None:
         await take_charge(parts, loop, stack, former, inherited)
@@ -251,16 +257,17 @@ def start_tunnel(
     site: Site,
     replay: ReplayFilter | SharedOpenings,
     signing_key: bytes,
+    files: BridgeFiles,
     post: Post | None = None,
 ) -> Bridge:
     """The tunnel's end of the bridge; its listeners are :func:`listen`'s."""
     limits = config.limits
     workers = post.count if post is not None else 1
     settings = BridgeSettings(
-        key=load_key(config.key),
+        key=files.key,
         codecs=config.codecs,
         codec_settings=codec_settings(config, loop, post),
-        bindings=bindings(config),
+        bindings=files.bindings,
         seal=config.seal,
         access=accounts,
         retention=RetentionBudget(limits.memory // workers),
@@ -294,44 +301,6 @@ def codec_settings(
     if post is not None:
         options["keep"] = "no"  # the web server mixes clients' requests, whose sessions are at any worker
     return dataclasses.replace(settings, options=options)
-
-
-def tls_context(config: BridgeConfig, post: Post | None = None) -> ssl.SSLContext | None:
-    """The context of a bridge that terminates TLS itself; raises StartError.
-
-    A worker's is the one that all have, with the certificates as they are now.
-    """
-    if config.mode != "standalone":
-        return None
-    tls = config.tls
-    if tls.certificate is None or tls.private_key is None:
-        raise StartError("tls: a standalone bridge needs tls.certificate and tls.private_key")
-    authorities = tls.client_ca if tls.client_certificates == "required" else None
-    if post is not None and post.context is not None:
-        load_chain(post.context, tls.certificate, tls.private_key)
-        if authorities is not None:
-            load_clients(post.context, authorities, tls.client_crl)
-        return post.context
-    return bridge_context(
-        tls.certificate, tls.private_key, client_authorities=authorities, revoked=tls.client_crl
-    )
-
-
-def bindings(config: BridgeConfig) -> list[Binding]:
-    """The certificates that a client may have seen; raises StartError."""
-    tls = config.tls
-    if tls.binding == "none":
-        return [Binding.none()]
-    if config.mode == "standalone":
-        seen = [tls.certificate]
-    else:
-        seen = [tls.front_certificate, tls.front_certificate_previous]
-    found = [Binding.certificate(leaf_digest(path)) for path in seen if path is not None]
-    if not found:
-        raise StartError(
-            "tls: set tls.front_certificate to the web server's certificate, or tls.binding: none"
-        )
-    return found
 
 
 def make_site(config: BridgeConfig, loop: asyncio.AbstractEventLoop) -> BuiltinSite | ForwardSite:

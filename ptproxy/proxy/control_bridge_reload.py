@@ -22,7 +22,8 @@ from typing import Final
 from ptproxy.config.model import BridgeConfig
 from ptproxy.errors import ConfigError, PtproxyError, StartError
 from ptproxy.log import get_logger
-from ptproxy.proxy.bridge import bindings, make_policy, open_listener
+from ptproxy.proxy.bridge import make_policy, open_listener
+from ptproxy.proxy.bridge_files import bindings
 from ptproxy.proxy.control_files import FileWatch
 from ptproxy.proxy.control_reload import ConfigSource, differing
 from ptproxy.proxy.shape_files import built_in, load_shape
@@ -57,6 +58,19 @@ class BridgeReload:
 
     async def __call__(self) -> tuple[str, ...]:
         """Follow it; what has changed. Raises ConfigError or StartError, and then nothing has."""
+        try:
+            return await self._follow()
+        except (ConfigError, StartError) as error:
+            problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+            user = self.parts.config.user
+            if user is None or not any(only_root(problem) for problem in problems):
+                raise
+            advice = (
+                f"the bridge runs as {user} and gave root up for good: make it {user}'s, or start it anew"
+            )
+            raise ConfigError([*problems, advice]) from None
+
+    async def _follow(self) -> tuple[str, ...]:
         parts, old = self.parts, self.parts.config
         new = old if self.source is None else await self.loop.run_in_executor(None, self.source.read)
         changed = tuple(differing(old, new, RELOADED))
@@ -183,6 +197,11 @@ def _try_certificate(config: BridgeConfig) -> None:
         bridge_context(
             tls.certificate, tls.private_key, client_authorities=authorities, revoked=tls.client_crl
         )
+
+
+def only_root(problem: str) -> bool:
+    """Whether root could have done what failed, by the words of the system or of ``cannot_listen``."""
+    return any(words in problem for words in ("permission denied", "not permitted", "need root"))
 
 
 def close_listeners(listeners: Iterable[Listener]) -> None:

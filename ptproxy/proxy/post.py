@@ -9,10 +9,14 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ptproxy.proxy.shared_openings import SharedOpenings
 from ptproxy.proxy.startup import Signals
 from ptproxy.tunnel.elsewhere import Place
+
+if TYPE_CHECKING:
+    from ptproxy.proxy.bridge_files import BridgeFiles
 
 
 @dataclass(slots=True)
@@ -33,6 +37,8 @@ class Post:
     """A pipe that says to it that this worker is up."""
     context: ssl.SSLContext | None
     """Made before the workers were: so each takes up the TLS sessions that others gave tickets for."""
+    files: BridgeFiles | None = None
+    """What was read before root was given up; None: it is read by each worker."""
 
     @property
     def count(self) -> int:

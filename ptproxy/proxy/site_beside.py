@@ -29,7 +29,6 @@ from ptproxy.tunnel.beside.openssl import load
 from ptproxy.tunnel.beside.site_connection import SiteServer
 from ptproxy.tunnel.beside.site_manners import Manners, adopt, learn, site_context
 from ptproxy.tunnel.beside.terms import Terms
-from ptproxy.tunnel.tls import leaf_digest
 
 log = get_logger(__name__)
 
@@ -110,10 +109,14 @@ async def make_doorway(
     loop: asyncio.AbstractEventLoop,
     context: ssl.SSLContext | None,
     arrival: Callable[[], Arrival],
+    leaf: bytes,
 ) -> Doorway | None:
-    """The way in beside a web server with TLS of its own; None where there is none. Raises StartError."""
+    """The way in beside a web server with TLS of its own; None where there is none. Raises StartError.
+
+    ``leaf``: the SHA-256 of the certificate that ``context`` shows.
+    """
     url = site_of(config)
-    if context is None or url is None or config.tls.certificate is None:
+    if context is None or url is None or not leaf:
         return None
     try:
         library = load()
@@ -122,7 +125,7 @@ async def make_doorway(
         return None
     site, name = SiteBeside(url, config.server_name), config.server_name
     manners = await loop.run_in_executor(None, site.learn)
-    for difference in differences(context, manners, name, leaf_digest(config.tls.certificate)):
+    for difference in differences(context, manners, name, leaf):
         log.warning("strangers may tell the bridge from its web site", why=difference)
     protocols = tuple(protocol.encode("ascii") for protocol in manners.protocols)
     requests = None

@@ -22,16 +22,16 @@ from typing import Any, Final, Self
 from ptproxy.config.model import BridgeConfig
 from ptproxy.errors import StartError
 from ptproxy.log import get_logger
-from ptproxy.proxy.bridge import tls_context
+from ptproxy.proxy.bridge_files import tls_context
 from ptproxy.proxy.openings import DOCUMENT as OPENINGS
 from ptproxy.proxy.openings import put_down, take_up
 from ptproxy.proxy.post import Post
 from ptproxy.proxy.shared_openings import SharedOpenings
-from ptproxy.proxy.startup import Ready, cannot_listen
+from ptproxy.proxy.startup import Ready
 from ptproxy.proxy.supervisor import tell_supervisor
+from ptproxy.proxy.unprivileged import Kept, bind_all
 from ptproxy.state import StateFolder
 from ptproxy.tunnel.elsewhere import Place
-from ptproxy.tunnel.listen import BACKLOG, bind_tcp_shares, bind_unix
 from ptproxy.tunnel.neighbours import Neighbours
 from ptproxy.tunnel.shared_tables import Crowd, TokenIndex
 
@@ -66,9 +66,13 @@ class _Worker:
 class Workers:
     """The workers of one bridge."""
 
-    def __init__(self, config: BridgeConfig, ready: Ready) -> None:
-        """Bind and make everything; raises :class:`~ptproxy.errors.StartError`."""
+    def __init__(self, config: BridgeConfig, ready: Ready, kept: Kept | None = None) -> None:
+        """Bind and make everything; raises :class:`~ptproxy.errors.StartError`.
+
+        ``kept``: what was got ready while this process was root, if it was.
+        """
         refuse_what_cannot_be(config)
+        self._files = kept.files if kept is not None else None
         self._config = config
         self._ready = ready
         self._count = config.workers
@@ -81,10 +85,13 @@ class Workers:
             self._openings = SharedOpenings(int(time.time()))
             stack.callback(self._openings.close)
             self._openings.take_up(take_up(self._state.document(OPENINGS)).snapshot())
-            self._context = tls_context(config)
+            self._context = self._files.context if self._files is not None else tls_context(config)
             self._crowd = Crowd(self._count)
             self._tokens = TokenIndex(self._count, int(config.limits.carriers * UNEVEN / self._count) + 1)
-            self._sockets = self._bind(stack)
+            self._sockets = kept.sockets if kept is not None else bind_all(config, self._count, stack)
+            for mine in self._sockets:
+                for sock in mine.values():
+                    stack.callback(sock.close)
             self._pairs = self._pair(stack)
             self._life, self._alive = os.pipe()
             self._heard, self._said = os.pipe()
@@ -122,24 +129,6 @@ class Workers:
                     signal.signal(getattr(signal, name), handler)
 
     # ---- what they share -------------------------------------------------------------------------------
-
-    def _bind(self, stack: contextlib.ExitStack) -> list[dict[str, socket.socket]]:
-        """Each worker's listening sockets by address."""
-        found: list[dict[str, socket.socket]] = [{} for _ in self._workers]
-        for endpoint in self._config.listen:
-            try:
-                if endpoint.unix is None:
-                    made = bind_tcp_shares(endpoint.literal, endpoint.port, self._count)
-                else:  # one for all: Unix sockets are not divided by the kernel
-                    sock = bind_unix(str(endpoint.unix))
-                    made = [sock] * self._count
-                    sock.listen(BACKLOG)
-            except OSError as error:
-                raise cannot_listen(endpoint, error) from None
-            for sock, mine in zip(made, found, strict=True):
-                stack.callback(sock.close)
-                mine[str(endpoint)] = sock
-        return found
 
     def _pair(self, stack: contextlib.ExitStack) -> list[list[socket.socket | None]]:
         """Each worker's sockets to the others, by their places."""
@@ -211,7 +200,10 @@ class Workers:
         )  # fmt: skip
         lock = self._state.duplicate_lock()
         self._state.close()
-        return Post(lock, self._sockets[index], unix, self._openings, place, self._life, tell, self._context)
+        return Post(
+            lock, self._sockets[index], unix, self._openings, place, self._life, tell, self._context,
+            self._files,
+        )  # fmt: skip
 
     # ---- watching ----------------------------------------------------------------------------------------
 

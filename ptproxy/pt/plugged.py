@@ -22,8 +22,9 @@ from ptproxy.config.model import BridgeConfig
 from ptproxy.errors import StartError
 from ptproxy.proxy.account_store import SqliteStore
 from ptproxy.proxy.accounts import Accounts
-from ptproxy.proxy.bridge import end_listeners, make_site, start_tunnel, tls_context
+from ptproxy.proxy.bridge import end_listeners, make_site, start_tunnel
 from ptproxy.proxy.bridge_exit import BridgeExit, Service
+from ptproxy.proxy.bridge_files import BridgeFiles
 from ptproxy.proxy.openings import DOCUMENT as OPENINGS
 from ptproxy.proxy.openings import put_down, take_up
 from ptproxy.proxy.shape_files import load_shape
@@ -116,21 +117,21 @@ class Plugged:
         ``front`` may put something before the web site that strangers meet.
         """
         loop, stack = self._loop, self._stack
-        context = tls_context(config)
-        push = ShapePush(load_key(config.key), self._state.document(SHAPE), load_shape(config.shape))
+        files = BridgeFiles.read(config)
+        push = ShapePush(files.key, self._state.document(SHAPE), load_shape(config.shape))
         exit_ = BridgeExit(loop, dialer, services={SHAPE_SERVICE: push, **services})
         stack.push_async_callback(exit_.close)
         site = make_site(config, loop)
         stack.push_async_callback(site.close)
         met = site if front is None else front(site)
-        bridge = start_tunnel(config, loop, self._accounts, exit_, met, self._replay, push.signing_key)
+        bridge = start_tunnel(config, loop, self._accounts, exit_, met, self._replay, push.signing_key, files)
         stack.push_async_callback(bridge.stop, 0.0)
-        doorway = await make_doorway(config, loop, context, bridge.arrival)
+        doorway = await make_doorway(config, loop, files.context, bridge.arrival, files.leaf)
         if doorway is not None:
             stack.push_async_callback(doorway.close)
         for sock in socks:
             listener = Listener(
-                loop, bridge.arrival, sock, tls=context,
+                loop, bridge.arrival, sock, tls=files.context,
                 handshake_timeout=config.limits.opening_timeout, most_handshakes=config.limits.handshakes,
                 doorway=doorway,
             )  # fmt: skip

@@ -17,6 +17,7 @@ from ptproxy.auth.access import Access
 from ptproxy.auth.access_record import Identity
 from ptproxy.auth.account import Account, Used, month_of
 from ptproxy.errors import Reason, RemoteProtocolError, StartError
+from ptproxy.proxy import account_follow
 from ptproxy.proxy.account_follow import AccountFollower
 from ptproxy.proxy.account_meter import AccountMeter
 from ptproxy.proxy.account_service import MAX_OF_ONE, AccountService, FrameReader, Told
@@ -124,16 +125,55 @@ def test_who_is_not_known_and_who_asks_too_often(tmp_path: Path) -> None:
 
 
 def test_what_is_left() -> None:
-    follower = AccountFollower(None)  # type: ignore[arg-type]
-    assert follower.state() is None
-    follower.received(Told("anna", "in force", None, 1000, 400, 5, None))
-    state = follower.state()
-    assert state is not None
-    assert (state["left"], state["name"], state["state"]) == (600, "anna", "in force")
-    follower.received(Told("anna", "quota", 2**62, 1000, 1400, 2**62, None))
-    state = follower.state()
-    assert state is not None
-    assert state["left"] == 0
+    async def main() -> None:
+        follower = AccountFollower(None)  # type: ignore[arg-type]
+        assert follower.state() is None
+        follower.received(Told("anna", "in force", None, 1000, 400, 5, None))
+        state = follower.state()
+        assert state is not None
+        assert (state["left"], state["name"], state["state"]) == (600, "anna", "in force")
+        follower.received(Told("anna", "quota", 2**62, 1000, 1400, 2**62, None))
+        state = follower.state()
+        assert state is not None
+        assert state["left"] == 0
+        await follower.stop()
+
+    asyncio.run(main())
+
+
+def test_the_last_word_gets_into_the_log_though_it_comes_right_behind_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    shown = asyncio.Event()
+
+    class Log:
+        def info(self, text: str, **_: object) -> None:
+            lines.append(text)
+
+        def warning(self, text: str, **_: object) -> None:
+            lines.append(text)
+            shown.set()
+
+    monkeypatch.setattr(account_follow, "log", Log())
+
+    async def main(wait: float) -> None:
+        monkeypatch.setattr(account_follow, "SHOW_EVERY", wait)
+        lines.clear()
+        shown.clear()
+        follower = AccountFollower(None)  # type: ignore[arg-type]
+        follower.received(Told("anna", "in force", None, 1000, 400, 5, None))
+        for used in range(500, 900, 100):
+            follower.received(Told("anna", "in force", None, 1000, used, 5, None))
+        follower.received(Told("anna", "revoked", None, 1000, 900, 5, None))
+        assert lines == ["account"]  # the others wait
+        if wait < 1:
+            await shown.wait()
+        await follower.stop()
+        assert lines[1:] == ["the bridge's operator has revoked this client's key"]
+
+    asyncio.run(main(0.05))
+    asyncio.run(main(3600.0))  # a client that ends before says it at its end
 
 
 class FakeTunnel:
