@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
@@ -48,24 +49,27 @@ def bridge(path: Path, replace: bool) -> None:
     from ptproxy.cli.services import services_of
     from ptproxy.config.model import BridgeConfig
     from ptproxy.proxy.bridge import run_bridge
+    from ptproxy.proxy.control_files import status_of
     from ptproxy.proxy.handover import Former
-    from ptproxy.proxy.startup import Signals
+    from ptproxy.proxy.startup import Signals, hold_signals
     from ptproxy.proxy.succession import Succession
     from ptproxy.tunnel import runtime
 
     former = Former.of(os.environ)
     raise_descriptor_limit()
+    seen = {path: status_of(path)}
     config = load_checked(path, "bridge")
     assert isinstance(config, BridgeConfig)
     if replace:
         wait_for_successor(config.state)
         return
     log.set_up(config.log)
-    if hasattr(signal, "SIGUSR2"):
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # one that comes before it is watched must not end us
     if config.workers > 1:
+        if hasattr(signal, "SIGUSR2"):
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # they are not replaced, nor ended by it
         _run_workers(path, config)
         return
+    hold_signals("SIGHUP", "SIGUSR2")  # those that come before they are watched neither end us nor are lost
     command = [sys.executable, *sys.orig_argv[1:]]
     running = run_bridge(
         config,
@@ -73,7 +77,7 @@ def bridge(path: Path, replace: bool) -> None:
         ready=make_ready("bridge"),
         signals_of=functools.partial(Signals, replacing=("SIGUSR2",)),
         succession=Succession(command, lambda: services_of(config), former),
-        source=_source_of(path),
+        source=dataclasses.replace(_source_of(path), seen=seen),
     )
     runtime.run(running, loop=config.loop)
 

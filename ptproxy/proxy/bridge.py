@@ -91,15 +91,18 @@ async def run_bridge(
     :class:`~ptproxy.errors.ConfigError` where it cannot start; then, and after
     a cancel, nothing is left open.
     """
-    from ptproxy.proxy.control_bridge import attend  # noqa: PLC0415  (it imports this module)
+    from ptproxy.proxy.control_bridge import attend, files_read  # noqa: PLC0415  (it imports this module)
 
     loop = asyncio.get_running_loop()
+    read = files_read(config, source)
     async with contextlib.AsyncExitStack() as stack:
         context = tls_context(config, post)
         parts = await put_together(config, loop, stack, context, services, succession, post)
         following = succession is not None and succession.former is not None
         worker = post.place.index if post is not None else 0
-        attended = await attend(parts, loop, stack, context, source, following=following, worker=worker)
+        attended = await attend(
+            parts, loop, stack, context, source, read=read, following=following, worker=worker
+        )
         with signals_of(loop, attended.reloads.soon) as signals:
             for address in parts.listening:
                 log.info("listening", listen=address, mode=config.mode, codecs=",".join(config.codecs))

@@ -276,7 +276,7 @@ class Conversation(VerticalScroll):
     def ask_again(self) -> None:
         """What was asked for is beside what is loaded by now: asked anew where one is at an end.
 
-        While older lines are put in one may come to the end and ask for newer ones; then the last are dropped.
+        While older lines are put in one may come to the end and ask for newer ones, and the last are dropped.
         """
         self._asked = False
         if self.scroll_y == 0:
