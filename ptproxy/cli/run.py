@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
@@ -50,8 +51,9 @@ def bridge(path: Path, replace: bool) -> None:
     from ptproxy.config.model import BridgeConfig
     from ptproxy.proxy.bridge import run_bridge
     from ptproxy.proxy.confine import confine
+    from ptproxy.proxy.control_files import status_of
     from ptproxy.proxy.handover import Former
-    from ptproxy.proxy.startup import Signals
+    from ptproxy.proxy.startup import Signals, hold_signals
     from ptproxy.proxy.succession import Succession
     from ptproxy.proxy.unprivileged import give_up_root, tell_unreadable
     from ptproxy.proxy.workers import refuse_what_cannot_be
@@ -59,6 +61,7 @@ def bridge(path: Path, replace: bool) -> None:
 
     former = Former.of(os.environ)
     confine()
+    seen = {path: status_of(path)}
     config = load_checked(path, "bridge")
     assert isinstance(config, BridgeConfig)
     if replace:
@@ -68,13 +71,14 @@ def bridge(path: Path, replace: bool) -> None:
         refuse_what_cannot_be(config)  # before anything is bound or given away
     kept = give_up_root(config, path)
     log.set_up(config.log)
-    if hasattr(signal, "SIGUSR2"):
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # one that comes before it is watched must not end us
     if kept is not None:
         tell_unreadable(kept, config)
     if config.workers > 1:
+        if hasattr(signal, "SIGUSR2"):
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # they are not replaced, nor ended by it
         _run_workers(path, config, kept)
         return
+    hold_signals("SIGHUP", "SIGUSR2")  # those that come before they are watched neither end us nor are lost
     key = kept.files.key if kept is not None else None
     command = [sys.executable, *sys.orig_argv[1:]]
     running = run_bridge(
@@ -83,7 +87,7 @@ def bridge(path: Path, replace: bool) -> None:
         ready=make_ready("bridge"),
         signals_of=functools.partial(Signals, replacing=("SIGUSR2",)),
         succession=Succession(command, lambda: services_of(config, key), former),
-        source=_source_of(path),
+        source=dataclasses.replace(_source_of(path), seen=seen),
         kept=kept,
     )
     runtime.run(running, loop=config.loop)

@@ -92,16 +92,19 @@ async def run_bridge(
     :class:`~ptproxy.errors.ConfigError` where it cannot start; then, and after
     a cancel, nothing is left open.
     """
-    from ptproxy.proxy.control_bridge import attend  # noqa: PLC0415  (it imports this module)
+    from ptproxy.proxy.control_bridge import attend, files_read  # noqa: PLC0415  (it imports this module)
 
     loop = asyncio.get_running_loop()
+    read = files_read(config, source)
     async with contextlib.AsyncExitStack() as stack:
         files = kept.files if kept is not None else BridgeFiles.read(config, post)
         sockets = kept.sockets[0] if kept is not None else {}
         parts = await put_together(config, loop, stack, files, services, succession, post, sockets)
         following = succession is not None and succession.former is not None
         worker = post.place.index if post is not None else 0
-        attended = await attend(parts, loop, stack, files.context, source, following=following, worker=worker)
+        attended = await attend(
+            parts, loop, stack, files.context, source, read=read, following=following, worker=worker
+        )
         with signals_of(loop, attended.reloads.soon) as signals:
             for address in parts.listening:
                 log.info("listening", listen=address, mode=config.mode, codecs=",".join(config.codecs))

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ptproxy.config.model import BridgeConfig
 from ptproxy.proxy.certificate_dates import ends_at
 from ptproxy.proxy.control import ControlPort
 from ptproxy.proxy.control_bridge_reload import BridgeReload, files_of
-from ptproxy.proxy.control_files import FileWatch
+from ptproxy.proxy.control_files import FileStatus, FileWatch, status_of
 from ptproxy.proxy.control_process import process_state
 from ptproxy.proxy.control_reload import ConfigSource, Reloads
 from ptproxy.proxy.metrics_port import open_metrics, place_of
@@ -82,23 +84,25 @@ async def attend(
     context: ssl.SSLContext | None,
     source: ConfigSource | None,
     *,
+    read: Mapping[Path, FileStatus] | None = None,
     following: bool = False,
     worker: int = 0,
 ) -> Attended:
     """Have a bridge that runs be asked from now on; closed with ``stack``. Raises StartError.
 
+    ``read``: its files as :func:`files_read` saw them.
     ``following``: it goes on for another process, which may still have the port for measures.
     ``worker``: its number among several, each of which is asked by itself.
     """
     reload = BridgeReload(parts, loop, context, source)
     reloads = Reloads(loop, reload)
     stack.push_async_callback(reloads.stop)
-    parts.end_reloads = reloads.stop
+    parts.reloads = reloads
     attended = Attended(parts, reloads)
     if source is not None:
         reload.watch = reloads.watch = watch = FileWatch(loop, lambda: reloads.soon("file"))
         stack.callback(watch.stop)
-        watch.follow(files_of(parts.config, source))
+        watch.follow(files_of(parts.config, source), read)
     port = ControlPort(loop, {"state": attended.state, "health": attended.health, "reload": attended.reload})
     port.listen(parts.state.path, worker)
     stack.push_async_callback(port.stop)
@@ -107,6 +111,15 @@ async def attend(
         place = place_of(place, worker)
     await open_metrics(loop, stack, place, attended, wait=following)
     return attended
+
+
+def files_read(config: BridgeConfig, source: ConfigSource | None) -> dict[Path, FileStatus]:
+    """The files of a bridge that is about to read them: what changes from now on is to be read again.
+
+    Its configuration it has read already.
+    """
+    seen = {path: status_of(path) for path in files_of(config, source)}
+    return seen if source is None else seen | dict(source.seen)
 
 
 def moved(parts: Parts) -> tuple[int, int]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 LOOK_EVERY: Final = 2.0
 """Seconds between looks: one stat a file."""
 
-_Seen = tuple[tuple[int, int, int] | None, ...]
+FileStatus = tuple[int, int, int] | None
+"""By what a change of a file is known; None: it cannot be looked at."""
+_Seen = tuple[FileStatus, ...]
 
 
 class FileWatch:
     """Calls ``changed`` once the files have changed and then stayed as they are for one look.
 
     So a file that is being written, or a certificate whose key comes a moment later, is read when it is
-    whole. What is there at the first look counts as read.
+    whole. What is there at the first look counts as read, where :meth:`follow` is not told what was read.
     """
 
     def __init__(
@@ -31,11 +33,14 @@ class FileWatch:
         self._last: _Seen = ()
         self._timer: asyncio.TimerHandle | None = None
 
-    def follow(self, files: Iterable[Path]) -> None:
-        """Follow these, and no others; of one that is followed already, what was noted stays."""
+    def follow(self, files: Iterable[Path], read: Mapping[Path, FileStatus] | None = None) -> None:
+        """Follow these, and no others; of one that is followed already, what was noted stays.
+
+        ``read``: files as they were before they were read, which may have changed since.
+        """
         files = tuple(files)
         if files != self._files:
-            known = dict(zip(self._files, self._known, strict=True))
+            known = {**(read or {}), **dict(zip(self._files, self._known, strict=True))}
             seen = _look(files)
             self._known = tuple(known.get(path, now) for path, now in zip(files, seen, strict=True))
             self._last = seen
@@ -63,12 +68,14 @@ class FileWatch:
             self._timer = None
 
 
+def status_of(path: Path) -> FileStatus:
+    """A file as it is now."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
 def _look(files: Iterable[Path]) -> _Seen:
-    found: list[tuple[int, int, int] | None] = []
-    for path in files:
-        try:
-            status = path.stat()
-            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
-        except OSError:
-            found.append(None)
-    return tuple(found)
+    return tuple(status_of(path) for path in files)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from ptproxy.config.model import LogConfig
 from ptproxy.errors import ConfigError, PtproxyError
 from ptproxy.log import get_logger
-from ptproxy.proxy.control_files import FileWatch
+from ptproxy.proxy.control_files import FileStatus, FileWatch
 from ptproxy.proxy.supervisor import tell_supervisor
 
 log = get_logger(__name__)
@@ -33,6 +33,8 @@ class ConfigSource:
     read: Callable[[], Any]
     """Reads and checks the file; may block."""
     set_up_log: Callable[[LogConfig], None]
+    seen: Mapping[Path, FileStatus] = field(default_factory=dict)
+    """The file as it was before it was read for the first time, where that is known."""
 
 
 @dataclass(slots=True)
@@ -71,13 +73,13 @@ class Reloads:
         self._work = work
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = False
+        self._stopped = ""  # why nothing more is begun
 
     async def reload(self, asker: str) -> tuple[str, ...]:
         """Do it, after those that are under way; raises :class:`~ptproxy.errors.ConfigError`."""
         async with self._one:
             if self._stopped:
-                raise ConfigError(["it is stopping"])
+                raise ConfigError([self._stopped])
             if self.watch is not None:
                 self.watch.note()
             tell_supervisor(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -112,9 +114,15 @@ class Reloads:
             return None
         return {"at": last.at, "changed": list(last.changed), "problems": list(last.problems)}
 
-    async def stop(self) -> None:
-        """Give up what is under way, and begin nothing more."""
-        self._stopped = True
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """No reload meanwhile: one that is under way is waited for, those that come wait."""
+        async with self._one:
+            yield
+
+    async def stop(self, why: str = "it is stopping") -> None:
+        """Give up what is under way, and begin nothing more; whoever waits hears why."""
+        self._stopped = why
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -44,6 +44,12 @@ def cannot_listen(endpoint: Endpoint, error: OSError) -> StartError:
     return StartError(f"listen: cannot listen on {endpoint}: {advice}")
 
 
+def hold_signals(*names: str) -> None:
+    """Have these signals wait until :class:`Signals` watches them: one that comes early is not lost."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in names})
+
+
 class Signals:
     """SIGTERM and SIGINT ask to stop, a second one to stop at once; SIGHUP reloads.
 
@@ -104,6 +110,8 @@ class Signals:
         try:
             self._loop.add_signal_handler(number, callback)
             self._watched.append(number)
+            if hasattr(signal, "pthread_sigmask"):
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # see hold_signals
         except NotImplementedError:
             with contextlib.suppress(ValueError):  # not the main thread
                 self._before[number] = signal.signal(

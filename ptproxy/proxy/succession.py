@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +23,7 @@ from ptproxy.proxy.account_meter import AccountMeter
 from ptproxy.proxy.account_service import AccountService
 from ptproxy.proxy.accounts import Accounts
 from ptproxy.proxy.bridge_exit import BridgeExit
+from ptproxy.proxy.control_reload import Reloads
 from ptproxy.proxy.egress import EgressDialer
 from ptproxy.proxy.handover import Former, Successor
 from ptproxy.proxy.shape_push import ShapePush
@@ -40,6 +42,8 @@ from ptproxy.tunnel.stream import BridgeService
 
 SERVICES_TIMEOUT: Final = 10.0
 """Seconds for services to bring what they promised to disk, while the bridge stands still."""
+FOLLOWED: Final = "a new process goes on, and follows what has changed: ask again"
+"""Said to whoever asks the former process for a reload."""
 LOOK_EVERY: Final = 0.05
 """Seconds between looks whether the last stranger has gone."""
 
@@ -82,8 +86,8 @@ class Parts:
     """The addresses as they came to be."""
     former_listeners: list[Listener] = field(default_factory=list)
     """Those at addresses that the configuration no longer has: connections that came there go on."""
-    end_reloads: Callable[[], Awaitable[None]] | None = None
-    """Ends whoever follows the configuration."""
+    reloads: Reloads | None = None
+    """Whoever follows the configuration."""
     began_at: float = field(default_factory=time.time)
     """Unix seconds."""
 
@@ -138,9 +142,26 @@ async def hand_over(parts: Parts, succession: Succession, signals: Signals) -> b
     """Have a new process go on; True once that is so and this one has nothing left to do.
 
     False: the new one did not come to it, and the bridge goes on here, with every stream.
+    A reload that is asked for meanwhile waits for that: it might listen where the new process is about
+    to, or change what was handed over. The new one reads again what has changed since it began.
     """
     successor = Successor(succession.command)
     standing = Standing(parts.bridge)
+    async with contextlib.AsyncExitStack() as stack:
+        if parts.reloads is not None:
+            await stack.enter_async_context(parts.reloads.held())
+        if not await _replaced(parts, standing, successor, succession, signals):
+            return False
+        if parts.reloads is not None:
+            await parts.reloads.stop(FOLLOWED)
+    await _serve_out(parts, standing, successor, signals)
+    return True
+
+
+async def _replaced(
+    parts: Parts, standing: Standing, successor: Successor, succession: Succession, signals: Signals
+) -> bool:
+    """Whether the new process is in charge; else all is as before."""
     began = 0.0
     log.info("a new process is started")
     stopping = asyncio.ensure_future(_interrupt(signals, successor))
@@ -170,7 +191,6 @@ async def hand_over(parts: Parts, succession: Succession, signals: Signals) -> b
     tell_supervisor(f"MAINPID={successor.pid}")
     stood = round(asyncio.get_running_loop().time() - began, 3)
     log.info("a new process goes on", process=successor.pid, streams=standing.streams, stood_still=stood)
-    await _serve_out(parts, standing, successor, signals)
     return True
 
 
@@ -217,8 +237,6 @@ async def _go_on_here(parts: Parts, standing: Standing, succession: Succession) 
 
 async def _serve_out(parts: Parts, standing: Standing, successor: Successor, signals: Signals) -> None:
     """What the other process could not be given, within the time that streams get when a bridge stops."""
-    if parts.end_reloads is not None:
-        await parts.end_reloads()  # the files that change from now on are the other process's
     await parts.meter.close()
     await parts.accounts.close()
     for listener in parts.listeners.values():

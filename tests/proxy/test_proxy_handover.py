@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from ptproxy.errors import StartError
+from ptproxy.errors import ConfigError, StartError
 from ptproxy.proxy import handover, succession
+from ptproxy.proxy.control_reload import Reloads
 from ptproxy.proxy.handover import DESCRIPTOR, VARIABLE, Former, Successor
+from ptproxy.proxy.startup import Signals, first_of, hold_signals
 from ptproxy.proxy.supervisor import tell_supervisor
 from ptproxy.tunnel.handover_channel import Channel, Word
 from ptproxy.tunnel.handover_record import VERSION
@@ -258,6 +260,83 @@ def test_services_that_do_not_come_again_do_not_end_the_bridge(
     assert happened == (["streams", "services"] if fault else ["streams"])
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["goes on there", "goes on here"])
+def test_a_reload_waits_for_the_outcome(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It might listen where the new process is about to, or change what was handed over."""
+    happened: list[str] = []
+    asked: list[asyncio.Future[Any]] = []
+
+    class Fake:
+        pid = 1
+
+        def __init__(self, command: object) -> None:
+            pass
+
+        async def start(self) -> None:
+            happened.append("starts")
+            asked.append(asyncio.ensure_future(reloads[0].reload("command")))
+            reloads[0].soon("file")
+            await rest()
+
+        async def go(self) -> None:
+            await rest()
+            if fails:
+                raise StartError("no")
+            happened.append("goes on there")
+
+        async def kill(self) -> None:
+            await rest()
+            happened.append("goes on here")
+
+        def close(self) -> None:
+            pass
+
+    async def rest() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    async def work() -> tuple[str, ...]:
+        happened.append("reload begins")
+        await rest()
+        happened.append("reload ends")
+        return ()
+
+    reloads: list[Reloads] = []
+    standing: Any = SimpleNamespace(
+        stand_still=lambda: None, check=lambda: None, release=lambda: None, streams=0
+    )
+    monkeypatch.setattr(succession, "Successor", Fake)
+    monkeypatch.setattr(succession, "Standing", lambda bridge: standing)
+    for name in ("_give", "_go_on_here", "_serve_out"):
+        monkeypatch.setattr(succession, name, nothing)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reloads.append(Reloads(loop, work))
+        state = SimpleNamespace(note_holder=lambda: None)
+        parts: Any = SimpleNamespace(bridge=None, listeners={}, state=state, reloads=reloads[0])
+        reloads[0].soon("file")  # under way when the bridge is to be replaced
+        await asyncio.sleep(0)
+        done = await succession.hand_over(parts, succession.Succession([], list), Signals(loop))
+        assert done is not fails
+        await rest()
+        (answer,) = await asyncio.gather(*asked, return_exceptions=True)
+        if fails:
+            assert answer == ()
+        else:
+            assert isinstance(answer, ConfigError)
+            assert answer.problems == [succession.FOLLOWED]
+        await rest()
+        await reloads[0].stop()
+
+    asyncio.run(main())
+    one = ["reload begins", "reload ends"]
+    assert happened == [*one, "starts", *(["goes on here", *one, *one] if fails else ["goes on there"])]
+
+
 def test_a_supervisor_hears_what_is_said(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
@@ -273,9 +352,27 @@ def test_a_supervisor_hears_what_is_said(tmp_path, monkeypatch: pytest.MonkeyPat
         tell_supervisor("READY=1")
 
 
-def test_signals_that_replace() -> None:
-    from ptproxy.proxy.startup import Signals, first_of
+def test_signals_that_come_before_they_are_watched_are_not_lost() -> None:
+    heard: list[str] = []
 
+    async def main() -> None:
+        with Signals(
+            asyncio.get_running_loop(), lambda: heard.append("reload"), replacing=("SIGUSR2",)
+        ) as signals:
+            assert not await first_of(signals.stop, signals.replace)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        hold_signals("SIGHUP", "SIGUSR2")
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        asyncio.run(asyncio.wait_for(main(), 120))
+        assert heard == ["reload"]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_signals_that_replace() -> None:
     async def main() -> None:
         with Signals(asyncio.get_running_loop(), replacing=("SIGUSR2",)) as signals:
             os.kill(os.getpid(), signal.SIGUSR2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import socket
 import ssl
@@ -23,7 +24,7 @@ from ptproxy.proxy.bridge import run_bridge
 from ptproxy.proxy.client import run_client
 from ptproxy.proxy.control_asking import Asking
 from ptproxy.proxy.control_bridge_reload import BridgeReload
-from ptproxy.proxy.control_files import FileWatch
+from ptproxy.proxy.control_files import FileWatch, status_of
 from ptproxy.proxy.control_reload import ConfigSource, differing
 from ptproxy.proxy.shape_push import ShapePush
 from ptproxy.tunnel.tls import bridge_context, leaf_digest
@@ -376,6 +377,55 @@ def test_what_changes_while_other_files_come_to_be_followed_is_seen(tmp_path: Pa
         watch.stop()
 
     asyncio.run(main())
+
+
+def test_what_has_changed_since_it_was_read_is_seen(tmp_path: Path) -> None:
+    """A process that starts reads its configuration long before it follows it."""
+
+    async def main() -> None:
+        calls: list[None] = []
+        config, certificate = tmp_path / "config", tmp_path / "certificate"
+        config.write_text("1")
+        certificate.write_text("1")
+        read = {path: status_of(path) for path in (config, certificate)}
+        watch = FileWatch(asyncio.get_running_loop(), lambda: calls.append(None), every=3600.0)
+        watch.follow([config, certificate], read)
+        watch.look()
+        assert not calls
+        watch.stop()
+        config.write_text("2, which nobody has read")
+        watch = FileWatch(asyncio.get_running_loop(), lambda: calls.append(None), every=3600.0)
+        watch.follow([config, certificate], read)
+        watch.look()
+        watch.look()
+        assert len(calls) == 1
+        watch.stop()
+
+    asyncio.run(main())
+
+
+def test_a_bridge_reads_what_has_changed_while_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, folder = Files(tmp_path), tmp_path / "bridge-state"
+    path = tmp_path / "bridge.yaml"
+    source = Source(files.bridge, path)
+    started = dataclasses.replace(source.source, seen={path: status_of(path)})
+
+    async def main() -> None:
+        config = files.bridge()
+        path.write_text("changed after it was read\n")
+        source.changes = {"egress": {"allow": []}}
+        bridge = Running(run_bridge, config, source=started)
+        await bridge.ready()
+        async with asyncio.timeout(120):
+            while (told := (await state(folder))["reload"]) is None:
+                await asyncio.sleep(0.05)
+        assert "egress" in told["changed"]
+        bridge.task.cancel()
+        await asyncio.gather(bridge.task, return_exceptions=True)
+
+    run("asyncio", monkeypatch, main)
 
 
 def test_a_section_of_which_all_can_change_is_one_name(tmp_path: Path) -> None:

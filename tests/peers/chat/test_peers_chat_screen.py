@@ -530,6 +530,48 @@ def test_one_scrolls_through_a_long_conversation_in_both_directions(small) -> No
     shown(messenger, look)
 
 
+def test_one_scrolls_on_after_asking_for_lines_behind_one_that_was_dropped_meanwhile(small) -> None:
+    messenger = FakeMessenger("Anna")
+    anna = messenger.contacts()[0]
+    for number in range(3 * MOST):
+        anna.writes(f"line {number}", told=False)
+
+    async def look(rig: Rig) -> None:
+        conversation = rig.app.query_one(Conversation)
+        await rig.until(lambda: conversation.max_scroll_y > 0)
+
+        async def reach(number: int) -> None:
+            while number not in (loaded := conversation.loaded):
+                if number < loaded[0]:
+                    conversation.scroll_home(animate=False)
+                    conversation.ask_for_older()
+                else:
+                    conversation.scroll_end(animate=False)
+                    conversation.ask_for_newer()
+                await rig.pilot.pause()
+
+        async with asyncio.timeout(PATIENCE):
+            await reach(MOST)
+            await rig.until(lambda: not conversation._asked)
+            mount, asked = conversation.mount, []
+
+            async def mount_and_ask(*views, **where) -> None:
+                """The first lines that are put in bring one to the end, and the last are dropped then."""
+                if not asked:
+                    assert not conversation._asked
+                    conversation.ask_for_newer()
+                    asked.append(conversation._asked)
+                await mount(*views, **where)
+
+            conversation.mount = mount_and_ask
+            await reach(conversation.loaded[0] - 1)
+            assert asked == [True]
+            await reach(1)
+            await reach(len(anna.lines))
+
+    shown(messenger, look)
+
+
 def test_a_line_of_ours_does_not_hide_one_that_came_before_it() -> None:
     messenger = FakeMessenger("Anna")
     anna = messenger.contacts()[0]

@@ -273,6 +273,17 @@ class Conversation(VerticalScroll):
             self._asked = True
             self.post_message(self.Newer(next(reversed(self._views), 0)))
 
+    def ask_again(self) -> None:
+        """What was asked for is beside what is loaded by now: asked anew where one is at an end.
+
+        While older lines are put in one may come to the end and ask for newer ones, and the last are dropped.
+        """
+        self._asked = False
+        if self.scroll_y == 0:
+            self.ask_for_older()
+        elif self.scroll_y >= self.max_scroll_y:
+            self.ask_for_newer()
+
     @property
     def _full(self) -> bool:
         return len(self._views) > MAX_VIEWS or self._characters() > MAX_CHARACTERS

@@ -240,15 +240,18 @@ class Room(Vertical):
         """Older lines, as one scrolls back."""
         async with self._drawing:
             conversation, peer = self.query_one(Conversation), self.peer
-            if peer is not None and conversation.loaded[:1] == [message.before]:
-                lines = await self._history(peer, message.before, PAGE)
-                await conversation.show_older(lines, self._label(), self._clock())
+            if peer is None or conversation.loaded[:1] != [message.before]:
+                conversation.ask_again()
+                return
+            lines = await self._history(peer, message.before, PAGE)
+            await conversation.show_older(lines, self._label(), self._clock())
 
     async def on_conversation_newer(self, message: Conversation.Newer) -> None:
         """Newer lines, as one scrolls on."""
         async with self._drawing:
             conversation, peer = self.query_one(Conversation), self.peer
             if peer is None or conversation.loaded[-1:] != [message.after]:
+                conversation.ask_again()
                 return
             lines = await self._history(peer, message.after + PAGE + 1, PAGE)
             await conversation.show_newer(lines, self._label(), self._clock())
