@@ -33,8 +33,8 @@ PATIENCE = 60.0
 
 @functools.lru_cache(maxsize=64)
 def pattern(seed: int) -> bytes:
-    """Two rounds of a seed's pattern: any piece of up to a block is a slice of it."""
-    return random.Random(seed).randbytes(BLOCK) * 2
+    """Three rounds of a seed's pattern: any :data:`READ` bytes of it are a slice."""
+    return random.Random(seed).randbytes(BLOCK) * 3
 
 
 # ---- the target ----------------------------------------------------------------------------------
@@ -154,7 +154,8 @@ class Users:
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         reader, writer = await asyncio.open_connection(HOST, self._socks, limit=4 * READ)
         try:
-            writer.write(b"\x05\x01\x00\x05\x01\x00\x01" + socket.inet_aton(HOST) + self._target.to_bytes(2, "big"))
+            to = socket.inet_aton(HOST) + self._target.to_bytes(2, "big")
+            writer.write(b"\x05\x01\x00" + b"\x05\x01\x00\x01" + to)
             said = await asyncio.wait_for(reader.readexactly(12), PATIENCE)
             assert said[3] == 0, f"SOCKS reply {said[3]}"
             writer.write(HEAD.pack(kind, seed, size))
