@@ -113,7 +113,7 @@ class Users:
         self.tally = Tally()
         self.late = 0.0
         """Seconds that the longest wait for a message took, for good."""
-        self._socks = socks
+        self.socks = socks
         self._target = target
         self._rng = rng
         self._done = asyncio.Event()
@@ -152,7 +152,7 @@ class Users:
     async def _stream(
         self, kind: bytes, seed: int, size: int
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        reader, writer = await asyncio.open_connection(HOST, self._socks, limit=4 * READ)
+        reader, writer = await asyncio.open_connection(HOST, self.socks, limit=4 * READ)
         try:
             to = socket.inet_aton(HOST) + self._target.to_bytes(2, "big")
             writer.write(b"\x05\x01\x00" + b"\x05\x01\x00\x01" + to)

@@ -197,7 +197,7 @@ async def soak(options: argparse.Namespace, folder: Path, target: TargetProcess)
         await asyncio.sleep(min(10.0, options.seconds / 4))
         await asyncio.gather(*(user.end() for user in users))
         before = await run.at_rest()
-        first = run.users = [Users(user.name, user._socks, target.port, rng) for user in users]
+        first = run.users = [Users(user.name, user.socks, target.port, rng) for user in users]
         for user in first:
             user.begin(
                 chats=options.chats, rate=options.rate * (1 << 20), downloads=2, size=4 << 20, every=0.2
