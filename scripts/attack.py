@@ -37,8 +37,11 @@ import attack_replays  # noqa: E402
 import attack_sessions  # noqa: E402
 import uvloop  # noqa: E402
 from attack_crowds import Against  # noqa: E402
-from attack_ground import CONNECTION, HANDSHAKES, MEMORY, Ground, Stretch, honest_ground  # noqa: E402
+from attack_ground import ALONE, CONNECTION, HANDSHAKES, MEMORY, Ground, Stretch, honest_ground  # noqa: E402
 from honest_load import TargetProcess  # noqa: E402
+
+from ptproxy.config.model import LogConfig  # noqa: E402
+from ptproxy.log import set_up  # noqa: E402
 
 APART = {**attack_crowds.CASES, **attack_sessions.CASES, **attack_replays.CASES}
 """Cases in a process of their own."""
@@ -100,6 +103,7 @@ def attacker(case: str) -> None:
     os.nice(19)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    set_up(LogConfig(level="error"))
     it = Against(**json.loads(sys.stdin.read()))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         told = runner.run(APART[case](it))
@@ -113,7 +117,9 @@ async def quiet(ground: Ground, before: dict[str, int]) -> list[str]:
     while True:
         now = await asyncio.to_thread(ground.crowd)
         left = [
-            f"{now[name]} {name} left, {before[name]} before" for name in before if now[name] > before[name] + SPARE
+            f"{now[name]} {name} left, {before[name]} before"
+            for name in before
+            if now[name] > before[name] + SPARE
         ]
         if not left or time.monotonic() > end:
             return left
@@ -133,7 +139,7 @@ async def attacked(ground: Ground, case: str, options: argparse.Namespace) -> Ve
     faults = [*told["wrong"], *await quiet(ground, there)]
     after = await ground.stretch(options.seconds)
     faults += ground.faults()[known:]
-    budget = before.peak + MEMORY + CONNECTION * HANDSHAKES
+    budget = ALONE + MEMORY + CONNECTION * HANDSHAKES
     if during.peak > budget:
         faults.append(f"{during.peak:.0f} MiB of {budget:.0f} that it may have")
     if after.refused:
@@ -180,10 +186,16 @@ def main() -> int:
     parser.add_argument("--cases", default=",".join(every), help="\n" + "\n".join(
         f"  {name:18} {(APART | HERE)[name].__doc__}" for name in every
     ))  # fmt: skip
-    parser.add_argument("--count", type=int, default=20_000, help="connections of a case; OPENs are five times that")
+    parser.add_argument(
+        "--count", type=int, default=20_000, help="connections of a case; OPENs are five times that"
+    )
     parser.add_argument("--seconds", type=float, default=20.0, help="of each stretch")
-    parser.add_argument("--rate", type=float, default=4.0, help="MiB/s that each user asks for; 0: all there is")
-    parser.add_argument("--keep", type=float, default=0.8, help="share of the rate below which a case has failed")
+    parser.add_argument(
+        "--rate", type=float, default=4.0, help="MiB/s that each user asks for; 0: all there is"
+    )
+    parser.add_argument(
+        "--keep", type=float, default=0.8, help="share of the rate below which a case has failed"
+    )
     parser.add_argument("--json", type=Path, help="keep every figure here")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -193,6 +205,7 @@ def main() -> int:
     options.cases = options.cases.split(",")
     if unknown := set(options.cases) - set(every):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    set_up(LogConfig(level="error"))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         verdicts = runner.run(run(options))
     if options.json:

@@ -138,7 +138,11 @@ async def _kept(it: Against, seen: Counter[str], one: Callable[[str], Awaitable[
     """A crowd whose connections are kept until the time is over."""
     done = await crowd(it, one)
     await asyncio.sleep(max(it.end - time.monotonic(), 0.0))
-    return {"done": done, "wrong": [], "note": f"{seen['most open']} open at once, {seen['ended']} ended by the bridge"}
+    return {
+        "done": done,
+        "wrong": [],
+        "note": f"{seen['most open']} open at once, {seen['ended']} ended by the bridge",
+    }
 
 
 async def silent(it: Against) -> dict[str, Any]:
@@ -200,7 +204,9 @@ class Openings:
 
     def strange(self, right: bytes) -> bytes:
         """The same request as long, of somebody who does not know the bridge's key."""
-        return re.sub(rb"(?<=Cookie: )([^=]+=)[^\r;]+", lambda found: found[1] + _cookie(len(found[0])), right)
+        return re.sub(
+            rb"(?<=Cookie: )([^=]+=)[^\r;]+", lambda found: found[1] + _cookie(len(found[0])), right
+        )
 
 
 def _cookie(size: int) -> bytes:

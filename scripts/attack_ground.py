@@ -29,8 +29,10 @@ from ptproxy.tunnel.tls import ClientTrust
 
 MEMORY = 64
 """limits.memory of the bridge, MiB."""
+ALONE = 65
+"""MiB that a bridge has without anybody ..."""
 CONNECTION = 0.25
-"""MiB that a connection may take besides (README, "Two cores")."""
+"""... and that a connection may take besides (README, "Two cores")."""
 HANDSHAKES = 512
 """limits.handshakes of the bridge, its default."""
 NEWCOMER = 20.0
@@ -111,7 +113,9 @@ class Ground:
                     try:
                         await dialer.start()
                         echoed = _Echoed()
-                        await dialer.dial(Target.address(HOST, self.target), echoed, HEAD.pack(b"E", 0, 0) + b"?")
+                        await dialer.dial(
+                            Target.address(HOST, self.target), echoed, HEAD.pack(b"E", 0, 0) + b"?"
+                        )
                         await echoed.came
                         return time.monotonic() - began
                     except (PtproxyError, OSError):

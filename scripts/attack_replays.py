@@ -110,7 +110,11 @@ async def replays(it: Against) -> dict[str, Any]:
             tries += [pieces[number:] for number in range(1, len(pieces))]
             for start in range(0, len(tries), 32):
                 await asyncio.gather(*(say(one, tls, what) for one in tries[start : start + 32]))
-    return {"done": done, "wrong": [f"{text} ({times} times)" for text, times in wrong.items()], "note": "; ".join(told)}
+    return {
+        "done": done,
+        "wrong": [f"{text} ({times} times)" for text, times in wrong.items()],
+        "note": "; ".join(told),
+    }
 
 
 CASES = {"replays": replays}

@@ -1,8 +1,8 @@
 """Honest users of a client and what they reach: every byte that comes is known, and nobody else's.
 
 A target (a process of its own) takes a head of 17 bytes: ``E`` echoes, ``D`` sends ``size`` bytes of the
-pattern that ``seed`` makes. Each user draws seeds of its own, so that a byte of somebody else's stream, a lost
-one or one twice shows at once. Users load at a rate that is given, so that what an attack takes from them
+pattern that ``seed`` makes. Each user draws seeds of its own, so that a byte of somebody else's stream, a
+lost one or one twice shows at once. Users load at a rate that is given, so that what an attack takes from them
 shows as less than they asked for.
 
     kind u8 | seed u64 | size u64        big-endian

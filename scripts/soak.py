@@ -203,7 +203,9 @@ async def soak(options: argparse.Namespace, folder: Path, target: TargetProcess)
                 chats=options.chats, rate=options.rate * (1 << 20), downloads=2, size=4 << 20, every=0.2
             )
         names = " | ".join(f"{name} MiB / tasks / descriptors" for name in roles)
-        print(f"| interval | {names} | MiB/s | messages | p50 ms | longest s | new streams | lost |", flush=True)
+        print(
+            f"| interval | {names} | MiB/s | messages | p50 ms | longest s | new streams | lost |", flush=True
+        )
         print("|---:|" + "---:|" * (len(roles) + 6), flush=True)
         await run.run(options.seconds, options.every)
         await asyncio.gather(*(user.end() for user in first))
@@ -214,8 +216,8 @@ async def soak(options: argparse.Namespace, folder: Path, target: TargetProcess)
         faults = [*run.faults(), *(fault for user in users for fault in user.faults)]
         faults += open_things(before, after) + grown(run.rows)
         print(
-            f"seed {options.seed}: {len(run.rows)} intervals, {relay.accepted} connections, {run.reloads} reloads, "
-            f"{relay.passed >> 20} MiB passed; longest wait {max(user.late for user in first):.2f} s; "
+            f"seed {options.seed}: {len(run.rows)} intervals, {relay.accepted} connections, "
+            f"{run.reloads} reloads, {relay.passed >> 20} MiB passed; longest wait {max(user.late for user in first):.2f} s; "
             f"{len(faults)} faults"
         )
         if options.json:
@@ -242,7 +244,9 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two cuts and reloads")
-    parser.add_argument("--chats", type=int, default=8, help="streams of messages at each client, open all the time")
+    parser.add_argument(
+        "--chats", type=int, default=8, help="streams of messages at each client, open all the time"
+    )
     parser.add_argument("--rate", type=float, default=2.0, help="MiB/s of downloads at each client")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--json", type=Path, help="keep every figure here")
