@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import re
 import socket
@@ -29,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "end_to_end")]
 
 from live import Bridge, Client, serving, through  # noqa: E402
+from process_figures import cpu_seconds  # noqa: E402
 
 from ptproxy.auth.binding import Binding  # noqa: E402
 from ptproxy.auth.credentials import StaticKey  # noqa: E402
@@ -40,17 +40,12 @@ from ptproxy.config.link import Link  # noqa: E402
 from ptproxy.errors import AuthenticationError  # noqa: E402
 from ptproxy.tunnel.tls import leaf_digest  # noqa: E402
 
-TICK = os.sysconf("SC_CLK_TCK")
 RNG = random.SystemRandom()
 
 
 def cpu(pids: list[int]) -> list[float]:
     """Seconds of CPU of each process."""
-    found = []
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        found.append((int(fields[11]) + int(fields[12])) / TICK)
-    return found
+    return [cpu_seconds(pid) for pid in pids]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -25,6 +26,7 @@ def process_state(began_at: float) -> dict[str, Any]:
         "resident": resident(),
         "descriptors": descriptors(),
         "most_descriptors": most_descriptors(),
+        "tasks": tasks(),
     }
 
 
@@ -43,6 +45,14 @@ def most_descriptors() -> int | None:
     except ImportError:
         return None
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def tasks() -> int | None:
+    """Tasks of the loop that this is called in; None outside of one."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return None
 
 
 def descriptors() -> int | None:

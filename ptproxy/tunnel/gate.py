@@ -103,6 +103,7 @@ class Gate:
         self.workers: Workers | None = None
         """Set where the bridge has several."""
         self._undecided: dict[Arrival, None] = {}  # oldest first
+        self._unconfirmed: dict[Carrier, None] = {}  # oldest first
         self._open: set[Connection] = set()
 
     @property
@@ -311,6 +312,7 @@ class Gate:
         carrier = self._carrier(
             connection, name, event.accept(opening.keys.token_key, self.loop.time()), peer
         )
+        self._await_confirm(carrier)
         opened = Opened(carrier, opening, peer, admission, answer)
         timer = self.loop.call_later(self._opening_timeout, carrier.end, "not confirmed in time")
 
@@ -323,6 +325,7 @@ class Gate:
             if rest is None:
                 return
             timer.cancel()
+            self._unconfirmed.pop(carrier, None)
             frames: Sequence[Buffer] = (rest,) if rest else ()
             if self._seal:
                 opener = _seal(carrier, opening.keys)
@@ -336,6 +339,17 @@ class Gate:
         carrier.on_payload = confirming
         carrier.send([message2])
         return True
+
+    def _await_confirm(self, carrier: Carrier) -> None:
+        """One more that was answered; where too many have not confirmed, the one that has had longest goes.
+
+        Whoever has the link of an open bridge can make openings: else they would take every carrier there is.
+        """
+        if len(self._unconfirmed) >= self._most_undecided:
+            longest = next(iter(self._unconfirmed))
+            del self._unconfirmed[longest]
+            longest.end("too many that do not confirm")
+        self._unconfirmed[carrier] = None
 
     def _answer_ticket(self, connection: Connection, event: OpeningReceived, name: str) -> bool:
         """An opening that was made and confirmed on another carrier has its connection here."""
@@ -393,6 +407,7 @@ class Gate:
     def forget(self, carrier: Carrier) -> None:
         """The carrier's codec events concern nobody any more."""
         self.carriers.pop(carrier.codec, None)
+        self._unconfirmed.pop(carrier, None)
 
     # ---- what connections say (ConnectionOwner) --------------------------------------------------------
 
