@@ -45,7 +45,8 @@ def reverse(path: Path, words: tuple[str, ...]) -> None:
     config = load_checked(path, "client")
     assert isinstance(config, ClientConfig)
     only: dict[str, Any] = {
-        "listen": (), "forward": (), "pac": None, "dns": config.dns.model_copy(update={"listen": None}),
+        "listen": (), "forward": (), "pac": None, "page": None,
+        "dns": config.dns.model_copy(update={"listen": None}),
         "reverse": reverses,
     }  # fmt: skip
     log.set_up(config.log)

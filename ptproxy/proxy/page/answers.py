@@ -121,7 +121,8 @@ def refusal(error: Refused, head: RequestHead | None = None) -> Answer:
     """What a request gets that is refused: it tells nothing of the client."""
     texts = all_texts()[FALLBACK] if head is None else texts_for(head, {})
     fields = (("Allow", "GET, HEAD, POST"),) if error.status == 405 else ()
-    return Answer(error.status, body=closed_document(texts).encode(), fields=fields)
+    key = "too_big" if error.status == 413 else "closed"
+    return Answer(error.status, body=closed_document(texts, key).encode(), fields=fields)
 
 
 def _elsewhere(place: str) -> Answer:

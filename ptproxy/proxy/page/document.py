@@ -30,8 +30,7 @@ def document(view: View, texts: Texts, token: str, steering: Steering, said: str
             _bridges(view.bridges, texts, form),
             _add(view, texts, form, steering) if steering.takes_links else "",
             _technical(view, texts),
-            f'<noscript><p><a class="button" href="?lang={texts.language}">{_say(texts, "refresh")}</a></p>'
-            "</noscript>",
+            _refresh(texts),
             f'<p id="lost" class="said wrong" role="alert" hidden>{_say(texts, "lost")}</p>',
             "</main>",
         )
@@ -51,11 +50,11 @@ def door_document(place: str, texts: Texts) -> str:
     )
 
 
-def closed_document(texts: Texts) -> str:
+def closed_document(texts: Texts, key: str = "closed") -> str:
     """What whoever has no business here sees: nothing of the client."""
     return (
         f'<!doctype html><html lang="{texts.language}" dir="{texts.direction}"><head><meta charset="utf-8">'
-        f"<title>ptproxy</title></head><body><p>{escape(texts.say('closed'))}</p></body></html>\n"
+        f"<title>ptproxy</title></head><body><p>{escape(texts.say(key))}</p></body></html>\n"
     )
 
 
@@ -63,7 +62,8 @@ def opening_file(url: str) -> str:
     """The file that a browser opens to get to the door: its address is in no command line."""
     there = escape(url)
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="referrer" content="no-referrer">'
         f'<meta http-equiv="refresh" content="0;url={there}"><title>ptproxy</title></head>'
         f'<body><p><a href="{there}" rel="noreferrer">ptproxy</a></p></body></html>\n'
     )
@@ -101,15 +101,21 @@ def _ltr(text: str) -> str:
 
 
 def _header(texts: Texts) -> str:
+    current = ' aria-current="true"'
     links = "".join(
         f'<li><a href="?lang={code}" lang="{code}" dir="{each.direction}" hreflang="{code}"'
-        f"{' aria-current="true"' if code == texts.language else ''}>{escape(each.say('name'))}</a></li>"
+        f"{current if code == texts.language else ''}>{escape(each.say('name'))}</a></li>"
         for code, each in all_texts().items()
     )
     return (
         f"<header><h1>{_say(texts, 'title')}</h1>"
         f'<nav aria-label="{_say(texts, "languages")}"><ul>{links}</ul></nav></header>'
     )
+
+
+def _refresh(texts: Texts) -> str:
+    link = f'<a class="button" href="?lang={texts.language}">{_say(texts, "refresh")}</a>'
+    return f"<noscript><p>{link}</p></noscript>"
 
 
 def _said(key: str, texts: Texts) -> str:
@@ -173,10 +179,11 @@ def _bridge_rows(bridges: list[BridgeSeen], texts: Texts, form: _Forms) -> Itera
     for number, each in enumerate(bridges):
         row = f'<li><span>{_ltr(each.name)} <span class="standing">{_say(texts, each.standing)}</span></span>'
         if each.may_choose and len(each.name) <= MAX_BRIDGE:
+            label = _say(texts, "choose_named", bridge=each.name)
             row += (
                 f'{form.begin("bridge")}<input type="hidden" name="bridge" value="{escape(each.name)}">'
-                f'<button type="submit" id="choose{number}"'
-                f' aria-label="{_say(texts, "choose_named", bridge=each.name)}">{_say(texts, "choose")}</button>'
+                f'<button type="submit" id="choose{number}" aria-label="{label}">'
+                f"{_say(texts, 'choose')}</button>"
                 "</form>"
             )
         yield row + "</li>"

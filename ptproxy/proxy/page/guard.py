@@ -20,7 +20,7 @@ SECRET: Final = 32
 """Bytes of each secret."""
 
 _TARGET = re.compile(r"/([A-Za-z0-9_-]{43})(?:/([a-z.]{0,20}))?(?:\?([A-Za-z0-9_=&%.+-]{0,200}))?")
-_SITES: Final = ([], [b"same-origin"], [b"none"])
+_SITES: Final[tuple[list[bytes], ...]] = ([], [b"same-origin"], [b"none"])
 """Sec-Fetch-Site of the page's own requests and of a person's; older browsers send none."""
 
 
@@ -63,7 +63,7 @@ class Guard:
         self._origin = b"http://" + self._host
 
     def admit(self, head: RequestHead) -> Asked:
-        """What it asks for; raises :class:`~ptproxy.proxy.page.request.Refused`, and says not what was wrong."""
+        """What it asks for; raises :class:`~ptproxy.proxy.page.request.Refused`."""
         fields = head.fields
         if fields.values_of(b"host") != [self._host]:
             raise Refused(421, "not this address")

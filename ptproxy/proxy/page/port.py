@@ -28,8 +28,8 @@ PATIENCE: Final = 60.0
 """Seconds for all of it and its answer, once it is admitted: a photograph, a disk that is slow."""
 MAX_CONNECTIONS: Final = 64
 """At once; further ones are closed. A browser holds six."""
-MAX_ADMITTED: Final = 4
-"""Requests with a body at once: each may be a photograph."""
+MAX_ADMITTED: Final = 8
+"""Requests with a good head at once: each may bring a photograph."""
 
 log = get_logger(__name__)
 
@@ -114,7 +114,7 @@ class _Conversation(BufferedReads):
             if self._reader.is_judged and not self.is_admitted:
                 self._admit()
         except Refused as error:
-            self._end_with(refusal(error))
+            self._end_with(refusal(error, self._reader.head))
             return
         if request is not None:
             self._reader = None
@@ -124,7 +124,7 @@ class _Conversation(BufferedReads):
 
     def _admit(self) -> None:
         """Its head is good: it gets more time, if not too many have it."""
-        if sum(each.is_admitted for each in self._port.connections) >= MAX_ADMITTED * 4:
+        if sum(each.is_admitted for each in self._port.connections) >= MAX_ADMITTED:
             raise Refused(503, "too many at once")
         self.is_admitted = True
         self._wait(PATIENCE)
@@ -143,7 +143,8 @@ class _Conversation(BufferedReads):
     def _end_with(self, answer: Answer, *, with_body: bool = True) -> None:
         self._reader = None
         self._transport.write(answer.serialize(with_body=with_body))
-        self._transport.close()
+        self._transport.write_eof()  # what it still sends is read, or a reset would overtake the answer
+        self._wait(HEAD_PATIENCE)
 
     def _wait(self, seconds: float) -> None:
         if self._timer is not None:

@@ -38,25 +38,27 @@ class Request:
 class RequestReader:
     """Reads the request of one connection."""
 
-    __slots__ = ("_buffer", "_head", "_judge", "_length", "_searched")
+    __slots__ = ("_buffer", "_is_judged", "_judge", "_length", "_searched", "head")
 
     def __init__(self, judge: Callable[[RequestHead], int]) -> None:
         """``judge`` returns the bytes that a body may have, or raises :class:`Refused`."""
         self._judge = judge
         self._buffer = bytearray()
         self._searched = 0
-        self._head: RequestHead | None = None
+        self.head: RequestHead | None = None
+        """Once it has come, good or not."""
+        self._is_judged = False
         self._length = 0
 
     @property
     def is_judged(self) -> bool:
         """Whether its head has come and was found good."""
-        return self._head is not None
+        return self._is_judged
 
     def receive_data(self, data: Buffer) -> Request | None:
         """Bytes arrived: the request once all of it is there; raises :class:`Refused`."""
         self._buffer += data
-        if self._head is None:
+        if self.head is None:
             end = head_end(self._buffer, self._searched)
             if end < 0 or end > MAX_HEAD or (not end and len(self._buffer) > MAX_HEAD):
                 raise Refused(431, "the head is too long")
@@ -67,8 +69,8 @@ class RequestReader:
             del self._buffer[:end]
         if len(self._buffer) < self._length:
             return None
-        assert self._head is not None
-        return Request(self._head, bytes(self._buffer[: self._length]))
+        assert self.head is not None
+        return Request(self.head, bytes(self._buffer[: self._length]))
 
     def _begin(self, text: bytes) -> None:
         try:
@@ -78,7 +80,8 @@ class RequestReader:
             raise Refused(400, str(error)) from None
         if head.fields.values_of(b"transfer-encoding"):
             raise Refused(411, "a body says how long it is")
+        self.head = head
         most = self._judge(head)
         if length > most:
             raise Refused(413, "the body is too long")
-        self._head, self._length = head, length
+        self._is_judged, self._length = True, length

@@ -38,7 +38,7 @@ class Snapshot:
 
 
 class Steering(Protocol):
-    """A client as its page sees it; what is done returns the key of the text that says so (``texts.json``)."""
+    """A client as its page sees it; what is done returns the key of the text that says so."""
 
     takes_links: bool
     reads_pictures: bool

@@ -58,8 +58,8 @@ def view_of(snapshot: Snapshot, texts: Texts) -> View:
     """What one look shows."""
     state = snapshot.state
     if snapshot.phase is not Phase.RUNNING or state is None:
-        condition = Phase.STARTING if snapshot.phase is Phase.RUNNING else snapshot.phase
-        return View(str(condition), technical=snapshot.why)
+        phase = Phase.STARTING if snapshot.phase is Phase.RUNNING else snapshot.phase
+        return View(str(phase), technical=snapshot.why)
     choice = state.get("choice") or []
     condition = state["condition"]
     if condition == "trying" and choice and all(each["rests"] for each in choice):
