@@ -71,14 +71,18 @@ def write_client(
     listen: str,
     codecs: tuple[str, ...] = (),
     force: bool = False,
+    keep: bool = False,
 ) -> Path:
     """Write a client's key, invite (its text, or "") and configuration, in this order; returns the last.
 
+    With ``keep`` a key that is there stays, as after a kill before the configuration was written.
     Raises :class:`~ptproxy.errors.StartError`, too where one of them exists and ``force`` is not wanted.
     """
     config_file, key_file = folder / "client.yaml", folder / "client.key"
     invite_file = folder / "client.invite"
-    words.refuse_existing(force, config_file, key_file, *([invite_file] if invite else []))
+    words.refuse_existing(force, config_file)
+    if not keep:
+        words.refuse_existing(force, key_file, *([invite_file] if invite else []))
     values: dict[str, written.Value] = {
         "listen": listen,
         "bridge": link.serialize(),
@@ -87,7 +91,8 @@ def write_client(
     if invite:
         values["find.invite"] = invite_file.name
         state.write_file(invite_file, invite + "\n")
-    state.write_file(key_file, StaticKey.generate(random.SystemRandom()).serialize_private() + "\n")
+    if not keep or not key_file.exists():
+        state.write_file(key_file, StaticKey.generate(random.SystemRandom()).serialize_private() + "\n")
     state.write_file(config_file, written.fill(written.example("client.yaml"), values))
     return config_file
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import webbrowser
 from pathlib import Path
 
@@ -36,6 +38,11 @@ def page(*, folder: Path, listen: str, place: str, opens: bool) -> None:
     asyncio.run(_run(folder.absolute(), listen, parse_listen(place), opens=opens))
 
 
+def _has_screen() -> bool:
+    """Whether a browser would have a window; one without would take the terminal."""
+    return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
+
+
 async def _run(folder: Path, listen: str, place: Endpoint, *, opens: bool) -> None:
     loop = asyncio.get_running_loop()
     client = PageClient(folder, listen)
@@ -46,7 +53,7 @@ async def _run(folder: Path, listen: str, place: Endpoint, *, opens: bool) -> No
             opening = port.write_opening(folder)
             await client.again()
             click.echo(f"The page: open {opening} in a browser of this machine.")
-            if opens:
+            if opens and _has_screen():
                 loop.run_in_executor(None, webbrowser.open, opening.as_uri())
             await signals.stop.wait()
         finally:

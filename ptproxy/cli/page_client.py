@@ -1,4 +1,4 @@
-"""The client behind ``ptproxy page``: its links are taken from the page, and it runs as a process beside it."""
+"""The client behind ``ptproxy page``: its links come from the page, and it runs as a process beside it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ptproxy.cli import written
 from ptproxy.cli.given import LINK, NoCodeError, PictureError, find_given, reads_pictures, text_of_given
 from ptproxy.cli.init_client import read_link_or_invite, write_client
 from ptproxy.config.link import Link
+from ptproxy.config.quantities import Endpoint
 from ptproxy.dht.invite import PREFIX
 from ptproxy.errors import ConfigError, PtproxyError, StartError
 from ptproxy.log import get_logger
@@ -121,7 +122,7 @@ class PageClient:
     def _keep(self, link: Link, invite: str) -> None:
         """Write what the client needs for one more link; KeyError for a configuration of another form."""
         if not self.config.exists():
-            write_client(self._folder, link, invite, listen=self._listen)
+            write_client(self._folder, link, invite, listen=self._listen, keep=True)
             state.write_file(self._folder / BRIDGES, link.serialize() + "\n")
             return
         values: dict[str, written.Value] = {}
@@ -235,6 +236,4 @@ def _configured(path: Path) -> str:
 
 def _name(link: str) -> str:
     parsed = Link.parse(link)
-    from ptproxy.config.quantities import Endpoint
-
     return str(Endpoint(parsed.host, parsed.port))
