@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from proxy_live import run, until
 from test_proxy_bridge_choice import Town, chosen_by, link
@@ -43,7 +45,7 @@ def test_while_the_chosen_one_does_not_work_another_one_does(monkeypatch) -> Non
         town.places[1]["up"] = False
         await town.choice.start()
         town.choice.prefer(name(1))
-        await until(lambda: bool(town.choice._ways.rests_until(whole(link(1)), 0.0)))
+        await until(lambda: bool(town.choice._ways.rests_until(whole(link(1)), time.time())))
         assert await town.dial() == 0
         town.places[1]["up"] = True
         town.choice.prefer(name(1))  # it rests, and a person does not wait for that
