@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from proxy_live import run, until
-from test_proxy_bridge_choice import Town, chosen_by, link
+from test_proxy_bridge_choice import Town, chosen_by
 
 from ptproxy.errors import ConfigError
-from ptproxy.proxy.bridge_order import whole
 from ptproxy.proxy.control import ControlPort
 from ptproxy.proxy.control_client import bridges_to_choose
 from ptproxy.proxy.control_lines import MAX_BRIDGE, ControlError, Reply, Request
@@ -45,7 +42,7 @@ def test_while_the_chosen_one_does_not_work_another_one_does(monkeypatch) -> Non
         town.places[1]["up"] = False
         await town.choice.start()
         town.choice.prefer(name(1))
-        await until(lambda: bool(town.choice._ways.rests_until(whole(link(1)), time.time())))
+        await until(lambda: not town.choice._returning)
         assert await town.dial() == 0
         town.places[1]["up"] = True
         town.choice.prefer(name(1))  # it rests, and a person does not wait for that
