@@ -47,7 +47,8 @@ def forward(path: Path, kind: str | None, words: tuple[str, ...]) -> None:
     assert isinstance(config, ClientConfig)
     confine(may_gain=config.tls.fingerprint == "browser")
     only: dict[str, Any] = {
-        "listen": (), "forward": forwards, "pac": None, "dns": config.dns.model_copy(update={"listen": None}),
+        "listen": (), "forward": forwards, "pac": None, "page": None,
+        "dns": config.dns.model_copy(update={"listen": None}),
     }  # fmt: skip
     log.set_up(config.log)
     runtime.run(

@@ -7,6 +7,7 @@ What surrounds it there, as in all that ``ptproxy invite new`` prints, is passed
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,15 @@ MAX_PIXELS: Final = 50_000_000
 LINK: Final = (f"{SCHEME}://",)
 """How a bridge link begins."""
 
+
+class PictureError(StartError):
+    """A picture that cannot be read."""
+
+
+class NoCodeError(StartError):
+    """A picture without a QR code."""
+
+
 _PICTURES: Final = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
 
 
@@ -36,9 +46,23 @@ def read_given(text: str, begins: Sequence[str], what: str = "link") -> str:
     Raises :class:`~ptproxy.errors.StartError` for a file that cannot be read, and for a picture without a
     QR code or where nothing is installed that reads one.
     """
-    found = read_all(text, what)
+    return find_given(read_all(text, what), begins)
+
+
+def find_given(found: str, begins: Sequence[str]) -> str:
+    """The first word of a text that begins as one of ``begins``; where none does, all of it."""
     words = (word for word in found.split() if word.startswith(tuple(begins)))
     return next(words, found.strip())
+
+
+def reads_pictures() -> bool:
+    """Whether what reads QR codes is installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("zxingcpp", "PIL"))
+
+
+def text_of_given(data: bytes) -> str:
+    """What a text says, or the QR codes of a picture; raises as :func:`read_given` does."""
+    return _text(data, "the picture")
 
 
 def read_all(text: str, what: str = "link") -> str:
@@ -105,12 +129,12 @@ def _scanned(data: bytes, kind: str, where: str) -> str:
     try:
         with Image.open(io.BytesIO(data), formats=(kind,)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise StartError(f"{where}: a picture of too many pixels")
+                raise PictureError(f"{where}: a picture of too many pixels")
             grey = picture.convert("L")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise StartError(f"{where}: a picture that is damaged") from None
+        raise PictureError(f"{where}: a picture that is damaged") from None
     qr = zxingcpp.BarcodeFormat.QRCode
     found = [each for each in zxingcpp.read_barcodes(grey) if each.format == qr]
     if not found:
-        raise StartError(f"{where}: no QR code is seen in this picture; a sharper one may help")
+        raise NoCodeError(f"{where}: no QR code is seen in this picture; a sharper one may help")
     return "\n".join(each.text for each in found)

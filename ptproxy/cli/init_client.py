@@ -53,9 +53,36 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
         )
     if len(set(codecs)) != len(codecs):
         raise click.UsageError("each --codec is named once")
+    config_file = write_client(folder, link, invite, listen=listen, codecs=codecs, force=force)
+    click.echo(f"Wrote {config_file} and a new key into {folder}.")
+    click.echo("Next:")
+    click.echo(words.command("ptproxy", "client", "-c", config_file))
+    click.echo("and then, for example:")
+    here = parse_listen(listen)
+    shown = Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(here.host, here.host), here.port)
+    click.echo(words.command("curl", "--proxy", f"socks5h://{shown}", "https://example.org/"))
+
+
+def write_client(
+    folder: Path,
+    link: Link,
+    invite: str,
+    *,
+    listen: str,
+    codecs: tuple[str, ...] = (),
+    force: bool = False,
+    keep: bool = False,
+) -> Path:
+    """Write a client's key, invite (its text, or "") and configuration, in this order; returns the last.
+
+    With ``keep`` a key that is there stays, as after a kill before the configuration was written.
+    Raises :class:`~ptproxy.errors.StartError`, too where one of them exists and ``force`` is not wanted.
+    """
     config_file, key_file = folder / "client.yaml", folder / "client.key"
     invite_file = folder / "client.invite"
-    words.refuse_existing(force, config_file, key_file, *([invite_file] if invite else []))
+    words.refuse_existing(force, config_file)
+    if not keep:
+        words.refuse_existing(force, key_file, *([invite_file] if invite else []))
     values: dict[str, written.Value] = {
         "listen": listen,
         "bridge": link.serialize(),
@@ -64,15 +91,10 @@ def client(*, folder: Path, link_text: str, listen: str, codecs: tuple[str, ...]
     if invite:
         values["find.invite"] = invite_file.name
         state.write_file(invite_file, invite + "\n")
-    state.write_file(key_file, StaticKey.generate(random.SystemRandom()).serialize_private() + "\n")
+    if not keep or not key_file.exists():
+        state.write_file(key_file, StaticKey.generate(random.SystemRandom()).serialize_private() + "\n")
     state.write_file(config_file, written.fill(written.example("client.yaml"), values))
-    click.echo(f"Wrote {config_file} and a new key into {folder}.")
-    click.echo("Next:")
-    click.echo(words.command("ptproxy", "client", "-c", config_file))
-    click.echo("and then, for example:")
-    here = parse_listen(listen)
-    shown = Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(here.host, here.host), here.port)
-    click.echo(words.command("curl", "--proxy", f"socks5h://{shown}", "https://example.org/"))
+    return config_file
 
 
 def read_link_or_invite(text: str) -> tuple[Link, str]:

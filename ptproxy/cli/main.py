@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "init": ("ptproxy.cli.init:init", "Write keys and a configuration for a bridge or a client."),
     "bridge": ("ptproxy.cli.run:bridge", "Run a bridge."),
     "client": ("ptproxy.cli.run:client", "Run a client: a local SOCKS and HTTP proxy."),
+    "page": ("ptproxy.cli.page:page", "Run a client from a page in the browser."),
     "forward": ("ptproxy.cli.forward:forward", "Let ports of this machine stand for targets."),
     "reverse": ("ptproxy.cli.reverse:reverse", "Offer services of this machine at the bridge."),
     "env": ("ptproxy.cli.env:env", "Print the commands that make other programs use a client."),

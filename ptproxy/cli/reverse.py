@@ -46,7 +46,8 @@ def reverse(path: Path, words: tuple[str, ...]) -> None:
     assert isinstance(config, ClientConfig)
     confine(may_gain=config.tls.fingerprint == "browser")
     only: dict[str, Any] = {
-        "listen": (), "forward": (), "pac": None, "dns": config.dns.model_copy(update={"listen": None}),
+        "listen": (), "forward": (), "pac": None, "page": None,
+        "dns": config.dns.model_copy(update={"listen": None}),
         "reverse": reverses,
     }  # fmt: skip
     log.set_up(config.log)

@@ -367,6 +367,8 @@ class ClientConfig(Section):
     dns: DnsConfig = DnsConfig()
     pac: LocalPort | None = Field(default=None, examples=["127.0.0.1:1081"])
     """Where browsers find ``/proxy.pac``; None: nowhere."""
+    page: LocalPort | None = Field(default=None, examples=["127.0.0.1:1082"])
+    """Where the page for people is; None: nowhere."""
     front: FrontConfig = FrontConfig()
     find: FindConfig = FindConfig()
     tls: ClientTls = ClientTls()

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from ptproxy.config.link import Link
 from ptproxy.config.quantities import Endpoint
-from ptproxy.errors import DialError, PtproxyError, Reason
+from ptproxy.errors import ConfigError, DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
 from ptproxy.proxy.bridge_order import UNKNOWN, BridgeOrder, Choice, whole
 from ptproxy.proxy.one_bridge import BridgeSource, OneBridge
@@ -153,6 +153,25 @@ class BridgeChoice:
             )
         return states
 
+    def prefer(self, name: str) -> None:
+        """Have new streams take the bridge ``HOST:PORT`` as soon as, and while, it works.
+
+        It is dialled at once, even if it rests. Raises :class:`~ptproxy.errors.ConfigError` for one that is
+        not known.
+        """
+        lines = [line for line in self._source.lines if str(Endpoint(line.host, line.port)) == name]
+        if not lines:
+            raise ConfigError(["no bridge of that name is known"])
+        way = self._order.preferred = whole(lines[0])
+        if self._tunnels and way not in self._tunnels:
+            self._bring(lines[0])
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a new stream would take this bridge."""
+        if not self._tunnels or (self._order.choice == "weighted" and self._order.preferred is None):
+            return False
+        return self._chosen().name == name
+
     @property
     def in_use(self) -> tuple[OneBridge, ...]:
         """Those with a tunnel."""
@@ -225,7 +244,7 @@ class BridgeChoice:
         if self._stopping or not current.dialer.tunnel.carriers or self._returning:
             return
         now = time.time()
-        for line in self._source.lines:
+        for line in sorted(self._source.lines, key=lambda line: whole(line) != self._order.preferred):
             way = whole(line)
             if (
                 self._order.choice == "ordered"
@@ -238,12 +257,17 @@ class BridgeChoice:
             took = self._order.took(line, now)
             if self._order.choice == "measured" and UNKNOWN > took >= self._order.took(current.line, now):
                 continue
-            if len(self._tunnels) >= MAX_IN_USE:
-                return
-            task = asyncio.get_running_loop().create_task(self._return(line))
-            self._returning[way] = task
-            task.add_done_callback(functools.partial(self._returned, way))
+            self._bring(line)
             return
+
+    def _bring(self, line: Link) -> None:
+        """Dial a bridge beside those in use."""
+        way = whole(line)
+        if len(self._tunnels) >= MAX_IN_USE or way in self._returning or self._stopping:
+            return
+        task = asyncio.get_running_loop().create_task(self._return(line))
+        self._returning[way] = task
+        task.add_done_callback(functools.partial(self._returned, way))
 
     def _returned(self, way: Way, task: asyncio.Task[None]) -> None:
         self._returning.pop(way, None)

@@ -36,6 +36,8 @@ class BridgeOrder:
     ) -> None:
         """``weights`` by ``HOST:PORT``."""
         self.choice = choice
+        self.preferred: Way | None = None
+        """Whom a person has chosen: it comes first wherever it works, whatever ``choice``."""
         self._ways = ways
         self._rng = rng
         self._weights = weights or {}
@@ -48,10 +50,14 @@ class BridgeOrder:
             lines.sort(key=self._drawn, reverse=True)
         elif self.choice == "measured":
             lines.sort(key=lambda line: self.took(line, now))
+        lines.sort(key=lambda line: whole(line) != self.preferred)
         return sorted(lines, key=lambda line: self._ways.rests_until(whole(line), now))
 
     def taken(self, working: Sequence[Link], known: Sequence[Link]) -> Link:
         """Which of those that work, one at least, a new stream takes; ``known`` is the client's order."""
+        chosen = next((line for line in working if whole(line) == self.preferred), None)
+        if chosen is not None:
+            return chosen
         if self.choice == "weighted":
             weights = [self.weight(line) for line in working]
             if not any(weights):

@@ -45,8 +45,15 @@ def name_of(worker: int) -> str:
 class ControlPort:
     """Listens on the socket and answers."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, answers: Mapping[str, Asked]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        answers: Mapping[str, Asked],
+        about_bridges: Mapping[str, Callable[[str], dict[str, Any]]] | None = None,
+    ) -> None:
+        """``about_bridges``: what is asked about one bridge, by its name."""
         self.answers = answers
+        self.about_bridges = about_bridges or {}
         self.connections: set[_Conversation] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._loop = loop
@@ -84,7 +91,11 @@ class ControlPort:
     async def answer(self, line: bytes) -> Reply:
         """What a line gets."""
         try:
-            asked = self.answers.get(Request.parse(line).ask)
+            request = Request.parse(line)
+            about = self.about_bridges.get(request.ask)
+            if about is not None:
+                return Reply(about(request.bridge))
+            asked = self.answers.get(request.ask)
             if asked is None:
                 return Reply.refusal(["that cannot be asked here"])
             answer = asked()

@@ -60,14 +60,14 @@ class Asking:
             self._sock.close()
             raise StartError(f"cannot reach what runs with the state folder {folder}: {why(error)}") from None
 
-    def ask(self, what: str) -> dict[str, Any]:
-        """The answer to one request.
+    def ask(self, what: str, bridge: str = "") -> dict[str, Any]:
+        """The answer to one request, about a ``bridge`` where it is about one.
 
         Raises :class:`~ptproxy.errors.ConfigError` with every reason where it is refused, StartError where
         the other process is gone, does not answer or speaks another version.
         """
         try:
-            self._sock.sendall(Request(what).serialize())
+            self._sock.sendall(Request(what, bridge).serialize())
             reply = Reply.parse(self._line())
         except TimeoutError:
             raise StartError("the process does not answer") from None

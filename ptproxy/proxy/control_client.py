@@ -12,6 +12,7 @@ from typing import Any, Final
 from ptproxy.config.model import ClientConfig
 from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import ConfigError, StartError
+from ptproxy.log import get_logger
 from ptproxy.proxy.bridge_choice import BridgeChoice
 from ptproxy.proxy.control import ControlPort
 from ptproxy.proxy.control_files import FileWatch
@@ -29,8 +30,13 @@ from ptproxy.tunnel.totals import Totals
 RELOADED: Final = frozenset({"listen", "log", "front", "limits.connections"})
 """Settings that can change while the client runs."""
 ADVICE: Final = "cannot change while the client runs: start it anew"
+MOST_BRIDGES: Final = 64
+"""Bridges that a status names."""
 MOST_CARRIERS: Final = 64
 """Carriers of one bridge that a status names."""
+
+
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ class AttendedClient:
             "connections": parts.proxy.connections,
             "fingerprint": parts.config.tls.fingerprint,
             "bridges": bridges,
+            "choice": bridges_to_choose(parts.tunnel),
             "carriers": dict(Counter(carrier["codec"] for carrier in carriers)),
             "streams": sum(bridge["streams"] for bridge in bridges),
             "moved": {"sent": sent, "received": received, "carriers": parts.totals.carriers},
@@ -89,6 +96,13 @@ class AttendedClient:
         state = self.state()
         healthy = state["condition"] == "connected"
         return {"healthy": healthy, "why": "" if healthy else state["why"] or state["condition"]}
+
+    def prefer(self, bridge: str) -> dict[str, Any]:
+        """Have new streams take this one of several bridges; raises ConfigError."""
+        if isinstance(self.parts.tunnel, OneBridge):
+            raise ConfigError(["this client has one bridge alone"])
+        self.parts.tunnel.prefer(bridge)
+        return {"preferred": bridge}
 
     async def reload(self) -> dict[str, Any]:
         """Read the configuration again; raises ConfigError."""
@@ -114,11 +128,36 @@ async def attend_client(
         reloads.watch = watch = FileWatch(loop, lambda: reloads.soon("file"))
         stack.callback(watch.stop)
         watch.follow([source.path])
-    port = ControlPort(loop, {"state": attended.state, "health": attended.health, "reload": attended.reload})
+    port = ControlPort(
+        loop,
+        {"state": attended.state, "health": attended.health, "reload": attended.reload},
+        {"prefer": attended.prefer},
+    )
     port.listen(parts.state.path)
     stack.push_async_callback(port.stop)
     await open_metrics(loop, stack, parts.config.metrics.listen, attended)
+    if parts.config.page is not None:
+        await _open_page(parts, loop, stack, parts.config.page, attended)
     return attended
+
+
+async def _open_page(
+    parts: ClientParts,
+    loop: asyncio.AbstractEventLoop,
+    stack: contextlib.AsyncExitStack,
+    place: Endpoint,
+    attended: AttendedClient,
+) -> None:
+    """Serve the page for people; the log names the file that opens it, and not its secret address."""
+    from ptproxy.proxy.page.port import PagePort  # noqa: PLC0415  (only where it is wanted)
+    from ptproxy.proxy.page.steering import RunningClient  # noqa: PLC0415
+
+    page = PagePort(loop, RunningClient(attended.state, attended.prefer))
+    stack.push_async_callback(page.stop)
+    await page.listen(place)
+    log.info(
+        "the page for people: open this file in a browser", file=str(page.write_opening(parts.state.path))
+    )
 
 
 # ---- what is told ---------------------------------------------------------------------------------
@@ -168,6 +207,22 @@ def _live(bridges: Sequence[OneBridge]) -> Iterator[Any]:
     for one in bridges:
         for tunnel in one.dialer.tunnels:
             yield from tunnel.carriers.values()
+
+
+def bridges_to_choose(tunnel: OneBridge | BridgeChoice) -> list[dict[str, Any]]:
+    """Every bridge that is known, with a tunnel or not; none where there is nothing to choose."""
+    if isinstance(tunnel, OneBridge):
+        return []
+    return [
+        {
+            "bridge": each.name,
+            "in_use": each.is_in_use,
+            "taken": tunnel.is_taken(each.name),
+            "degree": str(each.degree),
+            "rests": round(each.rests, 1),
+        }
+        for each in tunnel.state()[:MOST_BRIDGES]
+    ]
 
 
 def condition(bridges: Sequence[dict[str, Any]]) -> str:

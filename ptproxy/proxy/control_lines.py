@@ -12,11 +12,13 @@ from ptproxy.errors import RemoteProtocolError
 VERSION: Final = 1
 """Of the lines; who speaks another one is told so."""
 MAX_REQUEST: Final = 4_096
-"""Bytes of a request with its end: the longest there is has some 40."""
+"""Bytes of a request with its end: the longest there is has some 350."""
 MAX_REPLY: Final = 1 << 20
 """Bytes of a reply with its end: lists in it are bounded so that it never comes near."""
 MAX_NAME: Final = 32
 """Characters of what is asked for."""
+MAX_BRIDGE: Final = 300
+"""Characters of a bridge's name: a host has 253."""
 MAX_PROBLEMS: Final = 64
 """Lines that say why something was refused; further ones are counted."""
 MAX_PROBLEM: Final = 2_000
@@ -29,9 +31,11 @@ class ControlError(RemoteProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for: ``state``, ``health`` or ``reload``."""
+    """What is asked for: ``state``, ``health``, ``reload`` or ``prefer``."""
 
     ask: str
+    bridge: str = ""
+    """``HOST:PORT``, for ``prefer``."""
 
     @classmethod
     def parse(cls, line: bytes) -> Request:
@@ -40,11 +44,15 @@ class Request:
         ask = data.get("ask")
         if not isinstance(ask, str) or not ask.isascii() or not 0 < len(ask) <= MAX_NAME:
             raise ControlError("a request names what it asks for")
-        return cls(ask)
+        bridge = data.get("bridge", "")
+        if not isinstance(bridge, str) or len(bridge) > MAX_BRIDGE:
+            raise ControlError("a bridge is named HOST:PORT")
+        return cls(ask, bridge)
 
     def serialize(self) -> bytes:
         """The line with its end."""
-        return _line({"version": VERSION, "ask": self.ask})
+        about = {"bridge": self.bridge} if self.bridge else {}
+        return _line({"version": VERSION, "ask": self.ask, **about})
 
 
 @dataclass(frozen=True, slots=True)
