@@ -1,4 +1,4 @@
-"""A bridge under attack, case by case: what its honest users keep, what it needs, and whether it serves afterwards.
+"""A bridge under attack, case by case: what honest users keep, what it needs, whether it serves after it.
 
 scripts/attack                     every case, 20,000 connections or 100,000 OPENs where that is the case
 scripts/attack --cases silent,opens --seconds 20
@@ -7,7 +7,7 @@ scripts/attack --count 300 --seconds 3 --json attack.json
 For each case a stretch before, one during and one after the attack, of ``--seconds`` each (an attack that
 takes longer goes on as long as it needs). Two honest users of different clients load at ``--rate`` MiB/s each
 and compare every byte with what only they may see; newcomers with keys of their own come in meanwhile. The
-attacker is a process of its own, niced to 19: it and the load share the machine's cores with the bridge, whose
+attacker is a process of its own, niced to 19: it and the load share the machine's cores with the bridge; its
 own work for the attack (TLS above all) counts fully. Exit status: 0 when nothing was lost, crossed or wrong,
 memory stayed in budget and everything is served afterwards; 1 otherwise. The rate kept is told and judged by
 ``--keep`` (a share; 0 judges nothing).
@@ -83,7 +83,8 @@ async def strike(ground: Ground, case: str, options: argparse.Namespace) -> tupl
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     given = {
-        "link": ground.bridge.link, "target": ground.target, "count": options.count, "seconds": options.seconds,
+        "link": ground.bridge.link,
+        "target": ground.target, "count": options.count, "seconds": options.seconds,
     }  # fmt: skip
     try:
         async with asyncio.timeout(LONGEST):
@@ -155,9 +156,12 @@ def row(verdict: Verdict) -> str:
     before, during, after = verdict.before, verdict.during, verdict.after
     came = f"{during.newcomers}/{during.newcomers + during.refused} in {during.newcomer:.1f} s"
     return (
-        f"| {verdict.case} | {verdict.told['done']} | {before.rate:.1f} | {during.rate:.1f} | {verdict.kept:.0%} "
-        f"| {after.rate:.1f} | {before.wait * 1000:.1f} / {during.wait * 1000:.1f} | {during.longest:.2f} | {came} "
-        f"| {before.peak:.0f} / {during.peak:.0f} | {before.cpu:.2f} / {during.cpu:.2f} + {verdict.attacker:.2f} "
+        f"| {verdict.case} | {verdict.told['done']} | {before.rate:.1f} "
+        f"| {during.rate:.1f} | {verdict.kept:.0%} "
+        f"| {after.rate:.1f} "
+        f"| {before.wait * 1000:.1f} / {during.wait * 1000:.1f} | {during.longest:.2f} | {came} "
+        f"| {before.peak:.0f} / {during.peak:.0f} "
+        f"| {before.cpu:.2f} / {during.cpu:.2f} + {verdict.attacker:.2f} "
         f"| {'; '.join(verdict.faults) or 'no fault'} ({verdict.told['note']}) |"
     )
 
@@ -169,7 +173,8 @@ async def run(options: argparse.Namespace) -> list[Verdict]:
         async with honest_ground(Path(folder), target, options.rate) as ground:
             await asyncio.sleep(min(3.0, options.seconds))
             print("| case | done | before MiB/s | during | kept | after | message p50 ms, before / during "
-                  "| longest s | newcomers | peak MiB, before / during | cores, bridge before / during + attacker "
+                  "| longest s | newcomers | peak MiB, before / during "
+                  "| cores, bridge before / during + attacker "
                   "| outcome |\n|---|" + "---:|" * 10 + "---|", flush=True)  # fmt: skip
             for case in options.cases:
                 verdicts.append(await attacked(ground, case, options))

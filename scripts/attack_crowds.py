@@ -89,7 +89,7 @@ class Held(asyncio.Protocol):
         if not self.first.done():
             self.first.set_result(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._seen["open"] -= 1
         self._seen["ended"] += 1
         if self._timer is not None:

@@ -146,8 +146,10 @@ class Ground:
         waits = [wait for tally in taken for wait in tally.waits]
         times = [one for one in came if one is not None]
         return Stretch(
-            sum(tally.moved for tally in taken) / took / (1 << 20), quantile(waits, 0.5), max(waits, default=0.0),
-            quantile([wait for tally in taken for wait in tally.opens], 0.5), len(times), len(came) - len(times),
+            sum(tally.moved for tally in taken) / took / (1 << 20), quantile(waits, 0.5),
+            max(waits, default=0.0),
+            quantile([wait for tally in taken for wait in tally.opens], 0.5), len(times),
+            len(came) - len(times),
             max(times, default=0.0), cpu / took, peak(self.pid),
         )  # fmt: skip
 
@@ -174,7 +176,7 @@ class _Echoed(asyncio.Protocol):
     def __init__(self) -> None:
         self.came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def data_received(self, data: object) -> None:
+    def data_received(self, _data: object) -> None:
         if not self.came.done():
             self.came.set_result(None)
 

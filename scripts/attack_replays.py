@@ -1,4 +1,4 @@
-"""Every byte string of a recorded connection, said again: raw, and inside a TLS connection of the attacker's."""
+"""Every byte string of a recorded connection, said again: raw, and in a TLS connection of the attacker's."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Hostile:
         carrier.on_payload = self._received
         carrier.session = None
 
-    def _received(self, carrier: object, data: Any) -> None:
+    def _received(self, _carrier: object, data: Any) -> None:
         for frame in self._parser.receive_data(bytes(data)):
             self.heard[frame[0]] += 1
             if frame[0] == frames.DATA:

@@ -2,7 +2,7 @@
 
 A target (a process of its own) takes a head of 17 bytes: ``E`` echoes, ``D`` sends ``size`` bytes of the
 pattern that ``seed`` makes. Each user draws seeds of its own, so that a byte of somebody else's stream, a
-lost one or one twice shows at once. Users load at a rate that is given, so that what an attack takes from them
+lost one or one twice shows at once. Users load at a given rate, so that what an attack takes from them
 shows as less than they asked for.
 
     kind u8 | seed u64 | size u64        big-endian

@@ -1,4 +1,4 @@
-"""What the system says of another process (CPU, memory, descriptors), and what a ptproxy process says itself."""
+"""What the system says of another process (CPU, memory, descriptors), and what a ptproxy process says."""
 
 from __future__ import annotations
 

@@ -217,7 +217,8 @@ async def soak(options: argparse.Namespace, folder: Path, target: TargetProcess)
         faults += open_things(before, after) + grown(run.rows)
         print(
             f"seed {options.seed}: {len(run.rows)} intervals, {relay.accepted} connections, "
-            f"{run.reloads} reloads, {relay.passed >> 20} MiB passed; longest wait {max(user.late for user in first):.2f} s; "
+            f"{run.reloads} reloads, {relay.passed >> 20} MiB passed; "
+            f"longest wait {max(user.late for user in first):.2f} s; "
             f"{len(faults)} faults"
         )
         if options.json:

@@ -9,6 +9,8 @@
 - aiofastnet's transports begin to poll a turn after they are made, even if they
   were closed or paused meanwhile; the descriptor may by then be another connection's.
 - They call a stranger's broken connection an unforeseen error.
+- One that is given up in its handshake is kept by that one's timer, with 50 KiB, until the time is over: a
+  thousand silent strangers a second would cost a bridge 500 MiB. :meth:`PolledLoop.handshake_over` ends it.
 """
 
 from __future__ import annotations
@@ -16,17 +18,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import select
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
 _BOUND: Final = (
-    "add_writer", "call_at", "call_later", "call_soon", "create_future",
-    "create_task", "get_debug", "getaddrinfo", "is_closed", "remove_writer", "sock_connect", "time",
+    "add_writer", "call_at", "call_soon", "create_future", "create_task", "get_debug", "getaddrinfo",
+    "is_closed", "remove_writer", "sock_connect", "time",
 )  # fmt: skip
 """What transports ask of a loop and get from it directly."""
 
 RETRY: Final = 0.2
 """Seconds until errors of a descriptor are watched for again after the kernel had no room for that."""
+
+_HANDSHAKE_TIMER: Final = "_check_handshake_timeout"
+"""What a transport calls when the time of its handshake is over."""
 
 _ATTRIBUTE: Final = "_ptproxy_polled"
 """Where a loop keeps its :class:`PolledLoop`, so that both end together."""
@@ -42,12 +48,13 @@ def polled(loop: asyncio.AbstractEventLoop) -> PolledLoop:
 
 
 class PolledLoop:
-    """Stands for an event loop towards transports; only readers take a way of their own."""
+    """Stands for an event loop towards transports; only readers and timers of handshakes go their own way."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._readers: dict[int, Callable[..., object]] = {}
         self._errors: select.epoll | None = None
+        self._handshakes: dict[int, asyncio.TimerHandle] = {}
         on_uvloop = any(kind.__module__.startswith("uvloop") for kind in type(loop).__mro__)
         self._ends_polling = on_uvloop and hasattr(select, "epoll")
         for name in _BOUND:
@@ -56,6 +63,24 @@ class PolledLoop:
     def __getattr__(self, name: str) -> Any:
         """Whatever else is asked of a loop."""
         return getattr(self._loop, name)
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, **options: Any
+    ) -> asyncio.TimerHandle:
+        """As the loop's; what ends a handshake is known by its socket until :meth:`handshake_over`."""
+        timer = self._loop.call_later(delay, callback, *args, **options)
+        if getattr(callback, "__name__", "") == _HANDSHAKE_TIMER:
+            transport = getattr(callback, "__self__", None)
+            sock = transport.get_extra_info("socket") if transport is not None else None
+            if sock is not None:
+                self._handshakes[id(getattr(sock, "_sock", sock))] = timer  # asyncio wraps them
+        return timer
+
+    def handshake_over(self, sock: socket.socket) -> None:
+        """Nobody waits for the handshake on ``sock`` any more, if there is one."""
+        timer = self._handshakes.pop(id(sock), None)
+        if timer is not None:
+            timer.cancel()
 
     def add_reader(self, descriptor: int, reader: Callable[..., object], *args: Any) -> None:
         """Call ``reader`` whenever there is something to read, an end or an error."""

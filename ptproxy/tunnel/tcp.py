@@ -185,7 +185,7 @@ async def _connect(
                 making = _fast.create_connection(_seen(loop), birth.factory, sock=sock, **options)
             else:
                 making = loop.create_connection(birth.factory, sock=sock, **options)
-            return await _made(making, birth, sock)
+            return await _made(loop, making, birth, sock)
     except ssl.SSLError:
         raise
     except OSError as error:
@@ -222,7 +222,7 @@ async def adopt(
         making = _fast.connect_accepted_socket(_seen(loop), birth.factory, sock, **options)
     else:
         making = loop.connect_accepted_socket(birth.factory, sock, **options)
-    return await _made(making, birth, sock)
+    return await _made(loop, making, birth, sock)
 
 
 class _Birth(asyncio.Protocol):
@@ -258,6 +258,7 @@ class _Birth(asyncio.Protocol):
 
 
 async def _made(
+    loop: asyncio.AbstractEventLoop,
     making: Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]],
     birth: _Birth,
     sock: socket.socket,
@@ -272,6 +273,10 @@ async def _made(
         birth.give_up()
         sock.close()  # where there is a transport, it failed and watches the socket no more
         raise
+    finally:
+        seen = _seen(loop)
+        if isinstance(seen, PolledLoop):
+            seen.handshake_over(sock)
     return cast("asyncio.Transport", transport)
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
+from tunnel_live import make_certificate
 
-from ptproxy.tunnel.polling import PolledLoop
+from ptproxy.tunnel import tcp
+from ptproxy.tunnel.polling import PolledLoop, polled
+from ptproxy.tunnel.tls import bridge_context
 
 
 def test_a_reader_with_arguments_hears_of_an_error_with_them() -> None:
@@ -36,5 +41,29 @@ def test_a_reader_with_arguments_hears_of_an_error_with_them() -> None:
         await asyncio.sleep(0)
         assert set(heard) == {"here"}
         assert not failed
+
+    uvloop.run(main())
+
+
+def test_a_handshake_that_is_given_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A thousand silent strangers a second would else be kept until the time of a handshake is over."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        context = bridge_context(*make_certificate(tmp_path))
+        ours, theirs = socket.socketpair()
+        task = loop.create_task(tcp.adopt(loop, asyncio.Protocol, ours, tls=context, timeout=3600.0))
+        timers = polled(loop)._handshakes
+        async with asyncio.timeout(60):
+            while not timers:
+                await asyncio.sleep(0)
+        (timer,) = timers.values()
+        assert not timer.cancelled()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert timer.cancelled()
+        assert not timers
+        theirs.close()
 
     uvloop.run(main())
