@@ -243,8 +243,13 @@ class BridgeChoice:
         """Somebody opens a stream: the bridge that it would rather take is dialled beside, if it may be."""
         if self._stopping or not current.dialer.tunnel.carriers or self._returning:
             return
-        now = time.time()
-        for line in sorted(self._source.lines, key=lambda line: whole(line) != self._order.preferred):
+        now, lines, preferred = time.time(), list(self._source.lines), self._order.preferred
+        if self._order.choice == "weighted":  # in the source's order only the first few would ever be taken
+            full = len(self._tunnels) >= MAX_IN_USE
+            lines = (
+                [line for line in lines if whole(line) == preferred] if full else self._order.ordered(lines)
+            )
+        for line in sorted(lines, key=lambda line: whole(line) != preferred):
             way = whole(line)
             if (
                 self._order.choice == "ordered"

@@ -16,7 +16,7 @@ from ptproxy.config.link import Front, Link
 from ptproxy.config.model import ClientConfig
 from ptproxy.errors import AuthenticationError, DialError, Reason, StartError
 from ptproxy.proxy import bridge_choice
-from ptproxy.proxy.bridge_choice import BridgeChoice
+from ptproxy.proxy.bridge_choice import MAX_IN_USE, BridgeChoice
 from ptproxy.proxy.bridge_order import BridgeOrder, whole
 from ptproxy.proxy.client import prepared
 from ptproxy.proxy.documents import DocumentsInMemory
@@ -77,7 +77,7 @@ class Town:
     """Bridges by number, and a source that knows some of them."""
 
     def __init__(self, *known) -> None:
-        self.places = {number: {"name": number, "up": True, "dials": 0} for number in range(5)}
+        self.places = {number: {"name": number, "up": True, "dials": 0} for number in range(8)}
         self.lines = tuple(link(number) for number in known)
         self.hurried = 0
         self.tunnels = []
@@ -444,6 +444,26 @@ def test_weighted_uses_all_that_work(monkeypatch):
         await town.choice.stop()
 
     run("asyncio", monkeypatch, main)
+
+
+def test_weighted_uses_others_than_the_first_few(monkeypatch):
+    used = set()
+
+    async def main():
+        for seed in range(20):
+            town = Town(*range(8))
+            town.choice = BridgeChoice(town.make, town, None, "weighted", random.Random(seed))
+            await town.choice.start()
+            async with asyncio.timeout(60):
+                while len(names(town)) < MAX_IN_USE:
+                    await town.dial()
+                    await asyncio.sleep(0)
+            used.add(tuple(names(town)))
+            await town.choice.stop()
+
+    run("asyncio", monkeypatch, main)
+    assert set().union(*used) == set(range(8))
+    assert len(used) > 10  # seeds 0 to 19, of 70 quartets
 
 
 def test_measured_takes_the_quickest_of_this_network(monkeypatch):
