@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -364,8 +365,8 @@ def test_signals_that_come_before_they_are_watched_are_not_lost() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         hold_signals("SIGHUP", "SIGUSR2")
-        os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGUSR2)
+        for number in (signal.SIGHUP, signal.SIGUSR2):  # to this thread: the test's program may have others
+            signal.pthread_kill(threading.get_ident(), number)
         asyncio.run(asyncio.wait_for(main(), 120))
         assert heard == ["reload"]
     finally:
