@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import shutil
@@ -70,10 +69,6 @@ class Page:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
             mobile=False,
         )  # fmt: skip
-
-    async def picture(self, path: Path) -> None:
-        answer = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(answer["data"]))
 
     async def languages(self, accepted: str) -> None:
         agent = (await self._process.devtools.call("Browser.getVersion"))["userAgent"]
