@@ -9,9 +9,19 @@ from html.parser import HTMLParser
 from string import Formatter
 
 import pytest
+from client_page_rig import (
+    AUTHORITY,
+    BOUNDARY,
+    KEYS,
+    StoodIn,
+    client_state,
+    form_body,
+    post,
+    read,
+    request_head,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from page_rig import AUTHORITY, BOUNDARY, KEYS, StoodIn, client_state, form_body, post, read, request_head
 
 from ptproxy.front.http_head import RequestHead
 from ptproxy.proxy.page.answers import GUARDS, Answers, refusal

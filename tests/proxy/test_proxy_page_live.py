@@ -7,7 +7,7 @@ import re
 import stat
 
 import pytest
-from page_rig import StoodIn, client_state, form_body, post, request_head
+from client_page_rig import StoodIn, client_state, form_body, post, request_head
 from proxy_live import LOOPS, Program, run, until
 
 from ptproxy.config.quantities import Endpoint
