@@ -85,7 +85,7 @@ def test_who_is_slow_or_one_too_many_is_closed(kind, monkeypatch) -> None:
 
 
 def test_a_head_has_little_time_and_a_body_more_but_few_of_them(monkeypatch) -> None:
-    monkeypatch.setattr(page_port, "HEAD_PATIENCE", 0.2)
+    monkeypatch.setattr(page_port, "HEAD_PATIENCE", 3600.0)
     monkeypatch.setattr(page_port, "MAX_ADMITTED", 1)
 
     async def main() -> None:
@@ -97,8 +97,10 @@ def test_a_head_has_little_time_and_a_body_more_but_few_of_them(monkeypatch) -> 
         with await Program.connect(address) as slow:
             await slow.send(begun)
             await until(lambda: any(each.is_admitted for each in page.connections))
+            monkeypatch.setattr(page_port, "HEAD_PATIENCE", 0.01)
             with await Program.connect(address) as mute:
                 assert await ended(mute)  # by its timer
+            monkeypatch.setattr(page_port, "HEAD_PATIENCE", 3600.0)
             busy = await asked(bound, request_head(authority=str(bound), keys=keys))
             assert busy.startswith(b"HTTP/1.1 503")
             assert any(each.is_admitted for each in page.connections)
