@@ -74,9 +74,10 @@ class Marks:
 
     def descriptors_now(self):
         """Of each, without the connections between the two: codecs and load decide how many those are."""
-        between = connections(self.carriers_port)
+        between = held(self.carriers_port)
         return [
-            program.descriptors() - each * between for program, each in zip(self.programs, EACH, strict=True)
+            program.descriptors() - each * count
+            for program, each, count in zip(self.programs, EACH, between, strict=True)
         ]
 
     def grown(self):
@@ -142,12 +143,29 @@ class Programs:
         await asyncio.gather(*map(self.open_and_close, range(AT_ONCE)))
         await asyncio.to_thread(until, lambda: not connections(self.target), "the bridge leaves the target")
         await asyncio.to_thread(until, lambda: not connections(self.port), "the client's port is left")
-        return Marks(pair)
+        mark = Marks(pair)
+        while True:  # a connection that is being made or closed has not all its descriptors
+            await asyncio.sleep(1.0)
+            before, mark = mark, Marks(pair)
+            if mark.descriptors == before.descriptors:
+                return mark
 
     async def open_and_close(self, number):
         writer = await self.open(number)
         writer.close()
         await writer.wait_closed()
+
+
+def held(port):
+    """Sockets that the one who listens on ``port`` holds, and those connected to it (proc_net_tcp).
+
+    What is closed and not yet forgotten by the kernel has no inode, nor has what is not yet accepted.
+    """
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    ends = f":{port:04X}"
+    live = [row for row in rows if row[3] not in ("06", "0A") and row[9] != "0"]
+    return [sum(row[1].endswith(ends) for row in live), sum(row[2].endswith(ends) for row in live)]
 
 
 def connections(port):
