@@ -18,8 +18,8 @@ On a bridge:
 - ``bridge_exit``       takes the streams that clients open: dialled, served or refused
 - ``egress``            dials targets, with ``resolve`` (names), ``policy`` (which addresses are
   permitted) and ``egress_udp`` (associations)
-- ``site``              what strangers see: a real web server, or the pages of ``web_pages``,
-  whose requests ``web_request`` reads as a common web server does
+- ``site``              what strangers see: a real web server, whose connection and theirs are one
+  ``splice``, or the pages of ``web_pages``, whose requests ``web_request`` reads as a common server does
 - ``site_beside``       ... or a real web server's TLS port, which strangers get as it is
 - ``reverse_service``   offers services behind clients at ports of the bridge (``REVERSE.md``), each of
   them a ``reverse_offer``; a client has ``reverse_client``, both ``reverse_frames``

@@ -18,9 +18,10 @@ from typing import Final, Protocol, cast
 from ptproxy.buffer import Buffer
 from ptproxy.errors import DialError
 from ptproxy.log import get_logger
+from ptproxy.proxy.splice import Half, Splice
 from ptproxy.proxy.web_pages import Pages, error_page
 from ptproxy.proxy.web_request import Request, RequestReader
-from ptproxy.tunnel.tcp import BufferedReads, connect_tcp, connect_unix, send_reset
+from ptproxy.tunnel.tcp import connect_tcp, connect_unix
 
 HEADER_TIMEOUT: Final = 60.0
 """Seconds for a request's head, and for the rest of its body (nginx: client_header_timeout)."""
@@ -38,8 +39,6 @@ MAX_CONNECTIONS: Final = 1024
 """Strangers at once; more are cut off, as by a web server that is out of workers."""
 CONNECT_TIMEOUT: Final = 60.0
 """Seconds for the web server behind to take a connection (nginx: proxy_connect_timeout)."""
-MAX_EARLY: Final = 256 * 1024
-"""Bytes a stranger may say before the web server behind has taken the connection."""
 
 BUILTIN: Final = Path(__file__).with_name("builtin_site")
 
@@ -244,7 +243,7 @@ class ForwardSite:
         most_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.loop = loop
-        self.splices: set[_Splice] = set()
+        self.splices: set[Splice] = set()
         self._host = host
         self._port = port
         self._unix = unix
@@ -259,7 +258,7 @@ class ForwardSite:
         if len(self.splices) >= self._most:
             self.loop.call_soon(transport.abort)  # not at once: see egress.py's _Runner
             return
-        splice = _Splice(self, transport, received)
+        splice = Splice(self.loop, transport, received, self.splices.discard)
         self.splices.add(splice)
         task = self.loop.create_task(self._connect(splice))
         self._tasks.add(task)
@@ -275,7 +274,7 @@ class ForwardSite:
         await self._down.close()
         self.splices.clear()
 
-    async def _connect(self, splice: _Splice) -> None:
+    async def _connect(self, splice: Splice) -> None:
         """Reach the web server; without it strangers see that it is down."""
         try:
             await self._reach(splice.server)
@@ -285,7 +284,7 @@ class ForwardSite:
             if not splice.stranger.lost:
                 self._down.adopt(splice.stranger.transport, bytes(splice.early))
 
-    async def _reach(self, server: _Half) -> None:
+    async def _reach(self, server: Half) -> None:
         if self._unix is not None:
             await connect_unix(self.loop, server, str(self._unix), self._timeout)
             return
@@ -302,107 +301,3 @@ class ForwardSite:
             else:
                 return
         raise failure
-
-
-class _Splice:
-    """A stranger's connection and the web server's, coupled raw."""
-
-    __slots__ = ("early", "server", "site", "stranger")
-
-    def __init__(self, site: ForwardSite, transport: asyncio.Transport, received: bytes) -> None:
-        self.site = site
-        self.early = bytearray(received)
-        """What the stranger said before the server was there."""
-        self.stranger = _Half(self)
-        self.server = _Half(self)
-        self.stranger.other, self.server.other = self.server, self.stranger
-        transport.set_protocol(self.stranger)
-        self.stranger.connection_made(transport)
-        transport.resume_reading()
-
-    def cut(self) -> None:
-        """Break both."""
-        for half in (self.stranger, self.server):
-            if half.made and not half.lost:
-                half.transport.abort()
-
-    def over(self) -> None:
-        """Both are gone."""
-        self.site.splices.discard(self)
-
-
-class _Half(BufferedReads):
-    """One of the two connections; the other one's reading follows this one's writing."""
-
-    __slots__ = ("ended", "lost", "made", "other", "splice", "transport")
-
-    transport: asyncio.Transport
-    other: _Half
-
-    def __init__(self, splice: _Splice) -> None:
-        self.splice = splice
-        self.made = self.lost = self.ended = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The site is reached: what the stranger has said meanwhile goes there."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.made = True
-        splice = self.splice
-        if self is not splice.server:
-            return
-        if splice.stranger.lost:
-            splice.site.loop.call_soon(self.transport.abort)
-            return
-        self.transport.write(bytes(splice.early))
-        splice.early.clear()
-        if splice.stranger.ended:
-            self._pass_end()
-        splice.stranger.transport.resume_reading()
-
-    def data_received(self, data: Buffer) -> None:
-        """On to the other side, or kept until there is one."""
-        if self.other.made:
-            self.other.transport.write(data)
-            return
-        early = self.splice.early
-        early += data
-        if len(early) > MAX_EARLY:
-            self.transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        """The site's end ends both; the stranger's is passed on, and the answer still comes."""
-        self.ended = True
-        if self is self.splice.server:
-            self.other.transport.close()
-        elif self.other.made:
-            self.other._pass_end()
-        return True
-
-    def pause_writing(self) -> None:
-        """This side is behind: the other one is not read."""
-        if self.other.made and not self.other.lost:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        if self.other.made and not self.other.lost:
-            self.other.transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The other side ends in the same way, closed or reset."""
-        self.lost = True
-        other = self.other
-        if not other.made:
-            return
-        if other.lost:
-            del self.other, other.other  # the cycle, or a collection has to find it
-            self.splice.over()
-        elif exc is None:
-            other.transport.close()
-        else:
-            send_reset(other.transport)
-
-    def _pass_end(self) -> None:
-        """The other side has ended: so does what we say here, where that can be said."""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
