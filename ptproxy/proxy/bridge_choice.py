@@ -3,7 +3,8 @@
 Streams belong to one bridge's session and end with it; only streams that are opened afterwards go
 over another one. So nothing that was sent is ever sent twice.
 
-Which bridge a new stream takes is a matter of ``find.choice`` (:mod:`~ptproxy.proxy.bridge_order`).
+Which bridge a new stream takes is a matter of ``find.choice`` (:mod:`~ptproxy.proxy.bridge_order`);
+:mod:`~ptproxy.proxy.bridge_reach` dials them.
 
 A bridge that was not reached rests (:class:`~ptproxy.ways.Ways`), and comes back into use when its pause is
 over **and** somebody opens a stream: it is then dialled for that stream, beside the one in use, which
@@ -18,21 +19,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random, SystemRandom
-from typing import Any, Final
+from typing import Final
 
 from ptproxy.config.link import Link
 from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import ConfigError, DialError, PtproxyError, Reason
 from ptproxy.log import get_logger
 from ptproxy.proxy.bridge_order import UNKNOWN, BridgeOrder, Choice, whole
+from ptproxy.proxy.bridge_reach import Reaching
 from ptproxy.proxy.one_bridge import BridgeSource, OneBridge
 from ptproxy.target import Target
-from ptproxy.tunnel.approach import WayState, degree_met
+from ptproxy.tunnel.approach import WayState
 from ptproxy.tunnel.dial import CARRIER_WAIT
-from ptproxy.tunnel.racing import Racing, closed
 from ptproxy.tunnel.rest import BACKOFF_FIRST, BACKOFF_LAST, Rest
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Dialer, Stream
-from ptproxy.ways import Degree, Race, Way, Ways
+from ptproxy.ways import Degree, Way, Ways
 
 PATIENCE: Final = 3.0
 """Seconds that a bridge without a connection gets to have one again before the next bridge is tried."""
@@ -73,26 +74,25 @@ class BridgeChoice:
         weights: Mapping[str, float] | None = None,
     ) -> None:
         """``make`` raises StartError for a line that this client cannot use."""
-        self._make = make
         self._source = source
         self._ways = ways or Ways(bytes(32))
         self._rng = rng or SystemRandom()
         self._order = BridgeOrder(self._ways, choice, self._rng, weights)
-        self.line: Link | None = None
-        """Of the bridge that was tried last; None before the first."""
+        self._reaching = Reaching(make, self._ways, self._order, self._is_reached)
         self._tunnels: dict[Way, OneBridge] = {}  # those in use
-        self._answered = False  # somebody did, in the race that is on: that is what is told of it
         self._search: asyncio.Task[OneBridge] | None = None
         self._returning: dict[Way, asyncio.Task[None]] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._losers: set[asyncio.Task[Any]] = set()
-        self._starting: list[OneBridge] = []
         self._came = asyncio.Event()
         self._rest = Rest(asyncio.get_running_loop())
         self._rest.is_needed = lambda: False
         self._rest.is_held = lambda: self._rest.is_awaited and self._ways.portal.is_young(time.time())
         self._not_before = float("-inf")
         self._stopping = False
+
+    @property
+    def line(self) -> Link | None:
+        """Of the bridge that was tried last; None before the first."""
+        return self._reaching.line
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -126,10 +126,8 @@ class BridgeChoice:
         if waiting:
             await asyncio.wait(waiting)
         tunnels, self._tunnels = list(self._tunnels.values()), {}
-        await asyncio.gather(*(one.stop() for one in tunnels), *self._retiring, return_exceptions=True)
-        await closed(self._losers)
-        await asyncio.sleep(0)  # what had won all the same is told of then
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await asyncio.gather(*(one.stop() for one in tunnels), return_exceptions=True)
+        await self._reaching.stop()
 
     def through(self) -> dict[str, Dialer]:
         """The bridges in use by their names."""
@@ -181,14 +179,14 @@ class BridgeChoice:
         """This machine is in another network; see :meth:`TunnelDialer.network_changed`."""
         self._not_before = float("-inf")
         self._rest.end()
-        for one in (*self._tunnels.values(), *self._starting):
+        for one in (*self._tunnels.values(), *self._reaching.starting):
             one.dialer.network_changed(lost)
 
     def network_grew(self) -> None:
         """See :meth:`TunnelDialer.network_grew`."""
         self._not_before = float("-inf")
         self._rest.end()
-        for one in (*self._tunnels.values(), *self._starting):
+        for one in (*self._tunnels.values(), *self._reaching.starting):
             one.dialer.network_grew()
 
     # ---- streams ---------------------------------------------------------------------------------
@@ -280,13 +278,10 @@ class BridgeChoice:
             task.result()  # a bug is no bridge's fault
 
     async def _return(self, line: Link) -> None:
-        try:
-            one = await self._start(line, _ignore)
-        except (PtproxyError, OSError) as error:
-            self._note(line, error)
-            return
-        log.info("a bridge is in use beside the others", bridge=one.name)
-        self._tunnels[whole(line)] = one
+        one = await self._reaching.beside(line)
+        if one is not None:
+            log.info("a bridge is in use beside the others", bridge=one.name)
+            self._tunnels[whole(line)] = one
 
     def _is_reached(self) -> bool:
         """Whether any bridge is: then no login page stands before them all."""
@@ -354,7 +349,7 @@ class BridgeChoice:
     def _end(self, way: Way, one: OneBridge) -> None:
         """A tunnel is in use no more."""
         del self._tunnels[way]
-        self.unwanted(one)
+        self._reaching.unwanted(one)
 
     def _searched(self, search: asyncio.Task[OneBridge]) -> None:
         self._search = None
@@ -365,75 +360,10 @@ class BridgeChoice:
         here = whole(current.line)
         return tuple(line for line in self._source.lines if whole(line) != here)
 
-    # ---- reaching one ------------------------------------------------------------------------------
-
     async def _reach(self, lines: Sequence[Link]) -> OneBridge:
-        """The first of several bridges that is reached, tried with a stagger."""
-        if not lines:
-            raise DialError(Reason.TUNNEL_DOWN, "no bridge is known")
-        now = time.time()
-        self._answered = False
-        race = Race(self._order.ordered(lines), whole, lambda line: self._ways.stagger(whole(line), now))
-        one = await Racing(asyncio.get_running_loop(), self, self._losers).run(race)
+        """The first of several bridges that is reached; it is in use from now on."""
+        one = await self._reaching.first(lines)
         self._tunnels[whole(one.line)] = one
         self._came.set()
         log.info("connected", bridge=one.name)
         return one
-
-    async def attempt(self, candidate: Link, progressed: Callable[[], None]) -> OneBridge:
-        """One bridge of a race."""
-        one = await self._start(candidate, progressed)
-        self.line = candidate
-        return one
-
-    async def _start(self, line: Link, progressed: Callable[[], None]) -> OneBridge:
-        """A tunnel to a bridge; how long TLS took is remembered."""
-        one = self._make(line)
-        began, stood = time.monotonic(), list[float]()
-
-        def stands() -> None:
-            stood.append(time.monotonic())
-            progressed()
-
-        one.dialer.approaches.progressed = stands
-        one.dialer.approaches.others_open = self._is_reached
-        self._starting.append(one)
-        try:
-            await one.start()
-        except BaseException:
-            await one.stop()
-            raise
-        finally:
-            self._starting.remove(one)
-            one.dialer.approaches.progressed = None
-        self._ways.opened(whole(line), (stood or [time.monotonic()])[0] - began, time.time())
-        return one
-
-    def failed(self, candidate: Link, error: PtproxyError | OSError) -> bool:
-        """One bridge was not reached."""
-        answered = not isinstance(error, DialError | OSError)
-        if answered or not self._answered:
-            self.line = candidate
-        self._answered = self._answered or answered
-        self._note(candidate, error)
-        return False
-
-    def unwanted(self, result: OneBridge) -> None:
-        """One that was reached after another one: it is not in use."""
-        task = asyncio.get_running_loop().create_task(result.stop())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    def _note(self, line: Link, error: PtproxyError | OSError) -> None:
-        degree = degree_met(error)
-        if not self._is_reached():
-            degree = self._ways.portal.judge(whole(line), degree, time.time())
-        self._ways.failed(whole(line), degree, time.time())
-        log.warning(
-            "a bridge is not reached", bridge=str(Endpoint(line.host, line.port)), why=str(error),
-            degree=str(degree), done="the next bridge is tried",
-        )  # fmt: skip
-
-
-def _ignore() -> None:
-    """Nobody waits beside it."""
