@@ -93,10 +93,7 @@ class Target:
     @property
     def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         """The address where ``host`` is a literal, else None."""
-        try:
-            return ipaddress.ip_address(self.host)
-        except ValueError:
-            return None
+        return literal(self.host)
 
     @property
     def service_name(self) -> str | None:
@@ -163,13 +160,24 @@ def is_reserved(host: str) -> bool:
     return f".{host.lower().rstrip('.')}".endswith(f".{SERVICE_DOMAIN}")
 
 
+def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that ``host`` spells, None for a name.
+
+    As ``ipaddress.ip_address``, which tries a name as both families before it gives up: many times
+    as long, at each of the places that a name comes by.
+    """
+    try:
+        if ":" in host:
+            return ipaddress.IPv6Address(host)
+        return ipaddress.IPv4Address(host) if host[-1:].isdigit() else None
+    except ValueError:
+        return None
+
+
 def _host(host: str) -> str:
     """``host`` in its one canonical spelling."""
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
+    ip = literal(host)
+    if ip is not None:
         if ip.version == 6 and ip.scope_id:
             raise TargetError("an address with a scope id means nothing at the far end")
         return str(ip)

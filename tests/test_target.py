@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ptproxy.target import MAX_NAME, Target, TargetError, is_reserved
+from ptproxy.target import MAX_NAME, Target, TargetError, is_reserved, literal
 
 labels = st.from_regex(r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,20}[a-zA-Z0-9_])?", fullmatch=True)
 names = (
@@ -195,3 +195,22 @@ def test_a_name_that_is_an_address_comes_out_as_one() -> None:
 def test_which_service_a_target_asks_for(target: Target, service: str | None) -> None:
     assert target.service_name == service
     assert is_reserved(target.host) == (service is not None and target.kind == "address")
+
+
+@given(
+    st.one_of(
+        st.text(max_size=20),
+        st.text("0123456789.:afg%²٣", max_size=20),
+        st.ip_addresses().map(str),
+        st.sampled_from(
+            ["", "example.org", "1.2.3.4.", "01.2.3.4", "1.2.3", "fe80::1%eth0", "::ffff:1.2.3.4"]
+        ),
+    )
+)
+def test_a_literal_is_what_the_standard_library_reads(host: str) -> None:
+    expected: ipaddress.IPv4Address | ipaddress.IPv6Address | None
+    try:
+        expected = ipaddress.ip_address(host)
+    except ValueError:
+        expected = None
+    assert literal(host) == expected

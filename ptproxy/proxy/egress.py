@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -23,7 +22,7 @@ from ptproxy.errors import DialError, Reason
 from ptproxy.proxy.egress_udp import EgressAssociation
 from ptproxy.proxy.policy import EgressPolicy
 from ptproxy.proxy.resolve import Resolver
-from ptproxy.target import Target, is_reserved
+from ptproxy.target import Target, is_reserved, literal
 from ptproxy.tunnel.stream import Association, DatagramReceiver, Stream
 from ptproxy.tunnel.tcp import connect_tcp, reason_of
 
@@ -146,10 +145,9 @@ class EgressDialer:
 
         Raises DialError where there is none.
         """
-        try:
-            return [self._permitted(ipaddress.ip_address(host), port)]
-        except ValueError:
-            pass
+        ip = literal(host)
+        if ip is not None:
+            return [self._permitted(ip, port)]
         if is_reserved(host):
             raise DialError(Reason.UNSUPPORTED, "a name of the bridge's services")
         if host.lower() == self._own_name:
