@@ -22,6 +22,7 @@ GROUPS: Final = (
     "auth",
     "session",
     "proxy",
+    "people",
     "peers",
     "messenger",
     "e2e",

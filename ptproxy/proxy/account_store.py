@@ -44,6 +44,8 @@ WAIT: Final = 1.0
 """Seconds that a change waits for another process's: each takes milliseconds."""
 KEPT_CHANGES: Final = 10_000
 """Numbers of changes that are kept: who has not looked for so many reads everything anew."""
+_FAILED: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement raises; the latter where SQLite's words about a damaged file quote it."""
 
 _SCHEMA: Final = """
 CREATE TABLE entries (
@@ -84,7 +86,7 @@ class SqliteStore:
         if self._path.exists() or self._older.path.exists():
             try:
                 self._open()
-            except sqlite3.Error as error:
+            except _FAILED as error:
                 self.close()
                 raise StartError(f"cannot use {self._path}: {error}") from None
             except StartError:
@@ -107,7 +109,7 @@ class SqliteStore:
             else:
                 self._check_place()
                 self._take_in(self._database)
-        except sqlite3.Error as error:
+        except _FAILED as error:
             raise StartError(f"cannot read {self._path}: {error}") from None
 
     def update(self, change: Callable[[AccessList], None]) -> None:
@@ -120,7 +122,7 @@ class SqliteStore:
             database = self._open()
             self._check_place()
             database.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
+        except _FAILED as error:
             raise StartError(f"cannot write {self._path}: {error}") from None
         try:
             self._take_in(database)
@@ -132,7 +134,7 @@ class SqliteStore:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             self._undo(database)
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, _FAILED):
                 raise StartError(f"cannot write {self._path}: {error}") from None
             raise
         self.list.touched.clear()
@@ -187,7 +189,7 @@ class SqliteStore:
                 if counting.in_transaction:
                     counting.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except _FAILED as error:
             raise StartError(f"cannot count in {self._path}: {error}") from None
         return found
 
@@ -320,7 +322,7 @@ class SqliteStore:
                     "SELECT entry FROM entries WHERE kind = ? AND id = ?", (kind, name)
                 ).fetchone()
                 entry = None if row is None else self._entry(kind, name, row[0])
-            except (sqlite3.Error, StartError):
+            except (*_FAILED, StartError):
                 self._seen = -1  # all of it is read anew
             self.list.take_in(kind, known_by, entry)
 
@@ -331,13 +333,13 @@ class SqliteStore:
         )
 
     def _entry(self, kind: str, name: str, text: str) -> Entry:
-        """An entry as it is stored; raises StartError for a damaged one."""
+        """An entry as it is stored; raises StartError for a damaged one, whose columns may be anything."""
         try:
             entry = KINDS[kind][0].parse(json.loads(text))
             if _name_of(kind, getattr(entry, KINDS[kind][1])) != name:
                 raise ValueError("it stands under another name")
         except (ValueError, RecursionError, TypeError, KeyError) as error:
-            raise StartError(f"{self._path}: {kind} {name[:16]}: {error}") from None
+            raise StartError(f"{self._path}: {kind} {str(name)[:16]}: {error}") from None
         return entry
 
 

@@ -305,3 +305,34 @@ def test_a_damaged_database_is_one_kind_of_error(damage: str, tmp_path: Path) ->
                 store.follow()
     with pytest.raises(StartError):
         SqliteStore(tmp_path, Access.ENROLLED)
+
+
+@pytest.mark.parametrize("row", ["'identities', NULL, '{}'", "'identities', 7, 7", "NULL, NULL, NULL"])
+def test_columns_that_hold_no_text_are_the_same_error(row: str, tmp_path: Path) -> None:
+    with store_of(tmp_path) as store:
+        store.update(lambda known: known.enrol(Identity(bytes([1]) * 32, "anna", 1)))
+    by_hand(
+        tmp_path,
+        "DROP TABLE entries",
+        "CREATE TABLE entries (kind, id, entry)",
+        f"INSERT INTO entries VALUES ({row})",
+    )
+    with pytest.raises(StartError):
+        SqliteStore(tmp_path, Access.ENROLLED)
+
+
+def test_damage_that_sqlite_cannot_put_into_words_is_the_same_error(tmp_path: Path) -> None:
+    """A trigger that names a table in bytes that are no UTF-8: Python cannot read what SQLite says of it."""
+    with store_of(tmp_path) as store:
+        store.update(lambda known: known.enrol(Identity(bytes([1]) * 32, "anna", 1)))
+    path = tmp_path / DATABASE
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    damaged = path.read_bytes().replace(b"INSERT INTO changes", b"INSERT INTO chan\x9ees")
+    path.write_bytes(damaged)
+    with store_of(tmp_path) as store:
+        with pytest.raises(StartError):
+            store.update(lambda known: known.enrol(Identity(bytes([2]) * 32, "otto", 1)))
+        assert bytes([1]) * 32 in store.list.identities
+        assert bytes([2]) * 32 not in store.list.identities
