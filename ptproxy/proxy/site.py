@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections import deque
 from email.utils import formatdate
 from pathlib import Path
 from typing import Final, Protocol, cast
@@ -35,6 +36,11 @@ LINGER_TIME: Final = 30.0
 """Seconds after which it is not waited for in any case (nginx: lingering_time)."""
 MAX_REQUESTS: Final = 1000
 """Requests on one connection (nginx: keepalive_requests)."""
+WORK_A_TURN: Final = 256
+"""Lines and chunks of all strangers' requests that are read in one turn of the loop (half a millisecond):
+whoever sends endless small ones takes that much of the bridge's time from its clients, not all of it."""
+REQUEST_WORK: Final = 32
+"""What answering a request counts as, in lines."""
 MAX_CONNECTIONS: Final = 1024
 """Strangers at once; more are cut off, as by a web server that is out of workers."""
 CONNECT_TIMEOUT: Final = 60.0
@@ -94,7 +100,11 @@ class BuiltinSite:
         self.header_timeout = header_timeout
         self.keepalive_timeout = keepalive_timeout
         self.visitors: set[_Visitor] = set()
+        self.work_left = WORK_A_TURN
+        """Of this turn of the loop."""
         self._most = most_connections
+        self._waiting: deque[_Visitor] = deque()  # in the order in which their turns come
+        self._next_turn: asyncio.Handle | None = None
 
     def adopt(self, transport: asyncio.Transport, received: bytes) -> None:
         """Answer a stranger, beginning with what was said already."""
@@ -113,7 +123,31 @@ class BuiltinSite:
         """Cut off whoever is still here."""
         for visitor in list(self.visitors):
             visitor.cut()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+        self._waiting.clear()
         await asyncio.sleep(0)
+
+    def spend(self, work: int) -> None:
+        """So much of this turn's work is done; the next turn has all of it again."""
+        self.work_left -= work
+        if self._next_turn is None:
+            self._next_turn = self.loop.call_soon(self._begin_turn)
+
+    def wait_for_turn(self, visitor: _Visitor) -> None:
+        """``visitor`` has more to be read than this turn allows: call its ``take_turn`` when it may go on."""
+        self._waiting.append(visitor)
+        self.spend(0)
+
+    def _begin_turn(self) -> None:
+        self._next_turn = None
+        self.work_left = WORK_A_TURN
+        for _ in range(len(self._waiting)):
+            if self.work_left <= 0:
+                break
+            self._waiting.popleft().take_turn()
+        if self._waiting:
+            self.spend(0)
 
 
 class _Visitor(asyncio.Protocol):
@@ -125,6 +159,8 @@ class _Visitor(asyncio.Protocol):
         self._served = 0
         self._writing_paused = False
         self._lingering = False
+        self._waiting = False  # for its turn
+        self._reading = True
         self._deadline: asyncio.TimerHandle | None = None
         self._last_moment: asyncio.TimerHandle | None = None
 
@@ -141,7 +177,8 @@ class _Visitor(asyncio.Protocol):
             self._wait(LINGER_TIMEOUT)
         elif not self._transport.is_closing():
             self._reader.receive_data(data)
-            self._answer()
+            if not self._waiting:  # what came before it paused
+                self._answer()
 
     def eof_received(self) -> None:
         """Answers are complete when they are written: closing is all that is left."""
@@ -149,15 +186,16 @@ class _Visitor(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The stranger does not read: no more requests are taken, for a bounded time."""
         self._writing_paused = True
-        self._transport.pause_reading()
+        self._mind_reading()
         self._wait(SEND_TIMEOUT)
 
     def resume_writing(self) -> None:
         """It reads again."""
         self._writing_paused = False
-        self._transport.resume_reading()
         self._wait(self._site.header_timeout)
-        self._answer()
+        if not self._waiting:
+            self._answer()
+        self._mind_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -171,11 +209,20 @@ class _Visitor(asyncio.Protocol):
         """Time is up."""
         self._transport.abort()
 
+    def take_turn(self) -> None:
+        """Go on with what was put off."""
+        self._waiting = False
+        self._answer()
+        self._mind_reading()
+
     def _answer(self) -> None:
         """Answer every request that is complete, while the stranger takes the answers."""
         reader, transport = self._reader, self._transport
         while not (self._writing_paused or self._lingering or transport.is_closing()):
-            request = reader.next_request()
+            request = self._next_request()
+            if self._waiting:
+                self._mind_reading()
+                return
             if request is None:
                 if reader.failed:
                     self._finish()
@@ -190,6 +237,24 @@ class _Visitor(asyncio.Protocol):
                 self._finish()
             elif not self._writing_paused:
                 self._wait(self._site.header_timeout)
+
+    def _next_request(self) -> Request | None:
+        """The next request, as far as this turn's work goes; None and ``_waiting`` when it does not."""
+        reader, site = self._reader, self._site
+        reader.allowance = before = max(site.work_left, 0)
+        request = reader.next_request() if before else None
+        site.spend(before - max(reader.allowance, 0) + (REQUEST_WORK if request is not None else 0))
+        if reader.interrupted or not before:
+            self._waiting = True
+            site.wait_for_turn(self)
+        return request
+
+    def _mind_reading(self) -> None:
+        """Read only while answers are taken and nothing that came waits for its turn."""
+        wanted = not (self._writing_paused or self._waiting)
+        if wanted != self._reading and not self._transport.is_closing():
+            self._reading = wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
     def _finish(self) -> None:
         """Close after the last answer; while a body still comes, stay to read it (nginx: lingering_close)."""

@@ -6,7 +6,9 @@ are accepted, header lines with odd names are ignored, and every refusal has the
 status, and comes at the moment, that one would see there.
 
 ``RequestReader.receive_data`` feeds bytes, ``next_request`` takes requests out
-one by one; the body of a request is thrown away before the next one.
+one by one; the body of a request is thrown away before the next one. A
+reader does no more than its ``allowance`` of lines and chunks in one go, since
+a stranger may send as many of the smallest ones as it likes.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ MAX_BODY: Final = 1 << 20
 """Bytes that a request may announce (nginx: client_max_body_size 1m)."""
 MAX_CHUNK_LINE: Final = 4096
 """Bytes of a chunk's size line with its extensions, and of the trailer section."""
+BOUNDLESS: Final = 1 << 62
+"""An allowance that nobody uses up."""
 
 _LINE = re.compile(
     rb"(?P<method>[A-Z_-]+) +"
@@ -65,8 +69,8 @@ class RequestReader:
     """Reads the requests of one connection."""
 
     __slots__ = (
-        "_body", "_buffer", "_chunk_ends", "_chunked", "_head_size", "_request", "_seen", "body_read",
-        "failed",
+        "_body", "_buffer", "_chunk_ends", "_chunked", "_head_size", "_held", "_request", "_seen",
+        "allowance", "body_read", "failed", "interrupted",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -74,8 +78,13 @@ class RequestReader:
         """After a refusal that ends the connection nothing more is read."""
         self.body_read = True
         """Whether all of the last request's body had come when it was handed out."""
+        self.allowance = BOUNDLESS
+        """Lines and chunks that may still be read; whoever takes requests gives more."""
+        self.interrupted = False
+        """Whether ``next_request`` ended for want of allowance: call it again, no bytes are missing."""
         self._buffer = bytearray()
         self._request: Request | None = None  # its line has been read, its headers have not
+        self._held: Request | None = None  # its head has been read, not all that has come of its body
         self._seen: dict[str, list[str]] = {}
         self._head_size = 0
         self._body = 0  # bytes of a body, or of a chunk, still to be thrown away
@@ -85,7 +94,7 @@ class RequestReader:
     @property
     def idle(self) -> bool:
         """Whether nothing of a next request has arrived."""
-        return not (self._buffer or self._body or self._chunked or self._request)
+        return not (self._buffer or self._body or self._chunked or self._request or self._held)
 
     def receive_data(self, data: Buffer) -> None:
         """Bytes arrived; callers stop reading while they hold requests back."""
@@ -93,8 +102,28 @@ class RequestReader:
             self._buffer += data
 
     def next_request(self) -> Request | None:
-        """The next complete request, or a refusal; None: more bytes are needed."""
-        if self.failed or not self._discard_body():
+        """The next complete request, or a refusal; None: more bytes, or more allowance, are needed."""
+        self.interrupted = False
+        if self.failed:
+            return None
+        request = self._held or self._next_head()
+        if request is None:
+            return None
+        if not request.refusal:
+            whole = self._discard_body()
+            self._held = request if self.interrupted else None
+            if self.interrupted:
+                return None
+            self.body_read = whole or self.failed
+            request.keep_alive = request.keep_alive and not self.failed
+        if not request.keep_alive:
+            self.failed = True
+            self._buffer.clear()
+        return request
+
+    def _next_head(self) -> Request | None:
+        """The next request whose head is complete, or a refusal, once the body before it is gone."""
+        if not self._discard_body():
             return None
         self.body_read = True
         request = self._request or self._read_line()
@@ -105,13 +134,13 @@ class RequestReader:
             self._request = None
             self._seen = {}
             self._head_size = 0
-            if not request.refusal:
-                self.body_read = self._discard_body() or self.failed
-                request.keep_alive = request.keep_alive and not self.failed
-            if not request.keep_alive:
-                self.failed = True
-                self._buffer.clear()
         return request
+
+    def _may_go_on(self) -> bool:
+        """Take one line or chunk off the allowance; False once it is used up."""
+        self.allowance -= 1
+        self.interrupted = self.allowance < 0
+        return not self.interrupted
 
     # ---- request line and headers ------------------------------------------------------------
 
@@ -133,6 +162,8 @@ class RequestReader:
         at = 0
         try:
             while (end := buffer.find(b"\n", at)) >= 0:
+                if not self._may_go_on():
+                    return None
                 line = bytes(buffer[at : end + 1])
                 at = end + 1
                 if line in (b"\n", b"\r\n"):
@@ -200,6 +231,8 @@ class RequestReader:
                 return False
             if not self._chunked:
                 return True
+            if not self._may_go_on():
+                return False
             pattern = _CHUNK_END if self._chunk_ends else _CHUNK_LINE
             match = pattern.match(buffer)
             if match is None:

@@ -300,3 +300,38 @@ def test_behind_it_is_a_real_nginx(kind: str, tmp_path: Path, monkeypatch: pytes
                 assert (await say(address, b"\x16\x03\x01junk")).startswith(b"HTTP/1.1 400 ")
 
     run(kind, monkeypatch, main)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_endless_small_chunks_take_turns(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No turn of the loop reads more than its share, whoever sends; others are answered in between."""
+    most, heads = 0, []
+
+    async def main() -> None:
+        nonlocal most
+        site = BuiltinSite(asyncio.get_running_loop())
+        spend = site.spend
+
+        def spending(work: int) -> None:
+            nonlocal most
+            spend(work)
+            most = max(most, site_module.WORK_A_TURN - site.work_left)
+
+        monkeypatch.setattr(site, "spend", spending)
+        chunks = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000
+        async with visited(site) as address:
+            floods = [await asyncio.open_connection(*address) for _ in range(3)]
+            for _, writer in floods:
+                writer.write(chunks)
+            found = answers(await say(address, GET % b"style.css"))
+            assert [status for status, _ in found] == [200]
+            for reader, writer in floods:
+                writer.write(b"0\r\n\r\n" + GET % b"")
+                heads.append(await reader.readline())
+                writer.close()
+        await until(lambda: not site.visitors)
+
+    run(kind, monkeypatch, main)
+    assert most <= site_module.WORK_A_TURN + site_module.REQUEST_WORK
+    assert len(heads) == 3
+    assert all(head.startswith(b"HTTP/1.1 ") for head in heads)

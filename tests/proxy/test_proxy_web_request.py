@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ptproxy.proxy.web_pages import Pages, normal_path
-from ptproxy.proxy.web_request import MAX_HEAD, MAX_LINE, Request, RequestReader
+from ptproxy.proxy.web_request import BOUNDLESS, MAX_HEAD, MAX_LINE, Request, RequestReader
 
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-", min_size=1, max_size=12)
 VALUE = st.text("abc XYZ019,;=/()\"'\\<>@%&äÿ", max_size=30).map(str.strip)
@@ -155,3 +155,43 @@ def test_pages_never_leave_their_folder(tmp_path) -> None:
         Request("GET", "/in?a=b", host="a.example"), scheme="https", local_port=443, date="D"
     )
     assert b"Location: https://a.example/in/?a=b\r\n" in moved
+
+
+PARTS = [
+    b"GET / HTTP/1.1\r\n", b"Host: a\r\n", b"A: b\n", b"\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"1\r\nx\r\n", b"0\r\n\r\n", b"?", b"3;e\nabc\r\n",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=40), st.integers(1, 7))
+def test_an_allowance_changes_when_requests_come_not_which(parts: list[bytes], allowance: int) -> None:
+    def read(allowance: int) -> list[object]:
+        reader, found = RequestReader(), []
+        reader.receive_data(b"".join(parts))
+        while True:
+            reader.allowance = allowance
+            request = reader.next_request()
+            if request is not None:
+                found.append((request, reader.body_read))
+            elif not reader.interrupted:
+                return [*found, reader.failed, reader.idle]
+
+    assert read(allowance) == read(BOUNDLESS)
+
+
+def test_no_more_lines_and_chunks_are_read_than_allowed() -> None:
+    reader = RequestReader()
+    reader.receive_data(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000
+    )
+    goes = 0
+    while True:
+        reader.allowance, goes = 100, goes + 1
+        request = reader.next_request()
+        if not reader.interrupted:
+            break
+        assert request is None
+        assert reader.allowance == -1
+    assert request is not None
+    assert not reader.body_read
+    assert goes == 21  # three lines, a thousand chunks, and the end of each
