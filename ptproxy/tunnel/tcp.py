@@ -23,6 +23,7 @@ import errno
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, cast
 
@@ -32,7 +33,7 @@ from ptproxy.tunnel.outward import STRAIGHT, Connects
 from ptproxy.tunnel.polling import PolledLoop, polled
 
 READ_SIZE: Final = 256 * 1024
-"""Bytes of the one buffer that all carrier reads go through: a window's worth, sixteen TLS records."""
+"""Bytes of the one buffer that a thread's carriers read into: a window's worth, sixteen TLS records."""
 
 LEAST_READ: Final = 4 * 1024
 """Bytes of a read at least, for whoever may keep less: reads and frames of a few bytes would cost more."""
@@ -59,7 +60,19 @@ if os.environ.get("PTPROXY_TRANSPORTS") != "asyncio":
 FAST: bool = _fast is not None
 """Whether aiofastnet carries the connections."""
 
-_SHARED = memoryview(bytearray(READ_SIZE))
+
+class _Shared(threading.local):
+    """The buffer that all connections of a thread's event loop read into.
+
+    Never one for several threads: a read lets other threads run between the bytes' arrival and their use,
+    and a program may have a bridge and clients, or two blocking clients, each with a loop of its own.
+    """
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(READ_SIZE))
+
+
+_shared = _Shared()
 
 _TCP_NOTSENT_LOWAT = getattr(
     socket, "TCP_NOTSENT_LOWAT", 25 if os.name == "posix" and hasattr(os, "sched_getaffinity") else None
@@ -69,12 +82,12 @@ _TCP_NOTSENT_LOWAT = getattr(
 def read_buffer(room: int) -> memoryview:
     """The shared buffer for the next read of somebody who may keep ``room`` bytes."""
     if room >= READ_SIZE:
-        return _SHARED
-    return _SHARED[: room if room > LEAST_READ else LEAST_READ]
+        return _shared.buffer
+    return _shared.buffer[: room if room > LEAST_READ else LEAST_READ]
 
 
 class BufferedReads(asyncio.BufferedProtocol):
-    """A protocol whose reads all go through one shared buffer: no allocation a read.
+    """A protocol whose reads all go through its thread's one buffer: no allocation a read.
 
     Subclasses define ``data_received(data)``; ``data`` is valid during the call only.
     """
@@ -83,11 +96,12 @@ class BufferedReads(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (the buffer is what it is)
         """The shared buffer; whatever is read is dealt with before the next read."""
-        return _SHARED
+        return _shared.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over what was read: a view, or a copy where transports keep references."""
-        self.data_received(_SHARED[:nbytes] if FAST else bytes(_SHARED[:nbytes]))
+        data = _shared.buffer[:nbytes]
+        self.data_received(data if FAST else bytes(data))
 
     def data_received(self, data: Buffer) -> None:
         """What arrived."""

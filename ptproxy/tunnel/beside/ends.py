@@ -24,6 +24,7 @@ import errno
 import os
 import socket
 import ssl
+import threading
 from typing import Final, Literal
 
 from ptproxy.buffer import Buffer
@@ -63,7 +64,14 @@ def _note_alert(pointer: int, kind: int, value: int) -> None:
 _informed = INFO_CALLBACK(_note_alert)
 
 
-_record = ctypes.create_string_buffer(RECORD)
+class _OfThread(threading.local):
+    """Where records are read to; another thread's loop may run between a record's arrival and its copy."""
+
+    def __init__(self) -> None:
+        self.record = ctypes.create_string_buffer(RECORD)
+
+
+_of_thread = _OfThread()
 
 
 class RawEnd:
@@ -198,9 +206,10 @@ class TlsEnd(RawEnd, Agreed):
 
     def read(self) -> bytes:
         """The content of a record, or what is left of it."""
-        count: int = self._read(self._pointer, _record, RECORD)
+        record = _of_thread.record
+        count: int = self._read(self._pointer, record, RECORD)
         if count > 0:
-            return ctypes.string_at(_record, count)
+            return ctypes.string_at(record, count)
         self._stopped(count)
         return b""
 
