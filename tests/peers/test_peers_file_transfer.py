@@ -43,16 +43,21 @@ class Files:
     def __init__(self, party, folder, **options):
         self.offers = asyncio.Queue()
         self.progress = []
+        self.at = lambda _progress: None  # called with each progress
         self.gone = []
         self.folder = folder / party.name
         self.transfers = FileTransfers(
             party.streams,
             self.folder,
             on_offer=self.offers.put_nowait,
-            on_progress=self.progress.append,
+            on_progress=self._heard,
             on_gone=self.gone.append,
             **options,
         )
+
+    def _heard(self, progress):
+        self.progress.append(progress)
+        self.at(progress)
 
     def saved(self):
         return sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
@@ -129,10 +134,12 @@ def test_a_transfer_that_was_broken_off_is_gone_on_with(tmp_path):
     async def main(alice, bob, alices, bobs):
         sending = going(alices.transfers.send(Party.CONTACT, path))
         accepting = going((await bobs.offers.get()).accept())
-        await until(lambda: bobs.progress[-1:] and bobs.progress[-1].done > 1_000_000)
-        sending.cancel()
+        bobs.at = lambda progress: (
+            progress.done > 1_000_000 and sending.cancel()
+        )  # before more of it has come
         with pytest.raises(DialError):
             await accepting
+        bobs.at = lambda _progress: None
         [partial] = bobs.saved()
         assert partial.endswith(".part")
         there = (bobs.folder / partial).stat().st_size
@@ -181,9 +188,10 @@ def test_a_partial_file_that_was_touched_is_not_passed_off_as_whole(tmp_path):
     async def main(alice, bob, alices, bobs):
         sending = going(alices.transfers.send(Party.CONTACT, path))
         accepting = going((await bobs.offers.get()).accept())
-        await until(lambda: bobs.progress[-1:] and bobs.progress[-1].done > 500_000)
-        sending.cancel()
-        await asyncio.gather(accepting, return_exceptions=True)
+        bobs.at = lambda progress: progress.done > 500_000 and sending.cancel()  # before more of it has come
+        with pytest.raises(DialError):
+            await accepting
+        bobs.at = lambda _progress: None
         [partial] = bobs.folder.iterdir()
         data = bytearray(partial.read_bytes())
         data[7] ^= 1
