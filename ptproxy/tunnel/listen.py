@@ -196,9 +196,23 @@ class Listener:
         if self._tls is not None and len(self._opening) >= self._most_handshakes:
             self._end_oldest()
         self._crowded = False
+        if self._tls is None and self._adopted(sock):
+            return
         task = self.loop.create_task(self._open(sock))
         self._opening[task] = None
         task.add_done_callback(partial(self._through, sock))
+
+    def _adopted(self, sock: socket.socket) -> bool:
+        """Take a connection that has no handshake at once; whether that can be done here."""
+        try:
+            made = tcp.adopt_plain(self.loop, self._factory, sock)
+        except OSError as error:
+            sock.close()
+            log.debug("a connection ended as it was accepted", why=type(error).__name__)
+            return True
+        if made is not None:
+            self._transports.add(made)
+        return made is not None
 
     def _through(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._opening.pop(task, None)

@@ -57,6 +57,15 @@ if os.environ.get("PTPROXY_TRANSPORTS") != "asyncio":
     with contextlib.suppress(ImportError):
         import aiofastnet as _fast
 
+_PlainTransport: Any = None
+"""aiofastnet's transport itself, which its coroutines make and then wait for: for connections without TLS
+there is nothing to wait for. Only of the version that is known to make it so; else its coroutines do it."""
+if _fast is not None and getattr(_fast, "__version__", "").startswith("1.2."):
+    with contextlib.suppress(ImportError):
+        from aiofastnet.selector_transport import SelectorSocketTransport
+
+        _PlainTransport = SelectorSocketTransport
+
 FAST: bool = _fast is not None
 """Whether aiofastnet carries the connections."""
 
@@ -195,7 +204,9 @@ async def _connect(
                     "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
                 }
             birth = _Birth(lambda: protocol)
-            if _fast is not None:
+            if tls is None and makes_plain(loop):
+                making = _plain(loop, birth, sock)
+            elif _fast is not None:
                 making = _fast.create_connection(_seen(loop), birth.factory, sock=sock, **options)
             else:
                 making = loop.create_connection(birth.factory, sock=sock, **options)
@@ -228,15 +239,64 @@ async def adopt(
         if _fast is not None:
             options |= {"ssl_incoming_bio_size": TLS_BUFFER, "ssl_outgoing_bio_size": TLS_BUFFER}
     sock.setblocking(False)
-    if sock.family != getattr(socket, "AF_UNIX", None):
-        with contextlib.suppress(OSError):  # else what a stream brings in pieces waits 40 ms for an ACK
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _send_at_once(sock)
     birth = _Birth(factory)
     if _fast is not None:
         making = _fast.connect_accepted_socket(_seen(loop), birth.factory, sock, **options)
     else:
         making = loop.connect_accepted_socket(birth.factory, sock, **options)
     return await _made(loop, making, birth, sock)
+
+
+def adopt_plain(
+    loop: asyncio.AbstractEventLoop, factory: Factory, sock: socket.socket
+) -> asyncio.Transport | None:
+    """Put a protocol of the factory's on an accepted socket, without a task: nothing is to be waited for.
+
+    Its ``connection_made`` is called on the next turn. None where only :func:`adopt` can do it; then
+    nothing has been done. Raises ``OSError``.
+    """
+    if not makes_plain(loop):
+        return None
+    sock.setblocking(False)
+    _send_at_once(sock)
+    return make_plain(loop, factory(), sock)
+
+
+def makes_plain(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether :func:`make_plain` can be used: not on Windows' completion loop, nor without aiofastnet."""
+    return _fast is not None and _PlainTransport is not None and isinstance(_seen(loop), PolledLoop)
+
+
+def make_plain(
+    loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, sock: socket.socket
+) -> asyncio.Transport:
+    """A transport without TLS on a non-blocking socket that is connected.
+
+    ``connection_made`` is called on the next turn, also of one that is aborted before. Only where
+    :func:`makes_plain` says so.
+    """
+    return cast("asyncio.Transport", _PlainTransport(polled(loop), sock, protocol))
+
+
+def _send_at_once(sock: socket.socket) -> None:
+    """Else what a stream brings in pieces waits 40 ms for an ACK."""
+    with contextlib.suppress(OSError):  # a Unix socket has no such thing
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def _plain(
+    loop: asyncio.AbstractEventLoop, birth: _Birth, sock: socket.socket
+) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+    """What aiofastnet's ``create_connection`` does with a socket that is connected, and no more."""
+    waiter = loop.create_future()
+    transport = _PlainTransport(polled(loop), sock, birth, waiter=waiter)
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        raise
+    return transport, birth
 
 
 class _Birth(asyncio.Protocol):
