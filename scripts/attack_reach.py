@@ -201,6 +201,8 @@ async def _jumps(ground: Ground, seconds: float, jumps: tuple[float, ...]) -> di
         if known or ahead == 0:
             recorded.append(fresh)
         took = await ground.newcomer()
+        if took is None and ahead == 0:
+            wrong.append("a newcomer is kept out although the clock is right")
         told.append(f"{ahead:+.0f} s: {'no newcomer' if took is None else f'newcomer after {took:.1f} s'}")
         await asyncio.sleep(seconds / len(jumps) / 2)
     ground.bridge.stage.set(0.0, 0)

@@ -10,14 +10,17 @@ Rules:
    the handshake depends on: the same message 1 under another mask, or with
    anything else around it changed, is the same opening.
 2. Entries stand in buckets by the time they claim; a bucket is dropped when
-   its last second has left the window.
-3. ``floor`` is the earliest time that can still be judged. It starts as the
-   time of the filter's start (what came before it is unknown) and rises when a
-   bucket is dropped, so a clock that is set back re-admits nothing.
+   all of it has left the window, to whichever side.
+3. The seconds of a dropped bucket are refused for good, and no others: a clock
+   that jumps, either way, re-admits nothing, and once it is right again keeps
+   out nobody but who claims a second of a bucket that was in use during the jump.
+   They are kept as at most :data:`~ptproxy.auth.spans.MAX_SPANS` intervals.
+   Times before ``floor``, the filter's start, are refused (what came then is unknown).
 4. At most ``limit`` entries are kept. Beyond it nothing is admitted (fail
    closed) until a bucket leaves the window.
 
-Without I/O: one process, one filter. A snapshot lets a clean restart go on.
+Without I/O: one process, one filter. A snapshot lets a clean restart go on; for a start
+without one :func:`outline` and :func:`unknown_until` say what has to be refused.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final, Protocol
 
+from ptproxy.auth.spans import Spans
 from ptproxy.errors import ConfigError
 
 WINDOW: Final = 60
@@ -39,7 +43,9 @@ MAX_ENTRIES: Final = 1 << 19
 ENTRY: Final = 16
 """Bytes kept of an ephemeral key: 128 bits of it collide for nobody."""
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
+READ_VERSIONS: Final = (1, 2)
+"""Snapshots that can be taken up. In version 1 a floor that rose stood for the dropped buckets."""
 
 
 class ReplayVerdict(Enum):
@@ -49,6 +55,7 @@ class ReplayVerdict(Enum):
     REPLAYED = "an opening seen before"
     SKEWED = "the time is not within the window (a clock is wrong)"
     BEFORE_START = "made before this bridge began to watch for replays"
+    FORGOTTEN = "made at a time of which the openings are no longer remembered (the clock has jumped)"
     FULL = "the replay filter is full: no opening is admitted until it has room"
 
 
@@ -65,13 +72,14 @@ class Openings(Protocol):
 class ReplayFilter:
     """Openings seen, by ephemeral key. ``started`` is the unix time from which it has seen all."""
 
-    __slots__ = ("_buckets", "_entries", "_floor", "_limit", "_window")
+    __slots__ = ("_buckets", "_dropped", "_entries", "_floor", "_limit", "_window")
 
     def __init__(self, started: float, window: int = WINDOW, limit: int = MAX_ENTRIES) -> None:
         self._floor = started
         self._window = window
         self._limit = limit
         self._buckets: dict[int, set[bytes]] = {}
+        self._dropped = Spans()
         self._entries = 0
 
     def __len__(self) -> int:
@@ -90,6 +98,8 @@ class ReplayFilter:
             return ReplayVerdict.SKEWED
         if made < self._floor:
             return ReplayVerdict.BEFORE_START
+        if made in self._dropped:
+            return ReplayVerdict.FORGOTTEN
         if ephemeral in self:
             return ReplayVerdict.REPLAYED
         if self._entries >= self._limit:
@@ -99,11 +109,10 @@ class ReplayFilter:
         return ReplayVerdict.FRESH
 
     def _expire(self, unix_now: float) -> None:
-        """Drop the buckets whose last second has left the window."""
-        oldest = unix_now - self._window
-        for number in [number for number in self._buckets if (number + 1) * BUCKET <= oldest]:
+        """Drop the buckets that have left the window."""
+        for number in [number for number in self._buckets if has_left(number, unix_now, self._window)]:
+            self._dropped.add(*seconds_of(number))
             self._entries -= len(self._buckets.pop(number))
-            self._floor = max(self._floor, (number + 1) * BUCKET)
 
     def snapshot(self) -> dict[str, Any]:
         """All of it, JSON-able.
@@ -114,6 +123,7 @@ class ReplayFilter:
         return {
             "version": SNAPSHOT_VERSION,
             "floor": self._floor,
+            "dropped": [list(span) for span in self._dropped],
             "seen": {
                 str(number): base64.b64encode(b"".join(sorted(bucket))).decode("ascii")
                 for number, bucket in sorted(self._buckets.items())
@@ -126,13 +136,15 @@ class ReplayFilter:
     ) -> ReplayFilter:
         """A filter that goes on where :meth:`snapshot` ended; :class:`ConfigError` when it is damaged.
 
-        After such an error start a new filter at the present time: that is safe, and
-        refuses only openings made before it.
+        After such an error start a new filter at :func:`unknown_until`: that is safe, and
+        refuses for a while also those whose clock is right.
         """
         try:
-            if snapshot["version"] != SNAPSHOT_VERSION:
+            if snapshot["version"] not in READ_VERSIONS:
                 raise ConfigError(["replay snapshot: of a version that this program does not know"])
             replay = cls(_number(snapshot["floor"]), window, limit)
+            if snapshot["version"] > 1:
+                replay._dropped = Spans.parse(snapshot["dropped"])
             for number, text in snapshot["seen"].items():
                 data = base64.b64decode(text, validate=True)
                 if not data or len(data) % ENTRY:
@@ -146,6 +158,33 @@ class ReplayFilter:
 
     def __repr__(self) -> str:
         return f"<ReplayFilter {self._entries} of {self._limit}>"
+
+
+def seconds_of(number: int) -> tuple[int, int]:
+    """First and last second of a bucket."""
+    return number * BUCKET, (number + 1) * BUCKET - 1
+
+
+def has_left(number: int, unix_now: float, window: int) -> bool:
+    """Whether no second of a bucket is within the window."""
+    first, last = seconds_of(number)
+    return last + 1 <= unix_now - window or first > unix_now + window
+
+
+def outline(snapshot: Mapping[str, Any]) -> Spans:
+    """What is to be refused by whoever goes on from a snapshot without the openings themselves."""
+    spans = Spans.parse(snapshot.get("dropped", []))
+    for number in snapshot["seen"]:
+        spans.add(*seconds_of(int(number)))
+    return spans
+
+
+def unknown_until(unix_now: float, window: int = WINDOW) -> int:
+    """The start of a filter that knows nothing of openings answered up to ``unix_now``.
+
+    A client's clock may have been ahead by the whole window.
+    """
+    return int(unix_now) + window + 1
 
 
 def _number(value: object) -> float:

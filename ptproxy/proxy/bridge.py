@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ptproxy.addresses import IP
 from ptproxy.auth.access import Access
-from ptproxy.auth.replay import ReplayFilter
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.config.model import BridgeConfig
 from ptproxy.config.quantities import Endpoint, SiteUrl
@@ -35,14 +34,13 @@ from ptproxy.proxy.bridge_files import BridgeFiles
 from ptproxy.proxy.egress import EgressDialer
 from ptproxy.proxy.handover import Former, Inheritance
 from ptproxy.proxy.openings import DOCUMENT as OPENINGS
-from ptproxy.proxy.openings import put_down, take_up
+from ptproxy.proxy.openings import KeptOpenings, go_on, keep, put_down, take_up
 from ptproxy.proxy.policy import EgressPolicy, OwnAddresses, local_test
 from ptproxy.proxy.post import Post
 from ptproxy.proxy.resolve import Resolver
 from ptproxy.proxy.shape_files import built_in, load_shape
 from ptproxy.proxy.shape_push import DOCUMENT as SHAPE
 from ptproxy.proxy.shape_push import ShapePush
-from ptproxy.proxy.shared_openings import SharedOpenings
 from ptproxy.proxy.site import BuiltinSite, ForwardSite, NothingHere
 from ptproxy.proxy.site_beside import make_doorway
 from ptproxy.proxy.startup import Ready, Signals, cannot_listen, first_of, within
@@ -195,11 +193,12 @@ async def put_together(
     meter = AccountMeter(accounts, sessions, looked)
     stack.callback(narrowing.close)
     stack.push_async_callback(meter.close)
-    replay: ReplayFilter | SharedOpenings
+    openings = state.document(OPENINGS)
     if post is not None:
-        replay = post.openings
+        replay = keep(post.openings, openings, post.place.index)
     else:
-        replay = take_up(state.document(OPENINGS)) if inherited is None else inherited.replay()
+        replay = take_up(openings) if inherited is None else go_on(inherited.replay(), openings)
+    stack.callback(replay.close)
     bridge = start_tunnel(config, loop, accounts, narrowing, site, replay, push.signing_key, files, post)
     bridge.on_session_over = meter.session_over
     parts = Parts(
@@ -258,7 +257,7 @@ def start_tunnel(
     accounts: Accounts,
     exit_: Exit,
     site: Site,
-    replay: ReplayFilter | SharedOpenings,
+    replay: KeptOpenings,
     signing_key: bytes,
     files: BridgeFiles,
     post: Post | None = None,

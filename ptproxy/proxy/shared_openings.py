@@ -5,7 +5,10 @@ looked up and entered under one lock, so of two workers that get the same one ex
 takes it. Layout of the memory (integers little-endian)::
 
     0       floor f64, key (16 bytes) of the hash that places entries
+    24      which of the two copies of the seconds refused for good is in force, u8
     64      for each of TABLES tables: bucket's number i64 (-1: none), entries u64
+    512     the first copy: count u64, for each interval first and last second u64
+    2048    the second copy
     4096    the tables: SLOTS entries of 16 bytes each, zeros where none is
 
 The bucket of number n (openings that claim seconds n * BUCKET and following) is in table
@@ -15,8 +18,9 @@ ephemeral keys cannot choose neighbours.
 
 The lock is one of the kernel's on the memory's file, gone with the process that held it.
 A worker killed in the middle leaves at worst an entry whose opening was never answered,
-or a count that is one short. Whatever cannot be decided is refused: no room, no lock in
-time, times that do not fit together.
+or a count that is one short; seconds are refused before the table with their openings is
+emptied, by a copy written whole before it is in force. Whatever cannot be decided is
+refused: no room, no lock in time, times that do not fit together.
 """
 
 from __future__ import annotations
@@ -31,7 +35,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ptproxy.auth.replay import BUCKET, ENTRY, SNAPSHOT_VERSION, WINDOW, ReplayVerdict
+from ptproxy.auth.replay import BUCKET, ENTRY, SNAPSHOT_VERSION, WINDOW, ReplayVerdict, has_left, seconds_of
+from ptproxy.auth.spans import Spans
 
 if sys.platform == "linux":
     import fcntl
@@ -51,8 +56,12 @@ TRY_AGAIN: Final = 0.0002
 
 _FLOOR: Final = struct.Struct("<d")
 _HEAD: Final = struct.Struct("<qQ")
+_COUNT: Final = struct.Struct("<Q")
+_SPAN: Final = struct.Struct("<QQ")
 _KEY: Final = slice(8, 24)
+_IN_FORCE: Final = 24
 _HEADS: Final = 64
+_COPIES: Final = (512, 2048)
 _TABLES: Final = 4096
 _SIZE: Final = SLOTS * ENTRY
 _EMPTY: Final = bytes(ENTRY)
@@ -108,7 +117,8 @@ class SharedOpenings:
             for table, (number, entries) in enumerate(self._heads())
             if number >= 0 and entries
         }
-        return {"version": SNAPSHOT_VERSION, "floor": self._floor(), "seen": seen}
+        dropped = [list(span) for span in self._dropped()]
+        return {"version": SNAPSHOT_VERSION, "floor": self._floor(), "dropped": dropped, "seen": seen}
 
     def take_up(self, snapshot: Mapping[str, Any]) -> None:
         """Go on where a filter's snapshot ended, which that filter has made itself.
@@ -116,11 +126,12 @@ class SharedOpenings:
         A bucket that has no place here is refused as a whole from now on.
         """
         self._set_floor(float(snapshot["floor"]))
+        self._set_dropped(Spans.parse(snapshot["dropped"]))
         for text, entries in snapshot["seen"].items():
             data, number = base64.b64decode(entries), int(text)
             found = [data[start : start + ENTRY] for start in range(0, len(data), ENTRY)]
             if not all(self._add(number, entry) for entry in found):
-                self._set_floor(max(self._floor(), (number + 1) * BUCKET))
+                self._drop(number)
 
     def close(self) -> None:
         """Let go of the memory in this process."""
@@ -149,6 +160,8 @@ class SharedOpenings:
             return ReplayVerdict.SKEWED
         if made < self._floor():
             return ReplayVerdict.BEFORE_START
+        if made in self._dropped():
+            return ReplayVerdict.FORGOTTEN
         if entry == _EMPTY or ephemeral in self:
             return ReplayVerdict.REPLAYED
         return ReplayVerdict.FRESH if self._add(made // BUCKET, entry) else ReplayVerdict.FULL
@@ -167,15 +180,20 @@ class SharedOpenings:
         return True
 
     def _expire(self, unix_now: float) -> None:
-        """Empty the tables whose bucket's last second has left the window."""
-        oldest = unix_now - self._window
+        """Empty the tables whose bucket has left the window."""
         for table, (number, entries) in enumerate(list(self._heads())):
-            if number >= 0 and (number + 1) * BUCKET <= oldest:
-                self._set_floor(max(self._floor(), (number + 1) * BUCKET))
+            if number >= 0 and has_left(number, unix_now, self._window):
+                self._drop(number)
                 if entries:
                     start = _TABLES + table * _SIZE
                     self._memory[start : start + _SIZE] = bytes(_SIZE)
                 self._set_head(table, -1, 0)
+
+    def _drop(self, number: int) -> None:
+        """Refuse a bucket's seconds for good."""
+        dropped = self._dropped()
+        if dropped.add(*seconds_of(number)):
+            self._set_dropped(dropped)
 
     # ---- the memory ------------------------------------------------------------------------------------
 
@@ -206,6 +224,19 @@ class SharedOpenings:
 
     def _set_floor(self, floor: float) -> None:
         _FLOOR.pack_into(self._memory, 0, floor)
+
+    def _dropped(self) -> Spans:
+        start = _COPIES[self._memory[_IN_FORCE]]
+        (count,) = _COUNT.unpack_from(self._memory, start)
+        first = start + _COUNT.size
+        return Spans(_SPAN.iter_unpack(self._memory[first : first + count * _SPAN.size]))
+
+    def _set_dropped(self, dropped: Spans) -> None:
+        """Write the copy that is not in force, then have it be the one that is."""
+        other = 1 - self._memory[_IN_FORCE]
+        data = _COUNT.pack(len(dropped)) + b"".join(_SPAN.pack(*span) for span in dropped)
+        self._memory[_COPIES[other] : _COPIES[other] + len(data)] = data
+        self._memory[_IN_FORCE] = other
 
     def _head(self, table: int) -> tuple[int, int]:
         number, entries = _HEAD.unpack_from(self._memory, _HEADS + table * _HEAD.size)

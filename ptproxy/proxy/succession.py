@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ptproxy.auth.replay import ReplayFilter
 from ptproxy.config.model import BridgeConfig
 from ptproxy.config.quantities import Endpoint
 from ptproxy.errors import PtproxyError, StartError
@@ -26,8 +25,8 @@ from ptproxy.proxy.bridge_exit import BridgeExit
 from ptproxy.proxy.control_reload import Reloads
 from ptproxy.proxy.egress import EgressDialer
 from ptproxy.proxy.handover import Former, Successor
+from ptproxy.proxy.openings import KeptOpenings
 from ptproxy.proxy.shape_push import ShapePush
-from ptproxy.proxy.shared_openings import SharedOpenings
 from ptproxy.proxy.site import BuiltinSite, ForwardSite
 from ptproxy.proxy.startup import Signals, within
 from ptproxy.proxy.supervisor import tell_supervisor
@@ -75,7 +74,7 @@ class Parts:
     dialer: EgressDialer
     exit: BridgeExit
     site: BuiltinSite | ForwardSite
-    replay: ReplayFilter | SharedOpenings
+    replay: KeptOpenings
     bridge: Bridge
     doorway: Doorway | None
     services: list[BridgeService] = field(default_factory=list)

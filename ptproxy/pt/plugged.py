@@ -145,3 +145,4 @@ class Plugged:
         await end_listeners(self._listeners)
         await self._accounts.close()
         put_down(self._openings, self._replay)
+        self._replay.close()

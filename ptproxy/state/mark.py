@@ -54,6 +54,14 @@ class MarkFile:
         except OSError as error:
             raise StartError(f"cannot write {self.path}: {why(error)}") from None
 
+    def remove(self) -> None:
+        """Close and remove the file, so that nobody takes what it holds for true."""
+        self.close()
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StartError(f"cannot remove {self.path}: {why(error)}") from None
+
     def close(self) -> None:
         """Close the file. May be called twice."""
         if self._file is not None:

@@ -50,6 +50,35 @@ def test_it_decides_as_one_process_does(steps: list[tuple[int, int, int]]) -> No
         mine.close()
 
 
+JUMPS = st.sampled_from([0, 0, 0, 1, 5, 20, 40, 200, 3600, -1, -30, -130, -3600])
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 12), st.integers(-70, 70), JUMPS, st.booleans()), min_size=1, max_size=40
+    )
+)
+def test_it_decides_as_one_process_does_while_the_clock_jumps(
+    steps: list[tuple[int, int, int, bool]],
+) -> None:
+    mine, model = SharedOpenings(START - 50_000), ReplayFilter(START - 50_000)
+    now = START
+    try:
+        for number, off, passed, restart in steps:
+            now += passed
+            verdict = mine.check_and_add(key(number), now + off, now)
+            assert verdict is model.check_and_add(key(number), now + off, now)
+            if restart:
+                model = ReplayFilter.restore(mine.snapshot())
+                mine.close()
+                mine = SharedOpenings(0)
+                mine.take_up(model.snapshot())
+        assert mine.snapshot() == model.snapshot()
+    finally:
+        mine.close()
+
+
 def test_a_snapshot_goes_on_in_either(openings: SharedOpenings) -> None:
     model = ReplayFilter(START)
     for number in range(1, 300):
@@ -66,7 +95,8 @@ def test_a_bucket_without_a_place_is_refused_whole(openings: SharedOpenings) -> 
     other = ReplayFilter(START)
     other.check_and_add(key(2), far, far)
     openings.take_up(other.snapshot())
-    assert openings.check_and_add(key(2), far, far) is ReplayVerdict.BEFORE_START
+    assert openings.check_and_add(key(2), far, far) is ReplayVerdict.FORGOTTEN
+    assert openings.check_and_add(key(3), far + BUCKET, far + BUCKET) is F
 
 
 def test_full_fails_closed_until_there_is_room(

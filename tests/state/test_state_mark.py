@@ -48,3 +48,17 @@ def test_where_none_can_be(tmp_path: Path) -> None:
     (tmp_path / "mark").mkdir()
     with pytest.raises(StartError, match=r"cannot read .*mark"):
         MarkFile(tmp_path / "mark").read(1)
+
+
+def test_it_can_be_removed(tmp_path: Path) -> None:
+    mark = MarkFile(tmp_path / "mark")
+    mark.remove()
+    mark.write(0, b"x")
+    mark.remove()
+    assert not mark.path.exists()
+    mark.write(1, b"y")
+    assert mark.read(8) == b"\0y"
+    mark.close()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StartError, match="cannot remove"):
+        MarkFile(tmp_path / "folder").remove()
