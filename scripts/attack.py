@@ -4,13 +4,13 @@ scripts/attack                     every case, 20,000 connections or 100,000 OPE
 scripts/attack --cases silent,opens --seconds 20
 scripts/attack --count 300 --seconds 3 --json attack.json
 
-For each case a stretch before, one during and one after the attack, of ``--seconds`` each (an attack that
-takes longer goes on as long as it needs). Two honest users of different clients load at ``--rate`` MiB/s each
-and compare every byte with what only they may see; newcomers with keys of their own come in meanwhile. The
-attacker is a process of its own, niced to 19: it and the load share the machine's cores with the bridge; its
-own work for the attack (TLS above all) counts fully. Exit status: 0 when nothing was lost, crossed or wrong,
-memory stayed in budget and everything is served afterwards; 1 otherwise. The rate kept is told and judged by
-``--keep`` (a share; 0 judges nothing).
+For each case a stretch before, one during and one after the attack, of ``--seconds`` each, the one during of
+``--during`` where that is said: then attacks by count have the time that they need. Two honest users of
+different clients load at ``--rate`` MiB/s each and compare every byte with what only they may see; newcomers
+with keys of their own come in meanwhile. The attacker is a process of its own, niced to 19: it and the load
+share the machine's cores with the bridge; its own work for the attack (TLS above all) counts fully.
+Exit status: 0 when nothing was lost, crossed or wrong, memory stayed in budget and everything is served
+afterwards; 1 otherwise. The rate kept is told and judged by ``--keep`` (a share; 0 judges nothing).
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class Verdict:
 async def strike(ground: Ground, case: str, options: argparse.Namespace) -> tuple[dict[str, Any], float]:
     """Run an attack to its end; what it told, and its CPU seconds."""
     if case in HERE:
-        return await HERE[case](ground, options.seconds), 0.0
+        return await HERE[case](ground, options.during or options.seconds), 0.0
     process = await asyncio.create_subprocess_exec(
         sys.executable, __file__, "--run", case,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     given = {
         "link": ground.bridge.link,
-        "target": ground.target, "count": options.count, "seconds": options.seconds,
+        "target": ground.target, "count": options.count, "seconds": options.during or options.seconds,
     }  # fmt: skip
     try:
         async with asyncio.timeout(LONGEST):
@@ -134,7 +134,7 @@ async def attacked(ground: Ground, case: str, options: argparse.Namespace) -> Ve
     there = await asyncio.to_thread(ground.crowd)
     began = time.monotonic()
     striking = asyncio.create_task(strike(ground, case, options))
-    during = await ground.stretch(options.seconds)
+    during = await ground.stretch(options.during or options.seconds, striking)
     told, cpu = await striking
     took = time.monotonic() - began
     faults = [*told["wrong"], *await quiet(ground, there)]
@@ -195,6 +195,7 @@ def main() -> int:
         "--count", type=int, default=20_000, help="connections of a case; OPENs are five times that"
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="of each stretch")
+    parser.add_argument("--during", type=float, help="seconds that an attack goes on for at most")
     parser.add_argument(
         "--rate", type=float, default=4.0, help="MiB/s that each user asks for; 0: all there is"
     )

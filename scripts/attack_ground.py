@@ -125,21 +125,23 @@ class Ground:
         except TimeoutError:
             return None
 
-    async def _newcomers(self, seconds: float) -> list[float | None]:
-        end, came = time.monotonic() + seconds, []
-        while time.monotonic() < end:
+    async def _newcomers(self, while_: asyncio.Future[Any]) -> list[float | None]:
+        came = []
+        while not while_.done():
             came.append(await self.newcomer())
             await asyncio.sleep(0.5)
         return came
 
-    async def stretch(self, seconds: float) -> Stretch:
-        """Look for so many seconds."""
+    async def stretch(self, seconds: float, attack: asyncio.Task[Any] | None = None) -> Stretch:
+        """Look for so many seconds, or as long as an attack goes on if that is less."""
         for user in self.users:
             user.take()
         forget_peak(self.pid)
         began, cpu = time.monotonic(), cpu_seconds(self.pid)
-        newcomers = asyncio.create_task(self._newcomers(seconds))
-        await asyncio.sleep(seconds)
+        over = asyncio.create_task(asyncio.sleep(seconds))
+        newcomers = asyncio.create_task(self._newcomers(over))
+        await asyncio.wait((over, attack) if attack is not None else (over,), return_when="FIRST_COMPLETED")
+        over.cancel()
         took, cpu = time.monotonic() - began, cpu_seconds(self.pid) - cpu
         taken = [user.take() for user in self.users]
         came = await newcomers

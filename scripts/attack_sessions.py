@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from attack_crowds import Against, Held, connect, crowd, lax
@@ -27,8 +28,10 @@ from ptproxy.tunnel.tls import ClientTrust
 RNG = random.SystemRandom()
 WAITS = 256 << 10
 """Unsent bytes above which the attacker waits for its own socket."""
-OPENS = 100_000
-"""OPENs of one session."""
+OPENS_EACH = 5
+"""OPENs for each connection that other cases make."""
+LANES = 4
+"""Sessions at once that say OPEN."""
 BOMB = 64 << 20
 """Bytes of each bomb."""
 MOST = 2**64 - 1
@@ -93,10 +96,10 @@ async def let_in(it: Against, codec: str = "websocket") -> AsyncIterator[Hostile
         hostile.drop()
 
 
-def opening(it: Against, stream: int, kind: bytes = b"E", size: int = 0) -> bytes:
-    """An OPEN of a stream to the target."""
+def opening(it: Against, stream: int, kind: bytes = b"E", size: int = 0, port: int = 0) -> bytes:
+    """An OPEN of a stream to the target, or another port of this machine."""
     first = HEAD.pack(kind, 0, size)
-    to = Target.address(HOST, it.target).serialize()
+    to = Target.address(HOST, port or it.target).serialize()
     return frames.open_header(stream, 0, 0, 1 << 16, to, len(first)) + first
 
 
@@ -104,26 +107,75 @@ def opening(it: Against, stream: int, kind: bytes = b"E", size: int = 0) -> byte
 
 
 async def opens(it: Against) -> dict[str, Any]:
-    """So many OPENs in one session, none ended, as fast as the bridge reads."""
-    count = min(OPENS, 5 * it.count)
-    async with let_in(it) as hostile:
-        began, sent = time.monotonic(), 0
-        while sent < count and not hostile.ended and not it.over:
-            burst = range(2 * sent + 2, 2 * min(sent + 100, count) + 2, 2)
-            await hostile.say([b"".join(opening(it, stream) for stream in burst)])
-            sent += len(burst)
-            await asyncio.sleep(0)
-        took = time.monotonic() - began
-        await hostile.rests(2.0)
-        heard = hostile.heard
-        note = (
-            f"in {took:.1f} s; {heard[frames.OPENED]} opened, {heard[frames.RESET]} refused, "
-            f"{'ended by the bridge' if hostile.ended else 'still open'}"
-        )
-        wrong = []
-        if heard[frames.OPENED] > 1024:
-            wrong.append(f"{heard[frames.OPENED]} streams opened at once")
+    """So many OPENs, none ended, as fast as the bridge reads; a session that ends is followed by another."""
+    count = OPENS_EACH * it.count
+    began, sent = time.monotonic(), 0
+    told: Counter[str] = Counter()
+
+    async def lane() -> None:
+        nonlocal sent
+        while sent < count and not it.over:
+            async with let_in(it) as hostile:
+                told["sessions"] += 1
+                stream = 2
+                while sent < count and not hostile.ended and not it.over:
+                    burst = range(stream, stream + 200, 2)
+                    stream, sent = stream + 200, sent + 100
+                    await hostile.say([b"".join(opening(it, number) for number in burst)])
+                    await asyncio.sleep(0)
+                await hostile.rests(2.0)
+                told["opened"] += hostile.heard[frames.OPENED]
+                told["refused"] += hostile.heard[frames.RESET]
+                told["ended"] += hostile.ended
+                told["most"] = max(told["most"], hostile.heard[frames.OPENED])
+
+    await asyncio.gather(*(lane() for _ in range(LANES)))
+    took = time.monotonic() - began
+    note = (
+        f"in {took:.1f} s and {told['sessions']} sessions, {told['ended']} ended by the bridge; "
+        f"{told['opened']} opened, {told['refused']} refused"
+    )
+    wrong = [f"{told['most']} streams opened at once"] if told["most"] > 1024 else []
     return {"done": sent, "wrong": wrong, "note": note}
+
+
+async def silent_targets(it: Against) -> dict[str, Any]:
+    """Streams to a target that answers no SYN, by several keys, as many as each may have and again."""
+    told: Counter[str] = Counter()
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(_deaf())
+
+        async def lane() -> None:
+            while not it.over:
+                async with let_in(it) as hostile:
+                    stream = 2
+                    while not hostile.ended and not it.over:
+                        burst = range(stream, stream + 200, 2)
+                        stream, told["sent"] = stream + 200, told["sent"] + 100
+                        await hostile.say([b"".join(opening(it, number, port=port) for number in burst)])
+                        await asyncio.sleep(0.1)
+                    told["opened"] += hostile.heard[frames.OPENED]
+                    told["refused"] += hostile.heard[frames.RESET]
+                    told["sessions"] += 1
+
+        await asyncio.gather(*(lane() for _ in range(LANES)))
+    note = f"{told['sessions']} sessions, {told['refused']} refused"
+    wrong = [f"{told['opened']} opened: the target is not silent"] if told["opened"] else []
+    return {"done": told["sent"], "wrong": wrong, "note": note}
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[int]:
+    """A port whose queue of connections is full: further SYNs are not answered."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((HOST, 0))
+        listener.listen(0)
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 async def windows(it: Against) -> dict[str, Any]:
@@ -281,4 +333,11 @@ async def lying(it: Against) -> dict[str, Any]:
     return {"done": outcome.total(), "wrong": wrong, "note": note}
 
 
-CASES = {"opens": opens, "windows": windows, "heads": heads, "padding": padding, "lies": lying}
+CASES = {
+    "opens": opens,
+    "silent-targets": silent_targets,
+    "windows": windows,
+    "heads": heads,
+    "padding": padding,
+    "lies": lying,
+}

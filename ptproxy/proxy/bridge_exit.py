@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from ptproxy.errors import DialError, Reason
 from ptproxy.log import get_logger
+from ptproxy.proxy.fair_places import FairPlaces, Place
 from ptproxy.target import Target
 from ptproxy.tunnel.relay import Ended, StreamEnd, TcpEnd, couple
 from ptproxy.tunnel.stream import Association, Dialer, Incoming
@@ -22,6 +23,10 @@ from ptproxy.tunnel.tcp import adopt, reason_of
 
 MAX_STREAMS: Final = 32768
 """Streams of all clients together: each holds a descriptor and about 10 KiB."""
+MAX_DIALS: Final = 1024
+"""Dials at once, fairly divided among clients: a silent target takes a place for ten seconds."""
+MAX_ASSOCIATIONS: Final = 1024
+"""UDP associations at once, fairly divided among clients: two descriptors each."""
 ADOPT_TIMEOUT: Final = 10.0
 """Seconds until a socket that was handed over has a transport: a turn of the loop or two."""
 
@@ -41,6 +46,8 @@ class BridgeExit:
         *,
         services: Mapping[str, Service] | None = None,
         most_streams: int = MAX_STREAMS,
+        most_dials: int = MAX_DIALS,
+        most_associations: int = MAX_ASSOCIATIONS,
         dialer_of: Callable[[str], Dialer] | None = None,
     ) -> None:
         """``dialer_of`` finds the dialer for a client's targets by its label; None: always ``dialer``."""
@@ -51,6 +58,8 @@ class BridgeExit:
         self._dialer_of = dialer_of
         self._services = dict(services or {})
         self._most_streams = most_streams
+        self._dials = FairPlaces(most_dials)
+        self._associations = FairPlaces(most_associations)
         self._tasks: set[asyncio.Task[object]] = set()
         self._closed = False
 
@@ -68,12 +77,41 @@ class BridgeExit:
         elif self.streams >= self._most_streams:
             incoming.refuse(Reason.LIMIT)
         elif kind == "address":
-            end = DialledEnd(incoming, self._over)
-            dial = self._dialer_for(incoming).dial(incoming.target, cast("asyncio.Protocol", end))
-            self._watch(incoming, self._loop.create_task(dial), end.fail)
+            self._dial(incoming)
         else:
-            pair = DatagramPair(incoming, self._over)
-            self._watch(incoming, self._loop.create_task(pair.open(self._dialer_for(incoming))), pair.fail)
+            self._associate(incoming)
+
+    def _dial(self, incoming: Incoming) -> None:
+        place = self._dials.take(incoming.peer)
+        if place is None:
+            incoming.refuse(Reason.LIMIT)
+            return
+        end = DialledEnd(incoming, self._over)
+        dial = self._dialer_for(incoming).dial(incoming.target, cast("asyncio.Protocol", end))
+        task = self._loop.create_task(dial)
+        place.vacate = task.cancel
+        task.add_done_callback(lambda _: place.give_back())
+        self._watch(incoming, task, end.fail, place)
+
+    def _associate(self, incoming: Incoming) -> None:
+        place = self._associations.take(incoming.peer)
+        if place is None:
+            incoming.refuse(Reason.LIMIT)
+            return
+
+        def over() -> None:
+            place.give_back()
+            self._over()
+
+        pair = DatagramPair(incoming, over)
+        task = self._loop.create_task(pair.open(self._dialer_for(incoming)))
+
+        def vacate() -> None:
+            if not task.cancel():
+                pair.end()
+
+        place.vacate = vacate
+        self._watch(incoming, task, pair.fail, place)
 
     def offer(self, name: str, service: Service) -> None:
         """Clients that ask for ``name`` get this service from now on."""
@@ -99,11 +137,17 @@ class BridgeExit:
         """A stream or association has ended, or was never opened."""
         self.streams -= 1
 
-    def _watch(self, incoming: Incoming, task: asyncio.Task[object], fail: Callable[[Reason], None]) -> None:
+    def _watch(
+        self,
+        incoming: Incoming,
+        task: asyncio.Task[object],
+        fail: Callable[[Reason], None],
+        place: Place | None = None,
+    ) -> None:
         """Own a dial until it is decided; ``fail`` is called if it fails or is given up."""
         self.streams += 1
         self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._decided, incoming, fail))
+        task.add_done_callback(functools.partial(self._decided, incoming, fail, place))
 
         def give_up() -> None:
             task.cancel()
@@ -111,12 +155,17 @@ class BridgeExit:
         incoming.on_cancel(give_up)
 
     def _decided(
-        self, incoming: Incoming, fail: Callable[[Reason], None], task: asyncio.Task[object]
+        self,
+        incoming: Incoming,
+        fail: Callable[[Reason], None],
+        place: Place | None,
+        task: asyncio.Task[object],
     ) -> None:
         """A dial is over."""
         self._tasks.discard(task)
         if task.cancelled():
-            fail(Reason.SHUTDOWN if self._closed else Reason.CANCELLED)
+            lost = place is not None and place.taken_away
+            fail(Reason.SHUTDOWN if self._closed else Reason.LIMIT if lost else Reason.CANCELLED)
             return
         error = task.exception()
         if isinstance(error, DialError):

@@ -32,10 +32,11 @@ ATTEMPT_DELAY: Final = 0.25
 """Seconds before the next address is tried beside one that has not answered (RFC 8305 section 5)."""
 MAX_ATTEMPTS: Final = 8
 """Addresses of one name that are dialled."""
-MAX_DIALS: Final = 1024
-"""Dials at once in the whole bridge: each holds a descriptor that no client has credit for yet."""
-MAX_ASSOCIATIONS: Final = 1024
-"""UDP associations at once in the whole bridge: two descriptors each."""
+MAX_DIALS: Final = 2048
+"""Dials at once in the whole bridge, those that are being given up included: each holds a descriptor that
+no client has credit for yet. Clients share fewer, fairly (:mod:`ptproxy.proxy.bridge_exit`)."""
+MAX_ASSOCIATIONS: Final = 2048
+"""UDP associations at once in the whole bridge, likewise: two descriptors each."""
 
 _OUT_OF_SOCKETS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 

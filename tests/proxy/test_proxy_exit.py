@@ -273,6 +273,52 @@ def test_what_is_given_up_is_not_dialled_on(
     run(kind, monkeypatch, main)
 
 
+@pytest.mark.parametrize("target", [Target.address("a.example", 1), Target.datagrams()])
+def test_silent_targets_of_one_client_leave_places_to_others(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        gate = Gate()
+        async with exiting(gate, most_dials=8, most_associations=8) as bridge_exit:
+            greedy = [FakeIncoming(target) for _ in range(20)]
+            for incoming in greedy:
+                bridge_exit.stream_opened(incoming)
+            assert [each.refused for each in greedy] == [None] * 8 + [Reason.LIMIT] * 12
+            others = [FakeIncoming(target) for _ in range(3)]
+            for incoming in others:
+                incoming.peer = "ben"
+                bridge_exit.stream_opened(incoming)
+            await until(lambda: gate.waiting == 8)
+            assert [each.refused for each in greedy[:8]] == [None] * 5 + [Reason.LIMIT] * 3
+            assert not any(each.refused for each in others)
+            assert bridge_exit.streams == 8
+
+    run("asyncio", monkeypatch, main)
+
+
+def test_an_open_association_gives_its_place_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with exiting(egress(), most_associations=3) as bridge_exit:
+            greedy = [FakeIncoming(Target.datagrams()) for _ in range(3)]
+            for incoming in greedy:
+                bridge_exit.stream_opened(incoming)
+            await until(lambda: all(each.association is not None for each in greedy))
+            other = FakeIncoming(Target.datagrams())
+            other.peer = "ben"
+            bridge_exit.stream_opened(other)
+            await until(lambda: other.association is not None)
+            assert [each.association.closed for each in greedy] == [False, False, True]
+            assert bridge_exit.streams == 3
+            for each in (*greedy[:2], other):
+                each.association.receiver.association_lost(None)
+            await until(lambda: bridge_exit.streams == 0)
+            bridge_exit.stream_opened(again := FakeIncoming(Target.datagrams()))
+            await until(lambda: again.association is not None)
+            again.association.receiver.association_lost(None)
+
+    run("asyncio", monkeypatch, main)
+
+
 def test_a_bug_in_a_dialer_refuses_and_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         reported = []
