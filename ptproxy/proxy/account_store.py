@@ -42,6 +42,9 @@ DATABASE: Final = "accounts.sqlite3"
 """Name of the database in the state folder."""
 WAIT: Final = 1.0
 """Seconds that a change waits for another process's: each takes milliseconds."""
+SET_BACK: Final = 86_400
+"""Seconds: a month that begins later than that was begun by a clock that was wrong. The present one has
+its bytes then; else nothing would end it until the clock is there, and a quota once used up stayed so."""
 KEPT_CHANGES: Final = 10_000
 """Numbers of changes that are kept: who has not looked for so many reads everything anew."""
 _FAILED: Final = (sqlite3.Error, UnicodeDecodeError)
@@ -180,8 +183,8 @@ class SqliteStore:
                         "INSERT INTO moved VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"
                         " up = excluded.up + CASE WHEN since < excluded.since THEN 0 ELSE up END,"
                         " down = excluded.down + CASE WHEN since < excluded.since THEN 0 ELSE down END,"
-                        " since = max(since, excluded.since)",
-                        (name, since, up, down),
+                        " since = max(excluded.since, CASE WHEN since > ? THEN 0 ELSE since END)",
+                        (name, since, up, down, int(unix_now) + SET_BACK),
                     )
                 found = _read_moved(counting)
                 counting.execute("COMMIT")

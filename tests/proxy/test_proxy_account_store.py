@@ -112,8 +112,18 @@ def test_what_a_month_moved_ends_with_it(tmp_path: Path) -> None:
         store.add_moved({"anna": (1, 2), "gone": (9, 9)}, {"anna": 5}, NOW)
         assert store.add_moved({"anna": (1, 0)}, {"anna": 5}, until - 1) == {"anna": Used(since, 2, 2)}
         assert store.add_moved({"anna": (0, 7)}, {"anna": 5}, until) == {"anna": Used(until, 0, 7)}
-        # A clock that was set back adds to the month that there is.
-        assert store.add_moved({"anna": (1, 0)}, {"anna": 5}, NOW) == {"anna": Used(until, 1, 7)}
+        # A clock that was set back a little adds to the month that there is.
+        assert store.add_moved({"anna": (1, 0)}, {"anna": 5}, until - 86_400) == {"anna": Used(until, 1, 7)}
+
+
+@pytest.mark.parametrize("ahead", [32, 400, 10_000])
+def test_a_month_that_a_wrong_clock_began_does_not_last_until_then(tmp_path: Path, ahead: int) -> None:
+    since, until = month_of(5, NOW)
+    with store_of(tmp_path) as store:
+        store.add_moved({"anna": (1, 2)}, {"anna": 5}, NOW)
+        store.add_moved({"anna": (30, 40)}, {"anna": 5}, NOW + ahead * 86_400)
+        assert store.add_moved({"anna": (5, 5)}, {"anna": 5}, NOW) == {"anna": Used(since, 35, 45)}
+        assert store.add_moved({"anna": (1, 1)}, {"anna": 5}, until) == {"anna": Used(until, 1, 1)}
 
 
 def test_counting_in_a_thread_beside_changes(tmp_path: Path) -> None:
