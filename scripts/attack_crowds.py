@@ -182,6 +182,22 @@ async def slow_heads(it: Against) -> dict[str, Any]:
     return await _kept(it, seen, one)
 
 
+async def half_closed(it: Against) -> dict[str, Any]:
+    """A whole TLS handshake, half a head, and the end of what is said; the connection stays."""
+    seen: Counter[str] = Counter()
+    head = f"GET {it.line.path} HTTP/1.1\r\nHost: {it.line.server_name}\r\nX-A: ".encode()
+    context = lax()
+
+    async def one(source: str) -> None:
+        held = await connect(it, source, lambda: Held(seen), context)
+        held.transport.write(head)
+        sock = held.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:
+            same.shutdown(socket.SHUT_WR)  # TCP's end, without TLS's
+
+    return await _kept(it, seen, one)
+
+
 # ---- openings ------------------------------------------------------------------------------------
 
 
@@ -257,7 +273,10 @@ async def _said(it: Against, say: Callable[[], bytes], answer: bool) -> dict[str
     began = time.monotonic()
     done = await crowd(it, one)
     rate = done / (time.monotonic() - began)
-    note = f"{rate:.0f} a second, {seen['answered']} answered, {seen['as clients']} as clients"
+    note = (
+        f"{rate:.0f} a second, {seen['answered']} answered, {seen['as clients']} as clients, "
+        f"{seen['most open']} open at once"
+    )
     return {"done": done, "wrong": [f"{text} ({times} times)" for text, times in wrong.items()], "note": note}
 
 
@@ -291,6 +310,7 @@ CASES = {
     "silent": silent,
     "slow-hellos": slow_hellos,
     "slow-heads": slow_heads,
+    "half-closed": half_closed,
     "handshakes": handshakes,
     "strangers": strangers,
     "replayed-openings": replayed,

@@ -1,4 +1,8 @@
-"""Every byte string of a recorded connection, said again: raw, and in a TLS connection of the attacker's."""
+"""Every byte string of a recorded connection, said again: raw, and in a TLS connection of the attacker's.
+
+Each read or write alone, every beginning and every end of them; and, as a censor may cut anywhere, beginnings
+and ends at each of the first :data:`EVERY` bytes and at :data:`CUTS` places drawn from the rest.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,10 @@ from ptproxy.tunnel.tls import ClientTrust
 
 RNG = random.SystemRandom()
 WORD = b"the recorded word"
+EVERY = 256
+"""Bytes of a recording after each of which it is cut."""
+CUTS = 200
+"""Further places at which it is cut."""
 
 
 class Recorder:
@@ -108,6 +116,10 @@ async def replays(it: Against) -> dict[str, Any]:
             tries = [[piece] for piece in pieces]
             tries += [pieces[:number] for number in range(2, len(pieces) + 1)]
             tries += [pieces[number:] for number in range(1, len(pieces))]
+            whole = b"".join(pieces)
+            cuts = {*range(1, EVERY), *RNG.sample(range(EVERY, len(whole)), min(CUTS, len(whole) - EVERY))}
+            places = sorted(cuts)[:: max(1, len(cuts) // max(1, it.count // 6))]
+            tries += [[part] for cut in places for part in (whole[:cut], whole[cut:])]
             for start in range(0, len(tries), 32):
                 await asyncio.gather(*(say(one, tls, what) for one in tries[start : start + 32]))
     return {

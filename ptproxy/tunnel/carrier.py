@@ -236,7 +236,7 @@ class Carrier:
         self.ended = False
         self.sent_bytes = 0
         self.received_bytes = 0
-        self.on_payload: Callable[[Carrier, Buffer], None] = _ignore
+        self.on_payload: Callable[[Carrier, Buffer], None] = ignore_payload
         self.on_end: Callable[[Carrier, str], None] = _ignore_end
         self._blocked = False
         self._goes_on = False
@@ -367,6 +367,15 @@ class Carrier:
             self._codec_timer.cancel()
         self.drop_connections()
 
+    def cut_off(self) -> None:
+        """Wait no longer for the other side's goodbye."""
+        connection = self.connections.get(cast("Link", self.codec))
+        if connection is not None:
+            connection.abort()
+        if self._close_timer is not None:
+            self._close_timer.cancel()  # it would keep all of the carrier in memory
+        self._close_overdue()
+
     def drop_connections(self) -> None:
         """Drop the connections that are this carrier's own: here that of a codec that is its own link.
 
@@ -382,7 +391,7 @@ def _draw(room: int) -> int:
     return min(room, MESSAGE_BYTES) if room <= 64 * MESSAGE_BYTES else PUMP_BYTES
 
 
-def _ignore(carrier: Carrier, data: Buffer) -> None:
+def ignore_payload(carrier: Carrier, data: Buffer) -> None:
     """Nobody listens (any more)."""
 
 

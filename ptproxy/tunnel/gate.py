@@ -33,7 +33,8 @@ from ptproxy.codec.interface import (
 from ptproxy.errors import AuthenticationError, CodecError
 from ptproxy.log import get_logger
 from ptproxy.tunnel.arrival import Arrival, Opened
-from ptproxy.tunnel.carrier import Carrier, Connection
+from ptproxy.tunnel.carrier import Carrier, Connection, ignore_payload
+from ptproxy.tunnel.farewells import Farewells
 from ptproxy.tunnel.passage import Passage
 from ptproxy.tunnel.stream import Site
 from ptproxy.tunnel.tickets import BridgeTickets
@@ -103,7 +104,8 @@ class Gate:
         self.workers: Workers | None = None
         """Set where the bridge has several."""
         self._undecided: dict[Arrival, None] = {}  # oldest first
-        self._unconfirmed: dict[Carrier, None] = {}  # oldest first
+        self._unconfirmed: dict[Carrier, asyncio.TimerHandle] = {}  # oldest first
+        self._farewells = Farewells(most_undecided)
         self._open: set[Connection] = set()
 
     @property
@@ -143,6 +145,7 @@ class Gate:
 
     def sweep(self, now: float) -> None:
         """Close what clients keep open without asking anything, as web servers do."""
+        self._farewells.sweep(now)
         for link, connection in list(self.connections.items()):
             if (
                 isinstance(connection, Arrival)
@@ -314,7 +317,6 @@ class Gate:
         )
         self._await_confirm(carrier)
         opened = Opened(carrier, opening, peer, admission, answer)
-        timer = self.loop.call_later(self._opening_timeout, carrier.end, "not confirmed in time")
 
         def confirming(carrier: Carrier, data: Buffer) -> None:
             try:
@@ -324,8 +326,7 @@ class Gate:
                 return
             if rest is None:
                 return
-            timer.cancel()
-            self._unconfirmed.pop(carrier, None)
+            self._decided_on(carrier)
             frames: Sequence[Buffer] = (rest,) if rest else ()
             if self._seal:
                 opener = _seal(carrier, opening.keys)
@@ -347,9 +348,16 @@ class Gate:
         """
         if len(self._unconfirmed) >= self._most_undecided:
             longest = next(iter(self._unconfirmed))
-            del self._unconfirmed[longest]
+            self._decided_on(longest)
             longest.end("too many that do not confirm")
-        self._unconfirmed[carrier] = None
+        overdue = self.loop.call_later(self._opening_timeout, carrier.end, "not confirmed in time")
+        self._unconfirmed[carrier] = overdue
+
+    def _decided_on(self, carrier: Carrier) -> None:
+        """It is confirmed, or at its end; its timer would keep all of it in memory."""
+        overdue = self._unconfirmed.pop(carrier, None)
+        if overdue is not None:
+            overdue.cancel()
 
     def _answer_ticket(self, connection: Connection, event: OpeningReceived, name: str) -> bool:
         """An opening that was made and confirmed on another carrier has its connection here."""
@@ -403,11 +411,13 @@ class Gate:
         """A carrier ended before it was a session's."""
         del reason
         self.forget(carrier)
+        carrier.on_payload = ignore_payload  # else it and its opening hold each other in memory
+        self._farewells.add(carrier, self.loop.time())
 
     def forget(self, carrier: Carrier) -> None:
         """The carrier's codec events concern nobody any more."""
         self.carriers.pop(carrier.codec, None)
-        self._unconfirmed.pop(carrier, None)
+        self._decided_on(carrier)
 
     # ---- what connections say (ConnectionOwner) --------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
 import time
 from typing import Any
@@ -17,6 +18,7 @@ from ptproxy.codec import codec_table
 from ptproxy.codec.interface import CodecSettings
 from ptproxy.codec.ws_frames import masked_frame
 from ptproxy.session import Limits, RetentionBudget, frames
+from ptproxy.tunnel.carrier import Carrier
 from ptproxy.tunnel.client import ClientTunnel
 from ptproxy.tunnel.tls import ClientTrust, client_context
 
@@ -109,6 +111,32 @@ def test_openings_that_nobody_confirms_take_no_room_from_clients(run: Any, tmp_p
             for writer in held:
                 writer.transport.abort()
             await until(lambda: not gate.carriers and not gate._unconfirmed)
+
+    run(main())
+
+
+def carriers() -> int:
+    """How many there are in memory."""
+    gc.collect()
+    return sum(isinstance(each, Carrier) for each in gc.get_objects())
+
+
+def test_who_neither_confirms_nor_says_goodbye_is_forgotten_at_once(run: Any, tmp_path: Any) -> None:
+    """Nothing of a carrier that made room stays in memory, with its timers: neither do connections."""
+
+    async def main() -> None:
+        async with live(tmp_path, most_undecided=3, opening_timeout=1000.0) as bridge:
+            gate, held, before = bridge.bridge.gate, [], carriers()
+            for number in range(20):
+                reader, writer = await said_to(bridge, opening(bridge))
+                assert (await reader.readline()).startswith(b"HTTP/1.1 101"), number
+                held.append((reader, writer))
+                assert len(gate._farewells) <= 3
+            await until(lambda: len(gate._open) <= 6)
+            await until(lambda: carriers() - before <= 6)
+            for _, writer in held:
+                writer.transport.abort()
+            await until(lambda: not gate._open)
 
     run(main())
 
