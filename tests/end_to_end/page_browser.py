@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import shutil
@@ -70,17 +71,23 @@ class Page:
             mobile=False,
         )  # fmt: skip
 
+    async def picture(self, path: Path) -> None:
+        """A picture of what is seen of the page, for whoever wants to look at it."""
+        answer = await self.call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(answer["data"]))
+
     async def languages(self, accepted: str) -> None:
         agent = (await self._process.devtools.call("Browser.getVersion"))["userAgent"]
         await self.call("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage=accepted)
 
 
 @contextlib.asynccontextmanager
-async def browser(folder: Path) -> AsyncIterator[Process]:
-    """A browser with a profile of its own."""
+async def browser(folder: Path, *more: str) -> AsyncIterator[Process]:
+    """A browser with a profile of its own, and ``more`` flags."""
     program = shutil.which("chromium") or "chromium"
     process = await Process.start(
-        asyncio.get_running_loop(), [program, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+        asyncio.get_running_loop(),
+        [program, *FLAGS, *more, f"--user-data-dir={folder / 'profile'}", "about:blank"],
     )
     try:
         yield process
@@ -88,9 +95,11 @@ async def browser(folder: Path) -> AsyncIterator[Process]:
         await process.end()
 
 
-async def tab(process: Process) -> Page:
-    """A new, empty tab."""
-    created = await process.devtools.call("Target.createTarget", within=PATIENCE, url="about:blank")
+async def tab(process: Process, **options: Any) -> Page:
+    """A new, empty tab; ``options`` as ``Target.createTarget`` takes them."""
+    created = await process.devtools.call(
+        "Target.createTarget", within=PATIENCE, url="about:blank", **options
+    )
     attached = await process.devtools.call(
         "Target.attachToTarget", targetId=created["targetId"], flatten=True
     )

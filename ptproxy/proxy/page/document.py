@@ -23,6 +23,7 @@ def document(view: View, texts: Texts, token: str, steering: Steering, said: str
         (
             _header(texts),
             "<main>",
+            f'<p id="lost" class="said wrong" role="alert" hidden>{_say(texts, "lost")}</p>',
             _said(said, texts),
             _status(view, texts, form),
             _address(view, texts),
@@ -31,7 +32,6 @@ def document(view: View, texts: Texts, token: str, steering: Steering, said: str
             _add(view, texts, form, steering) if steering.takes_links else "",
             _technical(view, texts),
             _refresh(texts),
-            f'<p id="lost" class="said wrong" role="alert" hidden>{_say(texts, "lost")}</p>',
             "</main>",
         )
     )

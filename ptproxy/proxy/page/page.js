@@ -20,7 +20,10 @@ function put(id, fresh) {
 }
 
 function lost(is) {
-  document.getElementById("lost").hidden = !is;
+  const note = document.getElementById("lost");
+  note.hidden = !is;
+  document.body.classList.toggle("gone", is); // what is no longer known is not shown as if it were
+  if (is) document.title = `${note.textContent} – ptproxy`;
 }
 
 function offerCopy() {
