@@ -266,11 +266,27 @@ class BridgeChoice:
     def _bring(self, line: Link) -> None:
         """Dial a bridge beside those in use."""
         way = whole(line)
-        if len(self._tunnels) >= MAX_IN_USE or way in self._returning or self._stopping:
+        if way in self._returning or self._stopping:
+            return
+        if way == self._order.preferred:
+            self._make_room()
+        if self._is_full():
             return
         task = asyncio.get_running_loop().create_task(self._return(line))
         self._returning[way] = task
         task.add_done_callback(functools.partial(self._returned, way))
+
+    def _is_full(self) -> bool:
+        """Whether as many as may be are in use, or on the way there."""
+        return len(self._tunnels.keys() | self._returning.keys()) >= MAX_IN_USE
+
+    def _make_room(self) -> None:
+        """Whom a person has chosen may have the place of one that carries nothing; no stream is ended for it."""
+        if not self._is_full():
+            return
+        idle = [way for way, one in self._tunnels.items() if not one.dialer.streams]
+        if idle and len(self._tunnels) > 1:
+            self._end(idle[-1], self._tunnels[idle[-1]])
 
     def _returned(self, way: Way, task: asyncio.Task[None]) -> None:
         self._returning.pop(way, None)
@@ -281,7 +297,7 @@ class BridgeChoice:
         one = await self._reaching.beside(line)
         if one is not None:
             log.info("a bridge is in use beside the others", bridge=one.name)
-            self._tunnels[whole(line)] = one
+            self._use(one)
 
     def _is_reached(self) -> bool:
         """Whether any bridge is: then no login page stands before them all."""
@@ -362,8 +378,19 @@ class BridgeChoice:
 
     async def _reach(self, lines: Sequence[Link]) -> OneBridge:
         """The first of several bridges that is reached; it is in use from now on."""
-        one = await self._reaching.first(lines)
-        self._tunnels[whole(one.line)] = one
+        one = self._use(await self._reaching.first(lines))
         self._came.set()
         log.info("connected", bridge=one.name)
+        return one
+
+    def _use(self, one: OneBridge) -> OneBridge:
+        """A bridge was reached. It may be twice at once, beside others and in a search: one tunnel goes."""
+        way = whole(one.line)
+        there = self._tunnels.get(way)
+        if there is not None and there.dialer.tunnel.carriers:
+            self._reaching.unwanted(one)
+            return there
+        if there is not None:
+            self._end(way, there)
+        self._tunnels[way] = one
         return one

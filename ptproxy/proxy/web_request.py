@@ -44,7 +44,7 @@ _USUAL_NAME = re.compile(rb"[A-Za-z0-9-]+")
 _HOST = re.compile(r"(?P<name>\[[^\x00-\x20\x7f/\]]*\]?|[^\x00-\x20\x7f/:]+)[^\x00-\x20\x7f/]*")
 _CHUNK_LINE = re.compile(rb"(?P<size>[0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00\n]*)?\r?\n")
 _CHUNK_END = re.compile(rb"\r?\n")
-_TRAILERS = re.compile(rb"(?:[^\r\n]+\r?\n)*\r?\n")
+_TRAILER = re.compile(rb"[^\r\n]*\r?\n")
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class RequestReader:
 
     __slots__ = (
         "_body", "_buffer", "_chunk_ends", "_chunked", "_head_size", "_held", "_request", "_seen",
-        "allowance", "body_read", "failed", "interrupted",
+        "_trailers", "allowance", "body_read", "failed", "interrupted",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -90,6 +90,7 @@ class RequestReader:
         self._body = 0  # bytes of a body, or of a chunk, still to be thrown away
         self._chunked = False
         self._chunk_ends = False  # a chunk's line end comes next
+        self._trailers = -1  # bytes of the lines behind the last chunk so far; -1: they have not begun
 
     @property
     def idle(self) -> bool:
@@ -233,22 +234,24 @@ class RequestReader:
                 return True
             if not self._may_go_on():
                 return False
-            pattern = _CHUNK_END if self._chunk_ends else _CHUNK_LINE
+            pattern = _CHUNK_END if self._chunk_ends else _TRAILER if self._trailers >= 0 else _CHUNK_LINE
             match = pattern.match(buffer)
             if match is None:
                 self.failed = b"\n" in buffer or len(buffer) > MAX_CHUNK_LINE
                 return False
             if self._chunk_ends:
                 self._chunk_ends = False
+            elif self._trailers >= 0:
+                self._trailers += match.end()
+                if match[0] in (b"\n", b"\r\n"):
+                    self._chunked, self._trailers = False, -1
+                elif self._trailers > MAX_CHUNK_LINE:
+                    self.failed = True
+                    return False
             elif int(match["size"], 16):
                 self._body, self._chunk_ends = int(match["size"], 16), True
             else:  # the last chunk: what follows up to an empty line is trailers
-                trailers = _TRAILERS.match(buffer, match.end())
-                if trailers is None:
-                    self.failed = len(buffer) > MAX_CHUNK_LINE
-                    return False
-                match = trailers
-                self._chunked = False
+                self._trailers = 0
             del buffer[: match.end()]
 
 

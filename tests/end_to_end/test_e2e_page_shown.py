@@ -204,6 +204,7 @@ def test_what_is_left_is_shown_and_why_nothing_works_any_more(walk, client, tmp_
         await asyncio.to_thread(use_up)
         await page.until("document.getElementById('account').innerText.includes('volume is used up')")
         assert await page.run("document.querySelector('#account meter').value") == 0
+        await shows(page, "refused")  # it is connected, and that is of no use
         await speak(page, "ru")
         assert "исчерпан" in await page.text("#account")
         await page.picture(tmp_path / "used.png")

@@ -293,7 +293,9 @@ def test_every_language_has_every_text_and_placeholder() -> None:
 
 def test_every_degree_and_condition_has_words() -> None:
     assert all(f"met_{degree.name.lower()}" in EN.of for degree in Degree)
-    for condition in ("empty", "starting", "trying", "connected", "blocked", "stopping", "ended"):
+    for condition in (
+        "empty", "starting", "trying", "connected", "refused", "blocked", "stopping", "ended"
+    ):  # fmt: skip
         assert {f"state_{condition}", f"help_{condition}"} <= EN.of.keys()
 
 
@@ -451,3 +453,26 @@ def test_where_no_picture_can_be_read_it_says_so() -> None:
     page = shown(Snapshot(Phase.EMPTY), steering=client)
     assert EN.say("picture_missing") in page
     assert 'type="file"' not in page
+
+
+def test_who_is_connected_and_kept_out_is_not_told_that_all_is_well() -> None:
+    def condition(*accounts, choice=()):
+        bridges = [
+            client_state()["bridges"][0] | {"bridge": f"b{number}:1", "account": account}
+            for number, account in enumerate(accounts)
+        ]
+        return view_of(
+            Snapshot(Phase.RUNNING, client_state(bridges=bridges, choice=list(choice))), EN
+        ).condition
+
+    out, fine = ACCOUNT | {"state": "quota"}, ACCOUNT
+    assert condition(fine) == condition(None) == condition(out, fine) == "connected"
+    assert condition(out) == condition(out, out) == "refused"
+    taken = [CHOICE[0] | {"bridge": f"b{number}:1", "taken": number == 0} for number in range(2)]
+    assert condition(out, fine, choice=taken) == "refused"
+    assert condition(fine, out, choice=taken) == "connected"
+    page = shown(
+        Snapshot(Phase.RUNNING, client_state(bridges=[client_state()["bridges"][0] | {"account": out}]))
+    )
+    assert 'class="refused"' in page
+    assert EN.say("help_connected") not in page

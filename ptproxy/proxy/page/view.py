@@ -44,7 +44,7 @@ class View:
     """All that is shown of one look."""
 
     condition: str
-    """``empty``, ``starting``, ``trying``, ``connected``, ``blocked``, ``stopping`` or ``ended``."""
+    """``empty``, ``starting``, ``trying``, ``connected``, ``refused``, ``blocked``, ``stopping``, ``ended``."""
     met: str = ""
     """The key of what stands in the way."""
     socks: str = ""
@@ -64,7 +64,9 @@ def view_of(snapshot: Snapshot, texts: Texts) -> View:
     condition = state["condition"]
     if condition == "trying" and choice and all(each["rests"] for each in choice):
         condition = "blocked"
-    view = View(condition if condition in ("connected", "blocked", "stopping") else "trying")
+    if condition == "connected" and _is_refused(state, choice):
+        condition = "refused"
+    view = View(condition if condition in ("connected", "refused", "blocked", "stopping") else "trying")
     if view.condition in ("trying", "blocked"):
         view.met = _met(state, choice)
     view.socks = next((each for each in state["listening"] if each[-1:].isdigit() and " " not in each), "")
@@ -91,6 +93,13 @@ def _met(state: State, choice: list[Any]) -> str:
     if block is not None:
         return met_key(block["degree"])
     return next((met_key(each["degree"]) for each in choice if each["degree"] != Degree.OPEN), "")
+
+
+def _is_refused(state: State, choice: list[Any]) -> bool:
+    """Whether new streams go to bridges that let this person do nothing."""
+    taken = {each["bridge"] for each in choice if each["taken"]}
+    asked = [each for each in state["bridges"] if each["bridge"] in taken or (not taken and each["carriers"])]
+    return bool(asked) and all(each["account"] and each["account"]["state"] != "in force" for each in asked)
 
 
 def _bridges(state: State, choice: list[Any]) -> Iterator[BridgeSeen]:
