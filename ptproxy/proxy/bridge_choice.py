@@ -281,7 +281,7 @@ class BridgeChoice:
         return len(self._tunnels.keys() | self._returning.keys()) >= MAX_IN_USE
 
     def _make_room(self) -> None:
-        """Whom a person has chosen may have the place of one that carries nothing; no stream is ended for it."""
+        """Whom a person has chosen may have the place of one without streams; none is ended for it."""
         if not self._is_full():
             return
         idle = [way for way, one in self._tunnels.items() if not one.dialer.streams]

@@ -126,7 +126,7 @@ class Half(BufferedReads):
             self._timer.cancel()
         other = self.other
         if not other.made:
-            self.splice.early.clear()  # nobody waits for an answer to it, though the server may be long in coming
+            self.splice.early.clear()  # the server may be long in coming
             return
         if other.lost:
             del self.other, other.other  # the cycle, or a collection has to find it

@@ -74,7 +74,7 @@ class Page:
     async def picture(self, path: Path) -> None:
         """A picture of what is seen of the page, for whoever wants to look at it."""
         answer = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(answer["data"]))
+        path.write_bytes(base64.b64decode(answer["data"]))  # noqa: ASYNC240  (a test's own loop)
 
     async def languages(self, accepted: str) -> None:
         agent = (await self._process.devtools.call("Browser.getVersion"))["userAgent"]

@@ -195,3 +195,24 @@ def test_no_more_lines_and_chunks_are_read_than_allowed() -> None:
     assert request is not None
     assert not reader.body_read
     assert goes == 21  # three lines, a thousand chunks, and the end of each
+
+
+def test_lines_behind_the_last_chunk_are_work_like_others_however_they_come() -> None:
+    """As many as fit into one read were one piece of work, and a bound that only a split section met."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    reader = RequestReader()
+    reader.receive_data(head + b"a\n" * 1000 + b"\n")
+    turns = 0
+    while True:
+        reader.allowance = 10
+        if reader.next_request() is not None:
+            break
+        assert reader.interrupted
+        turns += 1
+    assert turns == 100
+    assert reader.idle
+    for trailers in (b"a: b\n" * 1000 + b"\n", b"a\rb\n\n"):
+        for cuts in ([], list(range(0, 6000, 700))):
+            found, failed, _ = read_all(head + trailers, cuts)
+            assert len(found) == 1
+            assert failed

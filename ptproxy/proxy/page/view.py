@@ -44,7 +44,8 @@ class View:
     """All that is shown of one look."""
 
     condition: str
-    """``empty``, ``starting``, ``trying``, ``connected``, ``refused``, ``blocked``, ``stopping``, ``ended``."""
+    """``empty``, ``starting``, ``trying``, ``connected``, ``refused`` (by the bridge, which is reached),
+    ``blocked``, ``stopping`` or ``ended``."""
     met: str = ""
     """The key of what stands in the way."""
     socks: str = ""
