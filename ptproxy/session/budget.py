@@ -13,6 +13,10 @@ when sessions were fewer need not give it back. So what is kept stays inside
 ``total`` while there is a floor's worth for each, sessions come and stall as
 they may; each doubling beyond may add an eighth, and then who makes no progress
 goes soon.
+
+What peers may send and nobody has read yet (R22) is counted beside it: the windows of all sessions grow
+inside ``total`` as well, each session's to :data:`EAGERNESS` times what is free of it. First windows are
+not asked for.
 """
 
 from __future__ import annotations
@@ -42,7 +46,18 @@ def _shared(total: int) -> int:
 class RetentionBudget:
     """The retention of one process, in bytes."""
 
-    __slots__ = ("_least", "_most", "above", "accounts", "ended", "floor", "shared", "total", "used")
+    __slots__ = (
+        "_least",
+        "_most",
+        "above",
+        "accounts",
+        "ended",
+        "floor",
+        "shared",
+        "total",
+        "used",
+        "windows",
+    )
 
     def __init__(self, total: int, floor: int = FLOOR) -> None:
         self.total = total
@@ -55,6 +70,8 @@ class RetentionBudget:
         """What is for all together, above their floors: half, rounded up."""
         self.above = 0
         """How much of that is used."""
+        self.windows = 0
+        """Sum of the windows of all sessions (R22)."""
         self.ended = 0
         """How often a session went because it blocked a full budget."""
 
@@ -89,12 +106,14 @@ class RetentionBudget:
 class Account:
     """One session's part of the budget."""
 
-    __slots__ = ("adrift", "budget", "progress_at", "retained")
+    __slots__ = ("adrift", "budget", "progress_at", "retained", "windows")
 
     def __init__(self, budget: RetentionBudget, now: float) -> None:
         self.budget = budget
         self.retained = 0
         """Bytes kept now."""
+        self.windows = 0
+        """Sum of this session's windows."""
         self.adrift = True
         """The session has no carrier: under pressure it goes first (R22)."""
         self.progress_at = now
@@ -134,6 +153,22 @@ class Account:
         above = retained - floor
         return free if above <= (EAGERNESS - 1) * free else EAGERNESS * free - above
 
+    def permit(self, size: int) -> None:
+        """The session's windows are together ``size`` bytes larger."""
+        if self in self.budget.accounts:
+            self.windows += size
+            self.budget.windows += size
+
+    def may_permit(self, size: int) -> bool:
+        """Whether its windows may grow by ``size`` bytes, as far as all sessions of the process go (R22)."""
+        budget = self.budget
+        return self.windows + size <= EAGERNESS * (budget.total - budget.windows - size)
+
+    @property
+    def is_overdrawn(self) -> bool:
+        """Whether the windows of all sessions are more than they may be together."""
+        return self.budget.windows > self.budget.total
+
     def is_victim(self, now: float, patience: float) -> bool:
         """Whether the budget is under pressure and this is the largest account without progress (R21).
 
@@ -154,5 +189,6 @@ class Account:
     def close(self) -> None:
         """The session is over."""
         self.release(self.retained, self.progress_at)
+        self.permit(-self.windows)
         if self.budget.accounts.pop(self, self) is None:
             self.budget.divide()

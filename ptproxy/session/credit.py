@@ -117,10 +117,13 @@ class Credit(SessionState):
         """R22: the application has drained a window: it grows if that was quick and the budget allows."""
         limits = self.limits
         window = stream.window
-        if self._windows > limits.receive_budget:  # never below what is granted: that is not withdrawn
+        if self._windows > limits.receive_budget or self.account.is_overdrawn:
+            # never below what is granted: that is not withdrawn
             window = max(min(window, limits.initial_window), stream.granted - stream.read)
         elif now - stream.window_at <= limits.growth_time:
             larger = min(window * limits.window_growth, limits.max_window)
+            if not self.account.may_permit(larger - window):
+                larger = window
             if self._windows + larger - window <= limits.receive_budget:
                 window = max(window, larger)
         self._set_window(stream, window)
@@ -130,13 +133,14 @@ class Credit(SessionState):
     def _set_window(self, stream: Stream, window: int) -> None:
         """The stream's window, and with it how often it is acknowledged (R8)."""
         self._windows += window - stream.window
+        self.account.permit(window - stream.window)
         stream.window = window
         stream.ack_step = max(1, min(self.limits.acknowledge_after, window // 4))
 
     def _first_window(self) -> int:
         """R22: a new stream's window: less than usual when many are open."""
         limits = self.limits
-        if self._windows + limits.initial_window > limits.receive_budget:
+        if self._windows + limits.initial_window > limits.receive_budget or self.account.is_overdrawn:
             return max(1, limits.initial_window // 4)
         return limits.initial_window
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cdn import Cdn, through
 from fronts import Front, make_certificate
-from live import HOST, MIB, PATIENCE, Bridge, Client, Origin, free_port, read_exactly, serving, socks5
+from live import HOST, MIB, PATIENCE, Bridge, Client, Origin, free_port, read_exactly, serving, socks5, until
 
 pytestmark = [pytest.mark.program(name) for name in ("nginx", "haproxy", "curl", "openssl")]
 
@@ -175,6 +175,20 @@ def cuts(client):
     return client.program.logged().count("carrier ended")
 
 
+def settled(client, span):
+    """How many of a client's carriers had ended when none had for ``span`` seconds."""
+    seen, since = cuts(client), time.monotonic()
+
+    def is_quiet():
+        nonlocal seen, since
+        if (now := cuts(client)) != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since >= span
+
+    until(is_quiet, lambda: f"carriers go on ending: {cuts(client)}")
+    return seen
+
+
 def test_idle_streams_outlive_every_cut(tmp_path):
     """Side by side, so that all of it is waited for once: each cut, each codec, a silent and a chatty stream.
 
@@ -188,7 +202,12 @@ def test_idle_streams_outlive_every_cut(tmp_path):
         Sealed("haproxy", tmp_path / "untold", keepalive="off") as untold,
         serving(Silent) as silent,
         serving(Chatting) as chatting,
+        contextlib.ExitStack() as opened,  # before what they lead to, whatever fails
     ):
+
+        def stream(client, port):
+            return opened.enter_context(socks5(client.port, port)[0])
+
         cdns = {place: sealed.cdn(*place) for place in dict.fromkeys(way[:2] for way in ways)}
         with ThreadPoolExecutor(4) as starting:
             clients = list(
@@ -202,25 +221,22 @@ def test_idle_streams_outlive_every_cut(tmp_path):
         learning = untold.client(
             "learning", untold.cdn("haproxy", CUTS[0]), "websocket", **LOOKS["websocket"]
         )
-        taught = socks5(learning.port, silent)[0]
-        quiet = [socks5(client.port, silent)[0] for client in clients]
-        chats = [socks5(client.port, chatting)[0] for client in clients]
+        taught = stream(learning, silent)
+        quiet = [stream(client, silent) for client in clients]
+        chats = [stream(client, chatting) for client in clients]
         for sock in chats:
             assert hear(sock).endswith(b":welcome")
         for sock in (*quiet, *chats, taught):
             say(sock, b"before")
         end = time.monotonic() + SILENCE
-        chatters = [threading.Thread(target=chat_until, args=(sock, end)) for sock in chats]
-        for thread in chatters:
-            thread.start()
-        time.sleep(max(0.0, end - 2 * CUTS[0] - time.monotonic()))
-        lessons = cuts(learning)
-        for thread in chatters:
-            thread.join()
+        chatters = opened.enter_context(ThreadPoolExecutor(len(chats)))
+        chatting_on = [chatters.submit(chat_until, sock, end) for sock in chats]
+        lessons = settled(learning, 2 * CUTS[0])  # on a busy machine a lesson takes longer than a cut
+        for each in chatting_on:
+            each.result()
         assert cuts(learning) == lessons >= 3
         for sock in (*quiet, *chats, taught):
             say(sock, b"after")
-            sock.close()
         assert {way: cuts(client) for way, client in zip(ways, clients, strict=True)} == dict.fromkeys(
             ways, 0
         )

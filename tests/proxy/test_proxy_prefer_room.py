@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
 from proxy_live import run, until
 from test_proxy_bridge_choice import Town, Tunnel, chosen_by, names
