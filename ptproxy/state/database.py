@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ptproxy.errors import StartError, why
+from ptproxy.state.as_owner import as_owner
 from ptproxy.state.files import FILE_MODE, NO_LINK, give_to_owner, other_owner
 from ptproxy.state.lock import open_lock, wait_for_lock
 
@@ -31,13 +32,15 @@ def open_database(path: Path, schema: str, version: int) -> sqlite3.Connection:
     """
     try:
         _refuse_links(path)
-        _make(path)
-        database = sqlite3.connect(path, LOCK_WAIT, isolation_level=None, check_same_thread=False)
+        with as_owner(path.parent):
+            _make(path)
+            database = sqlite3.connect(path, LOCK_WAIT, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise StartError(f"cannot open {path}: {_why_not(error)}") from None
     try:
-        _set_up(database, schema, version)
-    except sqlite3.Error as error:
+        with as_owner(path.parent):
+            _set_up(database, schema, version)
+    except (OSError, sqlite3.Error) as error:
         database.close()
         raise StartError(f"cannot use {path}: {_why_not(error)}") from None
     except UnicodeDecodeError:  # SQLite's words about a damaged file quote it
@@ -60,14 +63,15 @@ def open_shared(path: Path, schema: str, version: int, wait: float) -> sqlite3.C
         with open_lock(path.with_suffix(".lock")) as lock:
             _refuse_links(path)
             wait_for_lock(lock)  # the switch to WAL, and the schema, are one process's at a time
-            if not path.exists():  # else closing it would end the locks of our other connections (POSIX)
-                _make(path)
-            database = sqlite3.connect(path, wait, isolation_level=None, check_same_thread=False)
-            try:
-                _set_up(database, schema, version, "NORMAL")
-            except BaseException:
-                database.close()
-                raise
+            with as_owner(path.parent):
+                if not path.exists():  # else closing it would end the locks of our other connections (POSIX)
+                    _make(path)
+                database = sqlite3.connect(path, wait, isolation_level=None, check_same_thread=False)
+                try:
+                    _set_up(database, schema, version, "NORMAL")
+                except BaseException:
+                    database.close()
+                    raise
     except (OSError, sqlite3.Error) as error:
         raise StartError(f"cannot use {path}: {_why_not(error)}") from None
     except UnicodeDecodeError:  # as above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -127,6 +128,7 @@ def test_what_root_writes_into_a_users_folder_is_that_users(tmp_path, monkeypatc
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "fchown", lambda _, user, group: given.append((user, group)))
     monkeypatch.setattr(Path, "stat", lambda path, **how: theirs if path == tmp_path else real(path, **how))
+    monkeypatch.setattr("ptproxy.state.database.as_owner", contextlib.nullcontext)  # nobody is that user
     write_file(tmp_path / "access.json", b"{}")
     open_lock(tmp_path / "lock").close()
     open_log(tmp_path / "log").close()
