@@ -7,6 +7,7 @@
 ``document``     JSON with a name and a version, changed by several processes
 ``database``     SQLite that survives a kill and a power cut
 ``mark``         a few bytes overwritten in place
+``as_owner``     root's opening of a file in another user's folder, with that user's rights
 ``folder``       a role's folder, held by one process; where the others are found
 ===============  =====================================================================
 
