@@ -175,18 +175,17 @@ def cuts(client):
     return client.program.logged().count("carrier ended")
 
 
-def settled(client, span):
-    """How many of a client's carriers had ended when none had for ``span`` seconds."""
+def settle(client, lessons, span):
+    """Wait until ``lessons`` of a client's carriers have ended, and then none for ``span`` seconds."""
     seen, since = cuts(client), time.monotonic()
 
     def is_quiet():
         nonlocal seen, since
         if (now := cuts(client)) != seen:
             seen, since = now, time.monotonic()
-        return time.monotonic() - since >= span
+        return seen >= lessons and time.monotonic() - since >= span
 
-    until(is_quiet, lambda: f"carriers go on ending: {cuts(client)}")
-    return seen
+    until(is_quiet, lambda: f"carriers that ended: {cuts(client)}, and they may go on")
 
 
 def test_idle_streams_outlive_every_cut(tmp_path):
@@ -231,10 +230,9 @@ def test_idle_streams_outlive_every_cut(tmp_path):
         end = time.monotonic() + SILENCE
         chatters = opened.enter_context(ThreadPoolExecutor(len(chats)))
         chatting_on = [chatters.submit(chat_until, sock, end) for sock in chats]
-        lessons = settled(learning, 2 * CUTS[0])  # on a busy machine a lesson takes longer than a cut
         for each in chatting_on:
             each.result()
-        assert cuts(learning) == lessons >= 3
+        settle(learning, 3, 2 * CUTS[0])  # on a busy machine a lesson takes longer than a cut
         for sock in (*quiet, *chats, taught):
             say(sock, b"after")
         assert {way: cuts(client) for way, client in zip(ways, clients, strict=True)} == dict.fromkeys(
