@@ -99,7 +99,9 @@ def test_a_quota_ends_streams_and_says_so_until_there_is_more(
             assert (here.told["name"], here.told["quota"]) == ("anna", 200_000)
             assert here.told["resets_at"] == month_of(1, time.time())[1]
             _, writer = await asyncio.open_connection(*here.proxy)
-            assert await here.works(bytes(150_000))
+            assert await here.works(bytes(50_000))
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await here.works(bytes(150_000))  # goes over the quota, and may be ended on the way back
             await until(lambda: here.told["state"] == "quota")
             assert here.told["left"] == 0
             assert here.told["used"] >= 200_000
